@@ -1,7 +1,7 @@
 """The conversation document: the JSON that a platform sends, validated before anything else reads it.
 
 `parse_document` takes bytes and returns a `Document`, or raises `DocumentInvalid` with all errors of the document.
-Codes are stable; details are our own texts and never quote what was sent.
+Codes are stable; details are our own texts and never quote the document.
 
 | code | meaning |
 | --- | --- |
@@ -22,7 +22,7 @@ Codes are stable; details are our own texts and never quote what was sent.
 
 Intake adds the codes that need stored data: `out_of_range` (a time that would be stored, more than a day from now),
 `undeclared_variable`, `wrong_category` (a custom variable among the user-channel ones or the reverse),
-`invalid_identity_token`, `identity_mismatch` (the token and the variables name two chatters), `conversation_deleted`,
+`invalid_identity_token`, `identity_mismatch` (token and variables have different chatters), `conversation_deleted`,
 `chatter_erased`.
 
 `null` counts as absent: a `Document` may hold None where a field may be missing. Two messages with one id are
@@ -66,7 +66,7 @@ Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Score = Annotated[float, Field(ge=1, le=10, allow_inf_nan=False), AfterValidator(_one_decimal)]
 Variables = Annotated[dict[str, Annotated[str, Field(max_length=10_000)] | None], Field(max_length=MAX_VARIABLES)]
 
-# How long it may be is verified with all else of it (`chatbots.identity_tokens`), so that it has one code.
+# Its length is verified with the rest of it (`chatbots.identity_tokens`), so that there is one code.
 IdentityToken = Annotated[
     str,
     Field(
@@ -145,7 +145,7 @@ def parse_document(raw: bytes) -> Document:
         errors = [error_at((), "repeated_name", "An object has a name twice.")] if has_repeats else []
     data = None if errors and errors[0].code == "not_json" else from_json(raw)
     errors += _content_errors(data)
-    # Raised outside the except block: its context would hold what was sent.
+    # Raised outside the except block: its context would contain the document.
     if errors:
         raise DocumentInvalid(at_most(errors), document_id=_readable_id(data))
     return document
@@ -167,8 +167,8 @@ def errors_of(error: ValidationError) -> list[DocumentError]:
 def error_at(path: tuple[str | int, ...], code: str, detail: str) -> DocumentError:
     """Build an error whose pointer is the JSON Pointer (RFC 6901) of `path`.
 
-    A name that no field or variable would plainly have is left out, and the pointer ends at its parent: in broken
-    integrations names of persons and addresses end up as keys, and pointers are written to files.
+    The pointer ends before a name that no field or variable would have: in broken integrations, names of persons and
+    addresses become keys, and pointers are written to files.
     """
     pointer = ""
     for step in path:
@@ -186,7 +186,7 @@ def token_error(detail: str) -> DocumentError:
 # Letters, digits, `_`, `.` and `-`, not beginning with a digit: no spaces, no `@`, no telephone numbers, and
 # neither `~` nor `/`, which RFC 6901 would want escaped.
 _PLAIN_NAME = re.compile(r"[^\W\d][\w.-]{0,127}")
-# What is a text in JSON.
+# The JSON types that are texts.
 _TEXTS = (str, datetime)
 # All of them are texts, and required.
 _MESSAGE_FIELDS = len(Message.__annotations__)
@@ -247,9 +247,10 @@ def _is_plain(document: Document, raw: bytes) -> bool:
 
 
 def too_far_ahead(document: Document, *, known: Collection[str] | None) -> tuple[DocumentError, ...]:
-    """Return the errors of times that would be stored, and that no clock can have shown: retention counts from them.
+    """Return the errors of times that would be stored but are too far in the future: retention counts from these
+    times.
 
-    `known` are the ids of the messages that a stored conversation has; None for a new one.
+    `known` are the ids of the messages of a stored conversation; None for a new one.
     """
     latest = datetime.now(UTC) + MOST_AHEAD
     messages, started_at = document.get("messages") or (), document.get("started_at")
@@ -264,15 +265,15 @@ def too_far_ahead(document: Document, *, known: Collection[str] | None) -> tuple
 
 
 def _has_repeats(document: Document, raw: bytes) -> bool:
-    """Return whether an object of the text has a name twice, of which we have read one."""
+    """Return whether an object of the text has a name twice. The parser has read only one of them."""
     messages = document.get("messages") or ()
     variables = (document.get("user_channel_variables"), document.get("custom_variables"))
     objects: list[Mapping[str, Any]] = [document, *filter(None, (*variables, document.get("csat")))]
     names = sum(map(len, objects)) + len(messages) * _MESSAGE_FIELDS
     texts = sum(isinstance(value, _TEXTS) for one in objects for value in one.values())
     texts += len(messages) * _MESSAGE_FIELDS
-    # Two quotes for each name and text, and one for each within them, unless it is written as a number. To count them
-    # costs a fraction of what the outline does.
+    # Two quotes for each name and text, and one for each within them, unless it is written as a number. Counting
+    # them costs a fraction of the outline.
     others = raw.count(b'"') - 2 * (names + texts)
     if not others or (others == _quotes_within(objects, messages) and b"\\u0022" not in raw):
         return False
@@ -332,7 +333,7 @@ def _readable_id(data: Any) -> str | None:
 
 
 def at_most(errors: list[DocumentError]) -> tuple[DocumentError, ...]:
-    """Return MAX_ERRORS errors at most. If some are left out, the last one says how many there are."""
+    """Return MAX_ERRORS errors at most. If some are left out, the last one contains the number of all."""
     if len(errors) <= MAX_ERRORS:
         return tuple(errors)
     return (*errors[: MAX_ERRORS - 1], _too_many(len(errors)))

@@ -1,11 +1,11 @@
 """The conversations log of one chatbot, filtered, newest first, in pages.
 
-A page comes from one statement, so it shows a conversation as of one instant: either not yet marked, or with only the
+A page comes from one statement, so it shows a conversation at one instant: either not yet marked, or with only the
 fields that are kept after deletion, and no filter reveals more.
 
-Filters read only the entries of the index `conversation_log`; table rows are read for what the page shows. Where few
-rows match, a page ends after MAX_ENTRIES index entries and reports how far it looked; the next page goes on from
-there. So no page costs more than some ten milliseconds, whatever the filter and the window.
+Filters read only the entries of the index `conversation_log`. Table rows are read only for the rows of the page. If
+few rows match, a page ends after MAX_ENTRIES index entries and reports its last position, where the next page begins.
+So no page costs more than some ten milliseconds, whatever the filter and the window.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from conversations.models.conversations import EARLIEST
 
 PAGE_SIZE = 50
 MAX_ENTRIES = 20_000
-# Of entries whose rows have to be read for the filter.
+# The limit for entries whose rows have to be read for the filter.
 MAX_ENTRIES_WITH_ROWS = 2_000
 
 
@@ -54,9 +54,9 @@ class StateFilter(models.TextChoices):
 
 @dataclass(frozen=True)
 class LogFilters:
-    """None filters nothing. `language` is a primary subtag such as `pt`.
+    """A None is no filter. `language` is a primary subtag such as `pt`.
 
-    Language and comment match open conversations only: they are not to be learned of a closed one.
+    Language and comment match open conversations only: they must not be revealed for a closed one.
     """
 
     channel: Conversation.Channel | None = None
@@ -115,7 +115,7 @@ class LogRow(NamedTuple):
 class LogPage:
     """A page, newest first, and the positions at which the older and the newer page begin (both excluded).
 
-    `searched_to` is set where the page ended at MAX_ENTRIES: there may be more beyond that instant.
+    `searched_to` is set if the page ended at MAX_ENTRIES: there may be more rows beyond that instant.
     """
 
     rows: list[LogRow]
@@ -193,7 +193,7 @@ def read_page(
 ) -> LogPage:
     """Return the newest page between two instants (`ends_at` excluded), or the one that follows a position.
 
-    With `is_backwards` it is the page of what is newer than the position.
+    With `is_backwards` it is the page of newer conversations than the position.
     """
     plan = _plan(filters)
     values: dict[str, Any] = {
@@ -207,7 +207,8 @@ def read_page(
     }
     since, until = "started_at >= %(starts_at)s", "started_at < %(ends_at)s"
     if behind is not None and starts_at <= behind.started_at < ends_at:
-        # In place of the window's own end: with both, PostgreSQL may begin at that one and scan to the position.
+        # Replaces the end of the window: with both, PostgreSQL may begin at the window's end and scan to the
+        # position.
         values |= {"behind_at": behind.started_at, "behind_number": behind.number}
         if is_backwards:
             since = "(started_at, id) > (%(behind_at)s, %(behind_number)s)"
@@ -241,13 +242,13 @@ def row_of(columns: Sequence[Any]) -> LogRow:
 
 
 def newest_before(chatbot: Chatbot, before: datetime) -> datetime | None:
-    """Return the start of the newest conversation that began before an instant, by one look into the index."""
+    """Return the start of the newest conversation that began before an instant, by one index look-up."""
     found = Conversation.objects.filter(chatbot=chatbot, started_at__gt=EARLIEST, started_at__lt=before)
     return found.order_by("-started_at", "-id").values_list("started_at", flat=True).first()
 
 
 class _PagePlan(NamedTuple):
-    """How a page is found: a condition that an index answers, the condition on its entries, and their maximum."""
+    """The plan of a page: a condition for an index, the condition on its entries, and their maximum."""
 
     index_condition: str
     condition: str

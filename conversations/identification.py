@@ -1,13 +1,14 @@
-"""Store who chatted in conversations that are stored already, apart from their documents.
+"""Store identities of conversations that are stored already, apart from their documents.
 
-The client's server asserts it (`POST conversations/identify`), or workers find it out. All of it is done as intake
-does (`intake`): under its lock on the chatbot and the locks of the conversations, with the erased chatters read after
-them. So an identity is either stored before an erasure's mark, which then finds it, or refused after it.
+The client's server asserts them (`POST conversations/identify`), or workers look them up. They are stored in the same
+way as by intake (`intake`): under its lock on the chatbot and the locks of the conversations, with the erased
+chatters read after them. So an identity is either stored before an erasure's mark, which then finds it, or refused
+after it.
 
-One thing differs. A document that names an erased chatter closes the conversation, since it comes with what the
-chatter said; here a caller could close anybody's conversation by naming somebody. So an identity of an erased chatter
-marks a conversation only if that has no identity at all, and no export waits for it (`rows.kept`). Each is listed for
-an officer (`RefusedIdentity`).
+There is one difference. A document with an erased chatter closes the conversation, since it contains the chatter's
+messages. Here a caller could close any conversation by sending an erased chatter's value. So an identity of an erased
+chatter marks a conversation only if that has no identity at all, and no export waits for it (`rows.find_kept`). Each
+refused identity is listed for an officer (`RefusedIdentity`).
 """
 
 from collections.abc import Sequence
@@ -39,9 +40,9 @@ KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenIdentity:
-    """Who chatted in a conversation: the name of its UCI, and the exact value.
+    """The chatter of a conversation: the name of its UCI, and the exact value.
 
-    The conversation is named by the platform's `id`, or by our `number`.
+    The conversation is identified by the platform's `id`, or by our `number`.
     """
 
     id: str | None = field(default=None, repr=False)
@@ -79,7 +80,7 @@ def identify(
     """Store identities in one transaction, and return their results in order. Safe to repeat.
 
     Each is stored or refused by itself; a DocumentInvalid is refused with its errors. `confirmed`: the conversation
-    has had the value before, and keeps the stronger of the two ways.
+    had the value before, and keeps the stronger of the two sources.
 
     Raises ValueError for more than MAX_IDENTITIES, IntakeFailed when the database refuses: then none is stored.
     """
@@ -95,7 +96,7 @@ def identify(
 
 
 def _checked(identity: GivenIdentity | DocumentInvalid) -> GivenIdentity | DocumentInvalid:
-    """Return the identity, or what is wrong with its value."""
+    """Return the identity, or the error of its value."""
     if isinstance(identity, DocumentInvalid):
         return identity
     fault = uci_value_fault(identity.value)
@@ -106,9 +107,9 @@ def _checked(identity: GivenIdentity | DocumentInvalid) -> GivenIdentity | Docum
 
 @dataclass(slots=True)
 class _Incoming:
-    """An identity with its conversation as it is stored, and the latest erasure of its chatter that covers that.
+    """An identity with its stored conversation, and the latest erasure of its chatter that covers the conversation.
 
-    Without `chatter` its key is not a UCI.
+    Without `chatter`, its key is not a UCI.
     """
 
     named: GivenIdentity
@@ -185,7 +186,7 @@ def _find(
 
 
 def _merge(one: _Incoming, *, way: EstablishedBy, kept: set[int], refusals: list[rows.Refusal]) -> IdentifyResult:
-    """Refuse the identity, or add it to its conversation. `kept` are those that are not closed."""
+    """Refuse the identity, or add it to its conversation. `kept` are the conversations that must not be closed."""
     conversation = one.conversation
     if one.is_erased if conversation is None else conversation.is_closed:
         detail = "This conversation was deleted; nothing more is stored in it."

@@ -1,7 +1,7 @@
 """Import a file of conversation documents, one JSON document per line: read, parse, store, count.
 
-Two batches are stored at a time, each by a thread and a connection of its own, while the next is parsed: while one
-waits for PostgreSQL, another has the interpreter. Batches that share a conversation are stored one after the other,
+Two batches are stored at a time, each by a thread and a connection of its own, while the next is parsed. While one
+waits for PostgreSQL, another uses the interpreter. Batches that share a conversation are stored one after the other,
 so its documents keep the order of the file. Memory stays at three batches, whatever the size of the file.
 
 A refused line is reported by its number, pointers and codes, never by its content.
@@ -29,7 +29,7 @@ from conversations.intake import DocumentOutcome, IntakeFailed, StoreResult, sto
 
 BATCH_DOCUMENTS = 500
 BATCH_BYTES = 16 * 1024 * 1024
-# A third would mostly wait for the interpreter, which parsing and two writers keep busy.
+# A third writer would mostly wait for the interpreter, which parsing and two writers occupy.
 CONNECTIONS = 2
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -37,7 +37,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SourceUnreadable(Exception):
-    """The file cannot be opened, or breaks off. What was read before that is stored."""
+    """The file cannot be opened, or breaks off. The lines before that are stored."""
 
 
 class ImportLine(NamedTuple):
@@ -74,9 +74,10 @@ class ImportSummary:
 
 @contextmanager
 def rare_garbage_collection() -> Iterator[None]:
-    """Exclude what was loaded before from garbage collection, and collect less often: an eighth of an import's time.
+    """Exclude existing objects from garbage collection, and collect less often, which saves an eighth of an import's
+    time.
 
-    For a process that does nothing else meanwhile.
+    Use it only in a process that does nothing else meanwhile.
     """
     gc.collect()
     gc.freeze()
@@ -90,7 +91,7 @@ def rare_garbage_collection() -> Iterator[None]:
 
 
 class _Resumed(RawIOBase):
-    """A stream from its start, of which `begin` was read. To peek would not do: a pipe may have brought one byte."""
+    """A stream from its start, after `begin` was read. Peeking is not enough: a pipe may deliver only one byte."""
 
     def __init__(self, begin: bytes, rest: BufferedReader) -> None:
         self._begin, self._rest = begin, rest
@@ -126,7 +127,7 @@ def read_lines(source: BinaryIO, *, limit: int) -> Iterator[ImportLine]:
     """Yield the lines that are not empty, reading at most `limit` bytes of each. Raises SourceUnreadable."""
     number = 0
     try:
-        # The mark does not count.
+        # The byte-order mark does not count.
         while raw := source.readline(limit + 1 + (0 if number else len(_BYTE_ORDER_MARK))):
             number += 1
             if number == 1:
@@ -138,7 +139,7 @@ def read_lines(source: BinaryIO, *, limit: int) -> Iterator[ImportLine]:
             elif raw.strip():
                 yield ImportLine(number, raw)
     except (OSError, EOFError, zlib.error):
-        # An OSError of gzip or of the disk: its text says less than the line number.
+        # An OSError of gzip or of the disk: the line number is more useful than its text.
         raise SourceUnreadable(f"The file breaks off after line {number}: damaged or cut short.") from None
 
 
@@ -147,11 +148,11 @@ def import_lines(
 ) -> Generator[int, None, None]:
     """Store the lines in batches; after each committed batch, yield its number of lines.
 
-    Counts into `summary`, which is right after an error too, and once the generator is closed. Safe to run again from
-    the start: what is already stored is `unchanged`. Raises SourceUnreadable and IntakeFailed; the batch after a
-    failed one may be stored.
+    Counts into `summary`, which is also correct after an error, and once the generator is closed. Safe to run again
+    from the start: documents that are already stored are `unchanged`. Raises SourceUnreadable and IntakeFailed; the
+    batch after a failed one may be stored.
 
-    Inside a transaction everything is stored through its connection, one batch at a time.
+    Inside a transaction, all batches are stored through its connection, one at a time.
     """
     limit = 1 if connection.in_atomic_block else CONNECTIONS
     with _threads(limit if limit > 1 else 0) as threads:
@@ -163,7 +164,7 @@ def import_lines(
                 ids = frozenset([one["id"] for one in documents if not isinstance(one, DocumentInvalid)])
                 while len(running) == limit or any(not ids.isdisjoint(one.ids) for one in running):
                     yield _finish(running, summary, on_refused)
-                # What is imported has no session of the client any more: nothing is looked up.
+                # The client's sessions of imported conversations are over, so nothing is looked up.
                 stored = next(submit)(store, chatbot=chatbot, documents=documents, look_up=False)
                 running.append(_RunningBatch(batch, ids, stored))
             while running:

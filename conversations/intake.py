@@ -8,13 +8,13 @@ until its commit; an erasure's mark holds it alone (`locks`). So every intake li
 
 - Before: its rows are committed when the mark looks for the chatter's conversations, so they are marked and erased.
 - After: it reads the marked conversations, which it refuses, and the chatter's tombstone written with the mark, by
-  which it refuses what began before the cutoff (a stored conversation by its stored start, a new one by its
-  document's) or was stored by then. What remains is new: a conversation that began after the cutoff, or one that
-  does not name the chatter.
+  which it refuses conversations that began before the cutoff (a stored conversation by its stored start, a new one by
+  its document's) or were stored by then. The remaining ones are new: they began after the cutoff, or do not have the
+  chatter's value.
 
-If a document names the erased chatter of a conversation that is stored and not marked, intake marks it with that
-erasure's request and keeps the chatter's digest; the sweep erases what is marked. Where only an identity token names
-the chatter it is as in `identification`.
+If a document has an erased chatter's value, and its conversation is stored and not marked, intake marks it with that
+erasure's request and keeps the chatter's digest. The sweep erases marked conversations. If only an identity token has
+the value, the rules of `identification` apply.
 
 Between intakes, uploads and the chunks of an erasure, each conversation's row is locked, in id order. Two intakes of
 one new conversation meet at the unique index on (chatbot, digest of the id): the later one rolls back, starts again,
@@ -47,12 +47,12 @@ MAX_DOCUMENTS = 1000
 _ATTEMPTS = 20
 
 
-# What a document's identity token says, or why it is refused; None if there is none.
+# The claims of a document's identity token, or its refusal; None without a token.
 _VerifiedToken = IdentityClaims | DocumentError | None
 
 
 class IntakeFailed(Exception):
-    """The database refused, and nothing of the call is stored. Names SQLSTATE and constraint, never content."""
+    """The database refused, and nothing of the call is stored. It contains SQLSTATE and constraint, never content."""
 
 
 class DocumentOutcome(StrEnum):
@@ -64,7 +64,7 @@ class DocumentOutcome(StrEnum):
 
 @dataclass(slots=True)
 class StoreResult:
-    """The result of one document: the platform's id (None if unreadable), and how many messages it added.
+    """The result of one document: the platform's id (None if unreadable), and the number of added messages.
 
     `number` is our number of the conversation, None if there is no such conversation or the document is not valid.
     """
@@ -113,10 +113,10 @@ def store(
 
 
 def _verify_tokens(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[_VerifiedToken]:
-    """Return for each document what its token says, in order.
+    """Return the claims of each document's token, or its refusal, in order.
 
-    Whether one that has expired is refused depends on what is stored: the caller asks under its locks. Makes no
-    statement if no document has a token, else one, and one more where the use of a key is to be noted.
+    The caller decides about expired tokens under its locks, since that depends on stored data. Makes no statement if
+    no document has a token, or else one, and another one if the use of a key must be recorded.
 
     Raises SecretUnreadable if ENCRYPTION_KEYS cannot decrypt the secret of a key.
     """
@@ -219,7 +219,7 @@ def _merge(
 ) -> tuple[StoreResult, MergedConversation | None]:
     """Refuse the document, or merge it into its conversation (a new one is added to `conversations`).
 
-    `kept` are conversations that a token which names an erased chatter does not close.
+    `kept` are conversations that a token with an erased chatter does not close.
     """
     document_id = incoming.document["id"]
     conversation = conversations.get(incoming.digest)
@@ -265,9 +265,9 @@ def _missing_fields(document: Document) -> tuple[DocumentError, ...]:
 def _refused_token(
     incoming: IncomingDocument, conversation: MergedConversation | None, declared: DeclaredVariables
 ) -> DocumentError | None:
-    """Return why a verified token does not fit its conversation, if so.
+    """Return the error of a verified token that does not fit its conversation, or None.
 
-    One that has expired goes on where its value was verified while it had not.
+    An expired token is accepted if its value was verified before it expired.
     """
     signed = incoming.signed
     if signed is None:
@@ -295,9 +295,9 @@ def _close_or_list(
     kept: set[int],
     refusals: list[rows.Refusal],
 ) -> None:
-    """Mark a conversation whose document names erased chatters for their erasure.
+    """Mark a conversation whose document has erased chatters for their erasure.
 
-    One whom only the token names is listed, as `identification` says, and marks none that is `kept`.
+    A chatter that only the token has is listed, as in `identification`, and does not mark a conversation in `kept`.
     """
     closing = dict(erased)
     for chatter, erasure in erased.items():
@@ -314,7 +314,7 @@ def _erased_chatters(
 ) -> dict[Chatter, Erasure]:
     """Return the document's chatters who were erased after its conversation began, each with the latest erasure.
 
-    Of a stored conversation only the stored start counts: otherwise a document could move it across an erasure.
+    For a stored conversation, only the stored start counts: otherwise a document could move it across an erasure.
     """
     if conversation is None:
         number, started_at = None, incoming.document.get("started_at")

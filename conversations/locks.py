@@ -1,14 +1,14 @@
 """The advisory lock between intake and erasure, one per chatbot, in four parts.
 
-Intakes share all parts; an erasure that marks holds one part alone. So an intake and a mark exclude each other,
+Intakes share all parts. An erasure that marks holds one part exclusively. So an intake and a mark exclude each other,
 while intakes do not wait for intakes, nor marks for marks of another part.
 
-Locks last until the caller's transaction ends. Take them in a statement before the one that reads what they protect:
-at READ COMMITTED each statement sees what was committed when it began. Call once in a transaction, before locking any
-row of a conversation or an export.
+Locks last until the caller's transaction ends. Take them in a statement before the one that reads the protected rows:
+at READ COMMITTED, each statement sees rows that were committed when it began. Call once in a transaction, before
+locking any row of a conversation or an export.
 
-A worker with several chatbots tries their locks, and waits for one that was refused in a transaction of its own:
-waiting for one while holding others would let a slow chatbot delay its neighbours.
+A worker with several chatbots tries their locks without waiting. It waits for a refused lock in a transaction of its
+own: waiting for one while holding others would let a slow chatbot delay its neighbours.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,7 +22,7 @@ PARTS = 4
 # to PostgreSQL).
 LOCK_SPACE = 0x0C0A7B00
 
-# How long a mark waits for running intakes. New ones wait behind it.
+# The longest wait of a mark for running intakes. New ones wait behind it.
 _LOCK_TIMEOUT = "2s"
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -44,8 +44,8 @@ def try_to_share(chatbot_ids: Collection[int]) -> set[int]:
 def exclude_intake(chatbot_id: int, *, number: int | None) -> None:
     """Wait for the chatbot's running intakes, and keep new ones out. Keep the transaction short.
 
-    `number` chooses the part; callers with successive numbers, such as a claim's id, seldom meet. None is for all
-    parts: no mark is made meanwhile either. Raises Busy.
+    `number` selects the part. Callers with successive numbers, such as a claim's id, seldom meet. None selects all
+    parts, which also excludes marks. Raises Busy.
     """
     execute("SELECT set_config('lock_timeout', %s, TRUE)", [_LOCK_TIMEOUT])
     is_busy = False
@@ -61,7 +61,7 @@ def exclude_intake(chatbot_id: int, *, number: int | None) -> None:
 
 
 def is_lock_unavailable(error: OperationalError) -> bool:
-    """Return whether a lock was not to be had, at once or in time."""
+    """Return whether a lock was not available, at once or in time."""
     return getattr(error.__cause__, "sqlstate", None) == _LOCK_NOT_AVAILABLE
 
 
@@ -73,8 +73,8 @@ def try_to_exclude_intake(chatbot_ids: Collection[int], *, number: int) -> set[i
 def wait_for_intake(chatbot_id: int) -> None:
     """Wait for the chatbot's running intakes and marks, and keep new ones out until all have ended.
 
-    Every intake and mark after it sees what was committed before the call. Call it in a transaction of its own, and
-    end that at once.
+    Every later intake and mark sees the rows that were committed before the call. Call it in a transaction of its
+    own, and end that at once.
     """
     _lock("pg_advisory_xact_lock", [chatbot_id], range(PARTS))
 

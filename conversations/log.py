@@ -1,6 +1,6 @@
 """The conversations log of the API: in pages, by number, or by the platform's ids.
 
-One statement reads what is shown of a conversation, so it is as of one instant: either not yet marked, or deleted.
+One statement reads a conversation, so the result is of one instant: either not yet marked, or deleted.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from conversations.models import Conversation, Identity
 from conversations.models.conversations import EARLIEST
 
 MAX_IDS = 1_000
-# Usually one, two where two people used one window, more where an integration is broken.
+# Identities of a conversation: usually one, two if two people used one window, more if an integration is broken.
 MAX_IDENTIFIERS = 100
-# The comments of a look-up: only they can be long.
+# Bytes of the comments of a look-up. Only comments can be long.
 MAX_BYTES = 16 * 1024 * 1024
 
 
@@ -31,7 +31,7 @@ class TooLarge(Exception):
 
 
 class Identifier(TypedDict):
-    """A chatter's Unique Chatter Identifier, its value, and how the value came."""
+    """A chatter's Unique Chatter Identifier, its value, and the source of the value."""
 
     key: str
     value: str
@@ -39,7 +39,7 @@ class Identifier(TypedDict):
 
 
 class LogEntry(NamedTuple):
-    """A conversation and its chatters; a closed one has none."""
+    """A conversation and its chatters. A closed conversation has none."""
 
     conversation: Conversation
     identifiers: list[Identifier]
@@ -71,8 +71,8 @@ def positions(
 ) -> QuerySet[Any, Any]:
     """Return the rows for `LogPages`; `started_after` is included, `started_before` excluded.
 
-    An index answers `channel`, and one answers `deleted=True`; with both, one of them filters what the other finds.
-    With `deleted=False` the deleted ones in between are read too.
+    There is an index for `channel`, and one for `deleted=True`. With both, one filters the results of the other. With
+    `deleted=False`, the deleted ones in between are read too.
     """
     filters = {
         "started_at__gte": started_after,
@@ -93,7 +93,7 @@ def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
     """Return the chatbot's conversations with these numbers, in their order, in one statement."""
     identities = (
         Identity.objects.filter(chatbot=chatbot, conversation=OuterRef("pk"))
-        # In the order of the index, so that no other looks cheaper for the first of a few.
+        # In the order of the index, so that PostgreSQL does not prefer another one for a few rows.
         .order_by("variable_id", "value")
         .values(identifier=JSONObject(key="variable__name", value="value", established_by="established_by"))
     )
@@ -105,7 +105,8 @@ def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
 
 
 def look_up(ids: Sequence[str], *, chatbot: Chatbot) -> list[LogEntry | None]:
-    """Return the conversation of each of the platform's ids, or None; an erased one while its digest is kept.
+    """Return the conversation of each of the platform's ids, or None. Erased ones are found while their digest is
+    kept.
 
     Two statements, for MAX_IDS at most. Raises TooLarge.
     """

@@ -1,12 +1,12 @@
 """Queue look-ups of identities at a chatbot's resolver (`chatbots.resolvers`), in intake's transaction.
 
 A conversation is looked up once it has a value for each variable that is sent, and no identity. Old conversations are
-left alone: the client's session of theirs is over.
+not looked up: their sessions with the client are over.
 
-One that has an identity, or was looked up before, is looked up again when one of these values changes: somebody else
-may chat since. If it has an identity, or a value before had no answer, the look-up is in doubt. It has no
-`expires_at`, and exports leave the conversation out (`assurance`). A value that was replaced before it had an answer
-is never sent, so the doubt stays (`has_gap`).
+A conversation with an identity, or with an earlier look-up, is looked up again when one of these values changes:
+another person may chat since. If it has an identity, or a former value had no answer, the look-up is in doubt. It has
+no `expires_at`, and exports leave the conversation out (`assurance`). A value that was replaced before it had an
+answer is never sent, so the doubt stays (`has_gap`).
 """
 
 import json
@@ -18,12 +18,12 @@ from django.conf import settings
 from common.db import execute
 from conversations.merge import DeclaredVariables, MergedConversation
 
-# Conversations that began longer ago are not looked up first, and a look-up is tried no longer than this.
+# The highest age of a conversation at its first look-up, and the longest time for which a look-up is tried.
 LOOKED_UP_WITHIN = timedelta(days=1)
 
-# Intake holds the conversations' rows, so no other queues them meanwhile. What a worker asks with a former value is
-# taken from it. What is read is a WITH of its own: else Citus has the machine make the ids, by a sequence there, for
-# which the web server has no right.
+# Intake has locked the conversations' rows, so no other intake queues them meanwhile. A worker that looks up a former
+# value loses its lease. The rows are read in a WITH of its own: otherwise Citus makes the machine create the ids, by
+# a sequence there, for which the web server has no right.
 _QUEUE = """
 WITH due AS MATERIALIZED (
     SELECT new.number, new.changed AND is_named AS of_another,
@@ -57,7 +57,7 @@ SELECT %(chatbot)s, due.number, 'pending', 0, now(), now(), now() + make_interva
 
 
 def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], declared: DeclaredVariables) -> None:
-    """Queue those of the conversations, as they were just written, that are to be looked up."""
+    """Queue the just written conversations that need a look-up."""
     sent = declared.looked_up_by
     new = [
         {
@@ -65,7 +65,7 @@ def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], decla
             "started_at": one.row.started_at.isoformat(),
             "changed": not sent.isdisjoint(one.changed_variables),
             "skipped": not sent.isdisjoint(one.skipped_variables),
-            # An identity that came with this value says nothing of the one before.
+            # An identity that came with this value proves nothing about the former value.
             "is_named_now": bool(one.new_identities),
         }
         for one in conversations
@@ -85,6 +85,6 @@ def queue(*, chatbot_id: int, conversations: Iterable[MergedConversation], decla
 
 
 def _has_value(conversation: MergedConversation, variable_id: int) -> bool:
-    """A placeholder says nothing: a client that compares it carelessly would name somebody for all who sent it."""
+    """Return whether there is a value. Placeholders do not count: a client could take all of them for one person."""
     known = conversation.known_values.get(variable_id)
     return known is not None and known.value not in settings.UCI_PLACEHOLDERS

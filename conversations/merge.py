@@ -2,7 +2,7 @@
 
 A present field overwrites, an absent one stays, a known message is not changed. `started_at` is that of the first
 document for good, since an erasure's cutoff is compared with it. A push or file message sets the conversation's flag,
-whatever the document says of `push`. `rows.py` reads and writes the database.
+whatever the document's `push` is. `rows.py` reads and writes the database.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ EstablishedBy = Identity.EstablishedBy
 class IncomingDocument:
     """A document with its variables by id, and the digests of those values that identify a chatter.
 
-    `signed` is the chatter whom its identity token names, who is among `values` and `chatters` too. `redacted` are
+    `signed` is the chatter of its identity token, which is also in `values` and `chatters`. `redacted` are
     the ids of messages that are stored without their text.
     """
 
@@ -44,7 +44,7 @@ class IncomingDocument:
         return self.signed is not None and self.signed.variable_id == variable_id
 
     def is_only_signed(self, chatter: Chatter) -> bool:
-        """Return whether the token names this chatter of the document, and its variables do not."""
+        """Return whether the token has this chatter of the document, and its variables do not."""
         return self.signed is not None and not self.signed.is_declared and self.signed.variable_id == chatter[0]
 
     def redact(self, tombstones: Tombstones, chatbot: UUID) -> "IncomingDocument":
@@ -55,7 +55,7 @@ class IncomingDocument:
 
 
 class SignedChatter(NamedTuple):
-    """A chatter whom a verified identity token names; `is_declared` if the document's variables do so as well."""
+    """The chatter of a verified identity token. `is_declared`: the document's variables have the value too."""
 
     variable_id: int
     has_expired: bool
@@ -64,16 +64,16 @@ class SignedChatter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeclaredVariables:
-    """The variables of a chatbot, as of when they were read."""
+    """The variables of a chatbot at the time of reading."""
 
     chatbot: Chatbot
     by_name: dict[str, Variable]
     uci_id: int | None
     # Present and former UCIs, under each of which a chatter can have been erased: the scopes of their digests.
     uci_public_ids: dict[int, UUID]
-    # How a value of theirs comes in a document's variables.
+    # The source of their values in a document's variables.
     established_by: dict[int, EstablishedBy]
-    # What the resolver gets to look up who a chatter is; empty without one.
+    # The variables that the resolver gets to look up a chatter; empty without a resolver.
     looked_up_by: frozenset[int]
 
     @classmethod
@@ -92,7 +92,7 @@ class DeclaredVariables:
     def resolve(
         self, document: Document | DocumentInvalid, token: IdentityClaims | DocumentError | None = None
     ) -> IncomingDocument | DocumentInvalid:
-        """Look up the document's variables, and what its identity token says.
+        """Resolve the document's variables, and its identity token.
 
         Returns DocumentInvalid with an error for each variable refused, and for the token.
         """
@@ -127,7 +127,7 @@ class DeclaredVariables:
     def _signed(
         self, token: IdentityClaims | DocumentError | None, values: dict[int, str], errors: list[DocumentError]
     ) -> "SignedChatter | None":
-        """Return the chatter whom a token names, and add the value to those of the document, or an error."""
+        """Return the chatter of a token, and add the value to those of the document, or an error."""
         if token is None or isinstance(token, DocumentError):
             errors += [token] if token else []
             return None
@@ -184,7 +184,7 @@ class ConversationRow:
 
 
 class NewIdentity(NamedTuple):
-    """A chatter of the conversation; without the value, one who was erased."""
+    """A chatter of the conversation. An erased chatter has no value."""
 
     variable_id: int
     digest: bytes
@@ -199,7 +199,7 @@ class StoredValue(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class MergedConversation:
-    """A conversation with what is stored of it, and what the documents of this call add."""
+    """A conversation with its stored data, and the additions of this call's documents."""
 
     row: ConversationRow
     number: int | None = None  # None: not stored yet
@@ -213,11 +213,12 @@ class MergedConversation:
 
     new_messages: list[Message] = field(default_factory=list)
     new_identities: list[NewIdentity] = field(default_factory=list)
-    # Known ones whose value has now come in a stronger way, by their digests.
+    # Known ones whose value has now come from a stronger source, by their digests.
     stronger_identities: dict[bytes, NewIdentity] = field(default_factory=dict)
     new_values: dict[int, str] = field(default_factory=dict)
-    # Of these variables the value is new or another one; of the rest of `new_values` it is kept longer. Without what
-    # came with the first identity of a new conversation. `skipped`: those whose new value was replaced in this call.
+    # Variables with a new or changed value. Other values in `new_values` are only kept longer. Values that came with
+    # the first identity of a new conversation are left out. `skipped`: those whose new value was replaced in this
+    # call.
     changed_variables: set[int] = field(default_factory=set)
     skipped_variables: set[int] = field(default_factory=set)
 
@@ -236,13 +237,13 @@ class MergedConversation:
         return self.row.deletion_request_id is not None
 
     def close(self, request_id: UUID, chatters: Iterable[Chatter]) -> None:
-        """Mark it for the deletion that has to erase it, and keep the digests of its erased chatters."""
+        """Mark the conversation for the deletion that must erase it, and keep the digests of its erased chatters."""
         self.row.deletion_request_id = request_id
         self.row_changed = True
         self.new_identities += [NewIdentity(variable_id, digest, None) for variable_id, digest in chatters]
 
     def merge(self, incoming: IncomingDocument, declared: DeclaredVariables) -> tuple[bool, int]:
-        """Merge a document. Return whether anything changed, and how many messages are new.
+        """Merge a document. Return whether anything changed, and the number of new messages.
 
         A value sent again is kept longer, which is no change.
         """
@@ -289,7 +290,7 @@ class MergedConversation:
         return len(added)
 
     def add_identity(self, new: NewIdentity) -> bool:
-        """Add a chatter, or note that a known one has come in a stronger way. Return whether anything changed."""
+        """Add a chatter, or record a stronger source of a known one. Return whether anything changed."""
         known = self.known_identities.get(new.digest)
         if known is not None and not new.established_by.is_stronger_than(known):
             return False
@@ -297,7 +298,7 @@ class MergedConversation:
         if known is None:
             self.new_identities.append(new)
         else:
-            # Also of one that is new in this call: these are written after the new ones.
+            # This includes a chatter that is new in this call: sources are updated after new ones are written.
             self.stronger_identities[new.digest] = new
         return True
 

@@ -1,6 +1,6 @@
 """Messages and files of open conversations: reading them, and links to files.
 
-A conversation that is marked for deletion is closed: nothing of its content is shown from then on. Staff views of a
+A conversation that is marked for deletion is closed: its content is not shown any more. Staff views of a
 transcript and downloads of files are recorded in the change log.
 """
 
@@ -28,11 +28,11 @@ class NoSuchConversation(Exception):
 
 
 class ConversationClosed(Exception):
-    """The conversation is being deleted, or was."""
+    """The conversation was deleted or is being deleted."""
 
 
 class FileDeleted(Exception):
-    """The conversation is being deleted, or was; or the file was removed meanwhile."""
+    """The conversation was deleted or is being deleted, or the file was removed meanwhile."""
 
 
 class MessageWithFiles(NamedTuple):
@@ -41,7 +41,7 @@ class MessageWithFiles(NamedTuple):
 
 
 class ConversationDetails(NamedTuple):
-    """What a conversation holds beside its messages: the first MAX_IDENTITIES and MAX_FILES, and all values."""
+    """The data of a conversation beside its messages: the first MAX_IDENTITIES and MAX_FILES, and all values."""
 
     identities: list[Identity]
     values: list[VariableValue]
@@ -51,8 +51,8 @@ class ConversationDetails(NamedTuple):
 class MessagePages(BoundedPages):
     """Messages in the order in which they were sent.
 
-    No index has a conversation's messages in this order: it would slow down every incoming message. So a page sorts
-    all of them, some 50 ms for 100,000; texts are read for the page alone.
+    There is no index in this order, since it would slow down every incoming message. So a page sorts all messages of
+    the conversation, which takes some 50 ms for 100,000. Texts are read only for the page.
     """
 
     ordering = ("sent_at", "id")
@@ -83,7 +83,7 @@ def logged_view(conversation: Conversation, *, actor: str) -> Iterator[Conversat
     """Yield an open conversation to read from, and record in the change log that `actor` viewed it.
 
     Each page of a transcript is an entry, since a later page has an address too. The conversation stays locked until
-    all is read, so nothing is shown after the mark of a deletion. Raises ConversationClosed.
+    the page is read, so nothing is shown after the mark of a deletion. Raises ConversationClosed.
     """
     with transaction.atomic():
         locked = _open(conversation.chatbot_id, conversation.pk).select_for_update(no_key=True).first()
@@ -110,7 +110,7 @@ def read(numbers: Sequence[int], *, conversation: Conversation) -> list[MessageW
 
 
 def details(conversation: Conversation) -> ConversationDetails:
-    """Return what a conversation holds beside its messages, in three statements."""
+    """Return the data of a conversation beside its messages, in three statements."""
     identities = Identity.objects.filter(**_of(conversation)).select_related("variable")
     values = VariableValue.objects.filter(**_of(conversation), expires_at__gt=Now()).select_related("variable")
     files = UploadedFile.objects.filter(**_of(conversation)).exclude(state=UploadedFile.State.REMOVING).order_by("id")

@@ -24,11 +24,11 @@ from conversations.merge import (
 from conversations.models import Conversation
 from conversations.tombstones import Erasure, bytea_array, json_rows
 
-# A value sent again is kept longer; written only when that moves its expiry by this much, not at every message.
+# A value sent again is kept longer. It is written only if this moves its expiry by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
 
 
-# Each returns those of a chatbot's conversations, by their numbers, that a request waits for (`compliance.apps`).
+# Functions that return the numbers of a chatbot's conversations for which a request waits (`compliance.apps`).
 WAITED_FOR: list[Callable[[int, Collection[int]], set[int]]] = []
 
 
@@ -48,9 +48,9 @@ _COLUMN_LIST = ", ".join(_COLUMNS)
 _TYPES = {field.attname: field.db_type(connection) for field in Conversation._meta.concrete_fields}
 _TYPED_COLUMNS = ", ".join(f"{column} {_TYPES[column]}" for column in _COLUMNS)
 
-# One look-up per digest, then the rows by number: asked for all digests at once, the planner may read the whole
-# chatbot, which it takes for small until there are statistics. The digest can be removed while we wait for a lock:
-# of an erased conversation without one nothing is known any more.
+# One look-up per digest, then the rows by number: with all digests at once, the planner may read the whole
+# chatbot, which it takes for small until there are statistics. The digest can be removed while we wait for a lock: an
+# erased conversation without a digest counts as unknown.
 _LOCK_CONVERSATIONS = f"""
     SELECT id, {_COLUMN_LIST} FROM conversations_conversation
     WHERE chatbot_id = %(chatbot)s AND id = ANY(ARRAY(
@@ -69,7 +69,7 @@ _INSERT_CONVERSATIONS = f"""
     ON CONFLICT (external_id_digest, chatbot_id) DO NOTHING
     RETURNING external_id_digest, id
 """  # noqa: S608
-# With the numbers beside the join: else the planner reads the whole chatbot, where it takes that for small.
+# The numbers are given beside the join: otherwise the planner reads the whole chatbot if it takes that for small.
 _UPDATE_CONVERSATIONS = f"""
     UPDATE conversations_conversation AS stored
     SET {", ".join(f"{column} = new.{column}" for column in _COLUMNS)}
@@ -163,7 +163,7 @@ def lock_conversations(
 def read_known(
     conversations: Mapping[bytes, MergedConversation], incoming: Iterable[IncomingDocument], *, chatbot_id: int
 ) -> None:
-    """Add to each stored, open conversation its values, and which messages and chatters of the documents it has."""
+    """Add to each stored, open conversation its values, and those messages and chatters of the documents it has."""
     by_number = {
         conversation.number: conversation
         for conversation in conversations.values()
@@ -204,9 +204,9 @@ def read_identities(chatters: Iterable[tuple[MergedConversation, bytes]], *, cha
 
 
 def find_kept(conversations: Iterable[MergedConversation], *, chatbot_id: int) -> set[int]:
-    """Return the numbers of those of these stored conversations that naming an erased chatter does not close.
+    """Return the numbers of the stored conversations that an erased chatter's identity does not close.
 
-    They have an identity, of whatever chatter, or a request waits for them.
+    They have an identity of any chatter, or a request waits for them.
     """
     numbers = {one.number for one in conversations if one.number is not None}
     if not numbers:
@@ -255,7 +255,7 @@ def _update_conversations(chatbot_id: int, conversations: Sequence[MergedConvers
 def _insert_conversations(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     """Store new conversations and set their numbers.
 
-    In the order of their digests, so that two intakes with the same new ones cannot block each other.
+    They are stored in the order of their digests, so that two intakes with the same new ones cannot block each other.
     """
     if not conversations:
         return
@@ -288,7 +288,7 @@ def _write_words(chatbot_id: int, conversations: Iterable[MergedConversation], *
 
 
 def _write_identities(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
-    """Store the chatters of conversations; of erased chatters the digests alone, if not stored already."""
+    """Store the chatters of conversations. For erased chatters, store only the digests, if not stored already."""
     new = [(conversation.number, one) for conversation in conversations for one in conversation.new_identities]
     named = [(chatbot_id, number, *one, look_hash(one.value)) for number, one in new if one.value is not None]
     erased = [{"number": number, **one._asdict()} for number, one in new if one.value is None]

@@ -1,6 +1,6 @@
 """Search conversations by a UCI value, a user name, the platform's id or a request.
 
-Each search is bounded, and takes one or two statements. Rows show only what the log shows (`filtered_log.LogRow`).
+Each search is bounded, and takes one or two statements. Rows have only the fields of the log (`filtered_log.LogRow`).
 """
 
 import unicodedata
@@ -16,10 +16,10 @@ from conversations import filtered_log, log
 from conversations.filtered_log import ROW_COLUMNS, LogRow
 
 MAX_RESULTS = 100
-# Where no index has the order in time: this many are read, and the newest of them returned.
+# The number of rows that are read if no index has the order in time. The newest of them are returned.
 MAX_CANDIDATES = 1_000
 MIN_NAME_LENGTH = 2
-# Of a name that is looked for: each conversation that is examined costs a look-up in the index for each of them.
+# The most words of a name: each examined conversation costs an index look-up for each word.
 MAX_WORDS = 5
 
 
@@ -42,8 +42,8 @@ SELECT c.started_at, c.id, {ROW_COLUMNS}
 """  # noqa: S608  (texts of ours)
 
 # The index holds a value's conversations nearly in the order in which they came, so it is read from its end: of very
-# many, nearly the newest are read. Compared as a range: of equal keys PostgreSQL would read in any direction. An
-# erased identity no longer has the value.
+# many conversations, nearly the newest are read. The digest is compared as a range: PostgreSQL reads equal keys in
+# any direction. An erased identity no longer has the value.
 _BY_VALUE = """
 SELECT conversation_id AS id FROM conversations_identity
  WHERE chatbot_id = %(chatbot)s AND variable_id = %(variable)s AND digest BETWEEN %(digest)s AND %(digest)s
@@ -51,9 +51,9 @@ SELECT conversation_id AS id FROM conversations_identity
  ORDER BY digest DESC LIMIT %(candidates)s
 """
 
-# Of each word so many index entries are counted, and then the conversations of the rarest word are examined: those
-# with exactly this word, the last stored ones first, and those with longer ones in the order of the words. U+10FFFF
-# is the last of all characters, and no letter.
+# Index entries are counted for each word, up to a limit. Then the conversations of the rarest word are examined:
+# those with exactly this word, the last stored ones first, and those with longer words in the order of the words.
+# U+10FFFF is the last of all characters, and no letter.
 _WORDS = "conversations_nameword WHERE chatbot_id = %(chatbot)s AND word > ''"
 _LAST = "U&'\\+10FFFF'"
 _NAMED = f"""
@@ -109,7 +109,7 @@ def by_value(*, chatbot: Chatbot, variable: Variable, value: str) -> SearchResul
 def by_name(*, chatbot: Chatbot, name: str) -> SearchResult:
     """Return open conversations whose user name has, for each word of this one, a word that begins with it.
 
-    Of a longer text the MAX_WORDS longest words count. `has_more` also says that not all conversations with the
+    Only the MAX_WORDS longest words of a text are used. `has_more` is also true if not all conversations with the
     rarest of the words were examined.
     """
     given = {"chatbot": chatbot.pk, "candidates": MAX_CANDIDATES, "words": _sought(name)}
@@ -136,7 +136,7 @@ def is_long_enough(name: str) -> bool:
 
 
 def _sought(name: str) -> list[str]:
-    """Return the words to look for, without those with which another of them begins."""
+    """Return the words to look up, without those that are the beginning of another one."""
     words: list[str] = []
     for word in sorted(folding.words(name), key=len, reverse=True):
         if not any(longer.startswith(word) for longer in words):
@@ -149,7 +149,7 @@ def by_request(*, chatbot: Chatbot, request_id: UUID) -> SearchResult:
 
 
 def by_id(*, chatbot: Chatbot, external_id: str) -> SearchResult:
-    """Return the conversation with the platform's id; an erased one as long as its digest is kept."""
+    """Return the conversation with the platform's id. An erased one is found as long as its digest is kept."""
     (entry,) = log.look_up([external_id], chatbot=chatbot)
     return NO_RESULT if entry is None else by_number(chatbot=chatbot, number=entry.conversation.pk)
 

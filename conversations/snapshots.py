@@ -11,17 +11,18 @@ from django.db import connection, transaction
 
 from common.db import execute, local_settings
 
-# The snapshot keeps PostgreSQL from vacuuming what is deleted meanwhile, so a slow bucket must not hold it for ever.
+# The snapshot keeps PostgreSQL from vacuuming rows that are deleted meanwhile, so a slow bucket must not hold it for
+# ever.
 # A gigabyte at a megabyte a second takes 17 minutes.
 SNAPSHOT_MINUTES = 30
 # How often `meanwhile` is called during a wait for the next piece.
 SECONDS_BETWEEN_CALLS = 5.0
-# Passed from thread to thread together, which takes as long as to read some kilobytes.
+# Pieces that are passed from thread to thread together, which takes as long as reading some kilobytes.
 _PIECES_AT_ONCE = 16
 
-# Everything is found by index. Without statistics (a table just filled) the planner may turn to reading whole tables.
+# All rows are found by index. Without statistics (a table just filled) the planner might read whole tables.
 _BY_INDEX = {"enable_seqscan": "off"}
-# Many rows are joined by hashes, also where a worker's sessions look up each.
+# Many rows are joined by hashes, even if a worker's sessions look up each row.
 _MANY = dict.fromkeys(("enable_hashjoin", "enable_mergejoin", "enable_material"), "on")
 
 
@@ -38,7 +39,7 @@ def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(**params) as reader:
         reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         reader.read_only = True
-        # Between two statements a reader can wait long for a bucket. It has no row locked.
+        # Between two statements a reader can wait long for a bucket. It has locked no row.
         limits = dict.fromkeys(("statement_timeout", "idle_in_transaction_session_timeout"), f"{SNAPSHOT_MINUTES}min")
         reader.execute(local_settings(**(limits | _BY_INDEX | _MANY | settings)))
         yield reader
@@ -70,9 +71,9 @@ def read_patiently(
 
 @contextmanager
 def one_instant() -> Iterator[None]:
-    """Make Django's connection read one instant and refuse writes, for reads that take moments.
+    """Make Django's connection read one instant and refuse writes, for short reads.
 
-    Within a transaction it changes nothing.
+    It has no effect within a transaction.
     """
     if connection.in_atomic_block:
         yield

@@ -3,11 +3,11 @@
 from django.db.models import CharField, F, Func
 
 # The conversations of a row `r` with `chatbot_id` and either `variable_id` and `uci_digest`, or
-# `conversation_digests`; the other branch compares with null and finds nothing. Open, marked and erased ones alike: a
-# chatter's erased ones while a copy of them keeps the identity, those selected by id while the id's digest is kept.
-# `identity_id` and `established_by` are of the chatter's identity, and null for one selected by its id. Use it as
-# `CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named`; `%(chatbots)s` are the chatbots of all rows `r`. OFFSET 0
-# keeps PostgreSQL at one look-up per id: without statistics it may read all of the chatbot's conversations.
+# `conversation_digests`; the other branch compares with null and finds nothing. It finds open, marked and erased
+# ones: a chatter's erased ones while a copy of them keeps the identity, those selected by id while the id's digest is
+# kept. `identity_id` and `established_by` are of the chatter's identity, and null for one selected by its id. Use it
+# as `CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named`; `%(chatbots)s` are the chatbots of all rows `r`. OFFSET
+# 0 makes PostgreSQL do one look-up per id: without statistics it may read all of the chatbot's conversations.
 SELECTED_CONVERSATIONS = """
 SELECT i.conversation_id, i.id AS identity_id, i.established_by
   FROM conversations_identity i

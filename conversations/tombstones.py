@@ -1,11 +1,11 @@
-"""What intake has to refuse, or to store as redacted, since it was erased: the one place that is asked.
+"""Tombstones: the only records by which intake refuses erased data, or stores it as redacted.
 
-A chatter's tombstone refuses what began before its cutoff, or is stored under a number up to the cutoff's. A
-conversation's always refuses. A message's has the message stored as redacted. Rows that still exist say the same by
-themselves: an erased conversation by its mark, a redacted message by its kind.
+A chatter's tombstone refuses conversations that began before its cutoff, or that are stored with a number up to the
+cutoff's. A conversation's tombstone always refuses. With a message's tombstone, the message is stored as redacted.
+Rows that still exist have the same effect: an erased conversation by its mark, a redacted message by its kind.
 
-Read them in intake's transaction, under its lock on the chatbot (`locks`): whoever writes one holds that lock alone,
-or writes while the service is closed.
+Read them in intake's transaction, under its lock on the chatbot (`locks`): a process that writes one holds that lock
+exclusively, or writes while the service is closed.
 """
 
 import json
@@ -21,7 +21,7 @@ from common import crypto
 from common.db import execute, fetch
 from conversations.models import Tombstone
 
-# A variable's id and the keyed digest of a value: how an erased chatter is remembered.
+# A variable's id and the keyed digest of a value, which identify an erased chatter.
 Chatter = tuple[int, bytes]
 
 _READ = """
@@ -46,7 +46,7 @@ SELECT %(chatbot)s, new.kind, new.digest, new.conversation_digest, new.request_i
 
 
 class Erasure(NamedTuple):
-    """It covers what began before `cutoff_at`, or is stored under a number up to `cutoff_number`."""
+    """It covers conversations that began before `cutoff_at`, or are stored with a number up to `cutoff_number`."""
 
     cutoff_at: datetime
     cutoff_number: int
@@ -55,7 +55,7 @@ class Erasure(NamedTuple):
 
 
 class NewTombstone(NamedTuple):
-    """A conversation, or with `conversation_digest` a message of it, that was erased and has no row."""
+    """An erased conversation, or a message of it (with `conversation_digest`), that has no row."""
 
     digest: bytes
     conversation_digest: bytes | None
@@ -64,7 +64,7 @@ class NewTombstone(NamedTuple):
 
 
 class Tombstones:
-    """Those of some chatters and conversations of a chatbot that have not expired."""
+    """The tombstones of some chatters and conversations of a chatbot that have not expired."""
 
     def __init__(self) -> None:
         self._chatters: dict[Chatter, list[Erasure]] = defaultdict(list)
@@ -73,7 +73,7 @@ class Tombstones:
 
     @classmethod
     def read(cls, *, chatbot_id: int, chatters: Iterable[Chatter], conversations: Iterable[bytes]) -> "Tombstones":
-        """Return what is remembered of these chatters, and of the conversations with these digests."""
+        """Return the tombstones of these chatters, and of the conversations with these digests."""
         found = cls()
         of_conversations = set(conversations)
         digests = of_conversations.union(digest for _, digest in chatters)
@@ -99,7 +99,7 @@ class Tombstones:
         return digest in self._conversations
 
     def has_chatter(self, chatter: Chatter) -> bool:
-        """Return whether the chatter was erased, whatever that covers."""
+        """Return whether the chatter was erased, regardless of the conversations that the erasure covers."""
         return chatter in self._chatters
 
     def latest_erasure(self, chatter: Chatter, *, number: int | None, started_at: datetime | None) -> Erasure | None:
@@ -126,7 +126,7 @@ def message_digest(chatbot: UUID, conversation: bytes, external_id: str) -> byte
 
 
 def write(rows: Sequence[NewTombstone], *, chatbot_id: int) -> None:
-    """Remember conversations and messages of a chatbot, each once for its request, in the caller's transaction."""
+    """Store tombstones of a chatbot, each once for its request, in the caller's transaction."""
     if not rows:
         return
     kinds = {True: Tombstone.Kind.MESSAGE, False: Tombstone.Kind.CONVERSATION}

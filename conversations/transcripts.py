@@ -4,9 +4,9 @@ UTF-8, comma, every value in double quotes (header and empty ones too), lines en
 PostgreSQL writes it itself (`COPY`), so memory stays flat at any size. The dialects for Excel have a byte-order mark,
 lines that end in `\\r\\n`, and their own separator (`Chatbot.CsvDialect`); line ends within a text stay as they are.
 
-One line is one message with its file; a message with two files has two lines. What has no message has a line too,
-with empty message cells: a file that came without one, a conversation with neither message nor file. Lines are
-ordered by conversation start, message time, and id; those without a message come last.
+One line is one message with its file; a message with two files has two lines. A file without a message has a line
+too, with empty message cells, and so has a conversation with neither message nor file. Lines are ordered by
+conversation start, message time, and id; those without a message come last.
 
 The guard: a spreadsheet runs text that begins like a formula. In guarded columns, one `'` is inserted before such
 text wherever a cell can begin: at the start, and after each `;`, tab, CR and LF. With another separator than the
@@ -44,10 +44,11 @@ _SEPARATORS: dict[str, str] = {
     CsvDialect.EXCEL_COMMA: ",",
     CsvDialect.EXCEL_SEMICOLON: ";",
 }
-# The separator that a file may be read with by mistake.
+# The separator with which a file may be read by mistake.
 _OTHER_SEPARATOR = {",": ";", ";": ","}
 
-# After which characters a cell can begin, beside the other separator; which are skipped there; which begin a formula.
+# Characters after which a cell can begin (beside the other separator), those skipped there, and those that begin a
+# formula.
 _STARTS = "\t\r\n"
 _SKIPPED = '"' + "".join(each for each in SPACES if each not in _STARTS)
 _FORMULA, _MINUS = "=@+\uff1d\uff20\uff0b\ufe62\ufe66\ufe6b", "\uff0d\ufe63-"
@@ -186,7 +187,7 @@ SELECT id AS message_id, conversation_id AS number, external_id, sent_at, sender
 """)
 
 _TEXT = sql.SQL("coalesce({text}, '')")
-# Few texts have anything to guard: the cheap check comes first.
+# Few texts need the guard, so the cheap check comes first.
 _GUARDED_TEXT = sql.SQL(r"""
 CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, {other_separator}) > 0
        OR strpos({text}, E'\n') > 0 OR strpos({text}, E'\r') > 0 OR strpos({text}, E'\t') > 0
@@ -250,9 +251,10 @@ SELECT * FROM files
 
 @dataclass(frozen=True)
 class TranscriptCounts:
-    """How much a file contains, and how many conversations it leaves out, as unverified if they are shared, too.
+    """The contents of a file in numbers, and the conversations that it leaves out. A shared and unverified
+    conversation counts as unverified.
 
-    `assurances`: of all that was found of a chatter, how many there are of each Assurance.
+    `assurances`: the numbers of all conversations of a chatter by Assurance.
     """
 
     conversations: int
@@ -289,7 +291,7 @@ class Transcripts:
     columns for `sql.SELECTED_CONVERSATIONS`, `include_shared` (if false, shared conversations are left out) and
     `export_assurance` (by which `assurance` leaves out conversations of a chatter). It becomes part of a COPY,
     which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity, pg_stat_statements): so it
-    names a table with the values, and never a value itself.
+    refers to a table with the values, and never contains a value.
 
     All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors. All chatbots
     are of one place (`conversations.placement`), and all files of one dialect.
@@ -324,7 +326,7 @@ class Transcripts:
         return {place: TranscriptCounts(*counts) for place, *counts in rows}
 
     def stored_files(self, places: Iterable[int], *, at_once: int) -> Generator[list[StoredFile]]:
-        """Yield lists of up to `at_once` uploaded files that these files name, in no order.
+        """Yield lists of up to `at_once` uploaded files that these files contain, in no order.
 
         Read it to the end, or close it, before `pieces`.
         """
@@ -353,8 +355,8 @@ class Transcripts:
 class DayTranscript:
     """The file of a chatbot's messages from `starts_at` (included) to `ends_at` (excluded): its daily extract.
 
-    A line per message of a conversation that is neither marked nor erased, with its file. Reads in the caller's
-    transaction. Raises psycopg's errors.
+    It has a line per message of a conversation that is neither marked nor erased, with its file. Reads in the
+    caller's transaction. Raises psycopg's errors.
     """
 
     def __init__(

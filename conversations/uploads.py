@@ -14,7 +14,7 @@ A redaction of the message that a file came with is an erasure of that file: eac
 conversation.
 
 No call to storage happens inside a transaction. A process that is killed leaves a row in state `uploading`; after a
-day a sweep removes what storage has of it. It first removes the upload's id from the row: an upload without one is
+day a sweep removes its data from storage. It first removes the upload's id from the row: an upload without an id is
 not finalised any more.
 """
 
@@ -69,7 +69,7 @@ def receive(
     chunks: Iterable[bytes],
     message_external_id: str | None = None,
 ) -> UploadedFile:
-    """Store a file whole, or nothing of it. Raises as the steps below do, and whatever `chunks` raises."""
+    """Store a file as a whole or not at all. Raises the errors of the steps below, and those of `chunks`."""
     upload = open_upload(
         conversation=conversation,
         name=name,
@@ -120,10 +120,10 @@ def open_upload(
 
 
 def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
-    """Send the content and complete the object. On any error there is no object.
+    """Send the content and complete the object. After any error there is no object.
 
-    Raises ConversationDeleted or MessageRedacted if an erasure has aborted the upload, else StorageError, or what
-    `chunks` raises.
+    Raises ConversationDeleted or MessageRedacted if an erasure has aborted the upload, or else StorageError, or the
+    errors of `chunks`.
     """
     try:
         return hosted_storage().write_parts(upload.object_key, upload.upload_id or "", chunks)
@@ -160,10 +160,10 @@ def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
 
 
 def abort(*, upload: UploadedFile) -> None:
-    """Remove what storage has of an upload, and the name from its row, unless the file is stored.
+    """Remove the data of an upload from storage, and the name from its row, unless the file is stored.
 
-    The row itself stays: only erasure deletes personal rows. If storage refuses, nothing is raised and the row keeps
-    what it has, by which erasure finds the object.
+    The row itself stays: only erasure deletes personal rows. If storage refuses, no error is raised, and the row
+    keeps the key by which erasure finds the object.
     """
     if _row_of(upload).filter(state=UploadedFile.State.STORED).exists():
         return
@@ -191,7 +191,7 @@ def _lock_open(upload: UploadedFile) -> None:
 
 
 def _refuse_redacted(upload: UploadedFile) -> None:
-    """Raise MessageRedacted if the file's message was redacted. Under the conversation's lock it stays so, or not."""
+    """Raise MessageRedacted if the file's message was redacted. The conversation's lock keeps this unchanged."""
     if upload.message_id is None:
         return
     redacted = Message.objects.filter(chatbot=upload.chatbot_id, pk=upload.message_id, kind=Message.Kind.REDACTED)

@@ -16,7 +16,7 @@ from common.times import midnight
 from conversations.models import Conversation
 from conversations.placement import by_place
 
-# By the log's index alone. Beyond this, days are counted from the newest on.
+# Counted by the log's index alone. Beyond this number, days are counted from the newest on.
 MAX_OF_DAYS = 1_000_000
 # Bounds the cost at any size: 100,000 entries of an index take 10 ms after a VACUUM, and 90 ms before it.
 MAX_PER_UCI = 100_000
@@ -37,9 +37,9 @@ SELECT (began.started_at AT TIME ZONE %(zone)s)::date AS day, count(*)
  GROUP BY 1
 """
 
-# In the order of the index on (chatbot, variable, digest), which then serves alone: by the statistics of an average
-# variable, reading the whole table could look cheaper. It counts identities, since the index does not know whether
-# two are of one conversation.
+# In the order of the index on (chatbot, variable, digest), so that only this index is used: by the statistics of an
+# average variable, reading the whole table could look cheaper. It counts identities, since the index does not contain
+# the conversation.
 _PER_UCI = """
 SELECT variable.id, counted.identities
   FROM chatbots_variable AS variable
@@ -60,18 +60,18 @@ _described = with_config(ConfigDict(use_attribute_docstrings=True))
 
 @_described
 class ChannelUsage(TypedDict):
-    """How many conversations began on a channel."""
+    """The number of conversations that began on a channel."""
 
     channel: Conversation.Channel
     conversations: int
     """Including deleted ones."""
     deleted: int
-    """How many of them are deleted now."""
+    """The number of them that are deleted now."""
 
 
 @_described
 class MonthUsage(TypedDict):
-    """How many conversations began in a month, in UTC."""
+    """The number of conversations that began in a month, in UTC."""
 
     month: str
     channels: list[ChannelUsage]

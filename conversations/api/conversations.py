@@ -51,10 +51,10 @@ _MAX_LOOK_UP_BYTES = 1024 * 1024
 
 
 class LogQuery(PageQuery):
-    """`started_after` is included, `started_before` is not: windows that follow each other share nothing."""
+    """`started_after` is included, `started_before` is not, so consecutive windows do not overlap."""
 
     started_after: Instant | None = Field(None, examples=["2026-11-01T00:00:00Z"])
-    """Conversations that began then or later."""
+    """Conversations that began at this instant or later."""
     started_before: Instant | None = Field(None, examples=["2026-12-01T00:00:00Z"])
     """Conversations that began earlier."""
     channel: Conversation.Channel | None = Field(None, examples=["whatsapp"])
@@ -166,7 +166,7 @@ class ConversationsView(ChatbotView):
 
 
 def unavailable(error: intake.IntakeFailed) -> Problem:
-    """Log why nothing was stored, and return the problem of the call."""
+    """Log the reason why nothing was stored, and return the problem of the call."""
     logger.error("Conversations could not be stored: %s", error)
     return Problem("unavailable", "Nothing was stored. Send the call again later.")
 
@@ -212,8 +212,8 @@ class LookUpView(ChatbotView):
         summary="Find conversations by the platform's ids",
         description="""
             Up to 1,000 ids, with results in the same order. A deleted conversation is found by its id as long as a
-            keyed digest of it is kept, 90 days unless the operator says otherwise. If comments are very long, 413
-            `too_large` asks for fewer ids at once.
+            keyed digest of it is kept, 90 days unless the operator has set another period. If comments are very long,
+            413 `too_large` asks for fewer ids at once.
             """,
         tag=CONVERSATIONS,
         request=OpenApiRequest(
@@ -246,14 +246,14 @@ def _parse_look_up(raw: bytes) -> shapes.LookUpBody:
         return shapes.LookUpBody.model_validate(parse_json(raw))
     except ValidationError as error:
         errors = errors_of(error)
-    # Raised outside the except block: its context would hold what was sent.
+    # Raised outside the except block: its context would contain the body.
     detail = "The body is not one that this call takes: see errors."
     raise Problem("invalid", detail, errors=shapes.field_errors(errors))
 
 
 # --- The body of `POST conversations`
 
-# All values of a body except those of well-formed messages: a thousand documents with a hundred each.
+# The most values of a body, without those of well-formed messages: a thousand documents with a hundred each.
 MAX_VALUES = 100_000
 # A well-formed message in the outline of a body. It has 80 bytes at least, of which the outline keeps 12.
 _MESSAGE = b"{:,:,:,:,:}"

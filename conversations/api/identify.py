@@ -1,4 +1,4 @@
-"""`POST conversations/identify`: who chatted in conversations, as the client's own server knows it."""
+"""`POST conversations/identify`: the chatters of conversations, as asserted by the client's own server."""
 
 from typing import Any, TypeVar
 
@@ -43,8 +43,8 @@ class IdentifyView(ChatbotView):
         summary="Say who chatted in conversations",
         description="""
             Up to 1,000 identities of stored conversations, from your own server. Requests by this value then find the
-            conversation. A value that the conversation has already is `confirmed`, and from then on kept as
-            `asserted` if it came in a weaker way. A conversation can have several values, if several people used one
+            conversation. A value that the conversation has already is `confirmed`, and is stored as `asserted` from
+            then on if its source was weaker. A conversation can have several values, if several people used one
             window. Each item is stored or refused by itself.
 
             The value of an erased chatter is refused as `chatter_erased` in a conversation that is covered by the
@@ -106,7 +106,7 @@ def _identity(item: Any) -> GivenIdentity | DocumentInvalid:
 
 
 def _validated(model: type[_Body], value: Any) -> _Body | list[DocumentError]:
-    # Returned, not raised: the context of an error would hold what was sent.
+    # Returned, not raised: the context of an error would contain the body.
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -32,14 +32,14 @@ logger = logging.getLogger(__name__)
 
 Scope = ApiKey.Scope
 
-# Running uploads of this process: each holds a thread while the storage receives it, however slowly. One thread is
-# left for all other calls, whichever chatbots store files.
+# The most simultaneous uploads of this process: each occupies a thread while the storage receives it, however slowly.
+# One thread is left for all other calls, whichever chatbots store files.
 _UPLOADS = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
 
 
 class MessagesQuery(PageQuery):
     limit: Whole = Field(200, ge=1, le=1_000, examples=[200])
-    """The most messages of a page. Where they are long a page holds fewer."""
+    """The most messages of a page. A page has fewer if they are long."""
 
 
 class MessagesView(ChatbotView):
@@ -137,7 +137,7 @@ class FilesView(ChatbotView):
         operation_id="storeFile",
         summary="Store a file of a conversation",
         description="""
-            Takes one file that was uploaded in a conversation. After any response but 201 nothing of it is kept. A
+            Takes one file that was uploaded in a conversation. If the response is not 201, nothing of it is kept. A
             file that is sent again is stored a second time, since two equal files can be intended.
             """,
         tag=CONVERSATIONS,

@@ -31,7 +31,7 @@ class LookUpBody(BaseModel):
     ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
 
 
-# A UCI value in a body, for the API's document; operations check it.
+# A UCI value in a body, for the OpenAPI document. Operations check it.
 UCI_VALUE: dict[str, JsonValue] = {
     "minLength": 1,
     "pattern": r"^[^\x00]*$",
@@ -82,7 +82,7 @@ class DocumentResult(ResponseModel):
     id: str | None
     """As sent; null if it could not be read."""
     number: int | None
-    """Ours; null if there is no such conversation, and where what was sent is not valid."""
+    """Ours; null if there is no such conversation, or if the item is not valid."""
     outcome: DocumentOutcome
     error: Problem | None
     """Only of a refused document."""
@@ -105,7 +105,7 @@ class IdentityResult(ResponseModel):
     id: str | None
     """As sent; null if it could not be read."""
     number: int | None
-    """Ours; null if there is no such conversation, and where what was sent is not valid."""
+    """Ours; null if there is no such conversation, or if the item is not valid."""
     outcome: IdentityOutcome
     """`created`: it is stored. `confirmed`: the conversation had this value already."""
     error: Problem | None
@@ -129,7 +129,7 @@ def _problem(errors: Sequence[DocumentError]) -> Refusal:
 
 
 def field_errors(errors: Iterable[DocumentError]) -> list[FieldError]:
-    """Return errors of documents as those of a problem."""
+    """Return errors of documents in the form of a problem's errors."""
     return [FieldError(pointer=one.pointer, code=one.code, detail=one.detail) for one in errors]
 
 
@@ -147,7 +147,7 @@ class File(ResponseModel):
     content_type: str
     bytes: int
     sha256: str
-    """Of its content, in lower-case hex."""
+    """The SHA-256 of its content, in lower-case hex."""
 
     @classmethod
     def of(cls, file: UploadedFile, **more: str | int | None) -> Self:
@@ -201,7 +201,7 @@ class LoggedConversation(ResponseModel):
     id: str | None
     """The platform's; null for a deleted conversation."""
     deleted: bool
-    """Whether it is deleted, or marked for deletion: from then on it cannot be opened."""
+    """Whether it is deleted or marked for deletion, and so cannot be opened."""
     label: Literal["Deleted conversation"] | None
     deletion_request_id: UUID | None
     """The request that deletes it."""

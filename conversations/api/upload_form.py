@@ -17,9 +17,9 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from common.bodies import body_as_it_arrives
 from common.problems import Problem, invalid_field
 
-# As RFC 2046 has it.
+# The form of a boundary by RFC 2046.
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]")
-# What a form has beside its file: boundaries, headers, the other field.
+# The most bytes of a form without its file: boundaries, headers, the other field.
 _BYTES_AROUND_FILE = 64 * 1024
 _MAX_ID_BYTES = 4 * 200
 
@@ -104,7 +104,7 @@ def _content(events: Iterator[_Event]) -> Iterator[bytes]:
         if size > settings.UPLOAD_MAX_BYTES:
             raise Problem("too_large", f"A file may have {settings.UPLOAD_MAX_BYTES:,} bytes at most.")
         yield event
-    # To the end of the form: only a whole one is stored.
+    # Read to the end of the form: only a whole form is stored.
     for part in _parts(events):
         if part.name == "file":
             raise invalid_field("/file", "repeated_field", "Send one file in a call.")
@@ -128,5 +128,5 @@ def _text(events: Iterator[_Event]) -> str:
 
 
 def _unknown_field() -> Problem:
-    # Without its name: a caller may have put anything into it.
+    # Without the field's name, which a caller chooses freely.
     return invalid_field("", "unknown_field", "The form takes message_id and file alone.")

@@ -1,1 +1,1 @@
-"""Daily extracts: their days (`days`), who builds one (`leases`), and how (`builder`)."""
+"""Daily extracts: their days (`days`), the workers' leases on them (`leases`), and their files (`builder`)."""

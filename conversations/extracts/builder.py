@@ -1,13 +1,13 @@
 """Build the file of one day: read in one snapshot, streamed into the bucket, published whole or not at all.
 
-    abort what earlier attempts left -> record the key -> open the upload, record its id -> wait for running intakes
+    abort uploads of earlier attempts -> record the key -> open the upload, record its id -> wait for running intakes
     -> snapshot: version and rows -> send -> lease still held? -> publish -> remove older versions -> done
 
-If a worker is killed at any instant, the row names the key, and the next attempt aborts the upload before it reads:
-so a worker that wakes up later cannot publish over it. The row is `done` only with the last statement, when no older
-version of the object is left, not even one that a killed worker published.
+If a worker is killed at any instant, the row contains the key, and the next attempt aborts the upload before it
+reads: so a worker that wakes up later cannot publish over it. The row is `done` only with the last statement, when no
+older version of the object is left, not even one that a killed worker published.
 
-An erasure, or a late message, raises the row's version in its own transaction, so a snapshot from before it is known
+An erasure, or a late message, raises the row's version in its own transaction, so an earlier snapshot is recognised
 by its version. A first file with an outdated version is not published. One that replaces an older file is, since it
 is nearer to the present: otherwise a day that keeps changing, and the deletions that wait for it, would never finish.
 For the same reason a first file in the hosted bucket is published from FIRST_PATIENCE after the row's creation on.
@@ -47,20 +47,20 @@ logger = logging.getLogger(__name__)
 _READ_SETTINGS = {"enable_nestloop": "off", "work_mem": "64MB"}
 
 FIRST_PATIENCE = timedelta(hours=1)
-# For a bucket whose calls are suspended for now, or a machine of the database, which is no attempt.
+# The wait for a bucket whose calls are suspended, or for a machine of the database. It counts as no attempt.
 _WAIT = timedelta(seconds=60)
 
-# Called with the number of bytes that were read since the last call.
+# A function that gets the number of bytes read since the last call.
 OnRead = Callable[[int], object]
 
 
 class _Outdated(Exception):
-    """The day was changed while its first file was read: nothing is published."""
+    """The day changed while its first file was read: nothing is published."""
 
 
 @dataclass
 class _Snapshot:
-    """What the file was read from: the row's version, and the number of lines."""
+    """The snapshot of a file: the row's version, and the number of lines."""
 
     version: int = 0
     rows: int = 0
@@ -78,11 +78,11 @@ def build(
     on_read: OnRead = lambda _bytes: None,
     on_refused: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Build the file of a day that was taken, and record the result on its row; return whether it is done.
+    """Build the file of a taken day, and record the result on its row. Return whether it is done.
 
-    Without `may_call_client` it calls the hosted bucket alone. `on_refused` is called where the database refuses the
-    work for now. Call it outside any transaction. Raises the database's error where that does not take the result
-    within half a minute: then the lease runs out.
+    Without `may_call_client` it calls only the hosted bucket. `on_refused` is called if the database refuses the work
+    for now. Call it outside any transaction. Raises the database's error if the result cannot be recorded within half
+    a minute: then the lease expires.
     """
     try:
         return _build(extract, on_read, may_call_client=may_call_client)
@@ -99,7 +99,7 @@ def build(
             leases.requeue(extract, wait=_WAIT)
         else:
             leases.fail(extract, error.code, error.detail, retryable=error.retryable)
-    except Exception as error:  # whatever it was, other days are built
+    except Exception as error:  # other days must be built in any case
         if machines.has_failed(error):
             _lose_machine(extract)
         elif was_refused_temporarily(error):
@@ -118,7 +118,7 @@ def build(
 
 
 def _lose_machine(extract: DailyExtract) -> None:
-    """Requeue without a lost attempt, the first time: after that its own statement may be what ends the machine."""
+    """Requeue the first time without a lost attempt. Later its own statement may be the cause of the failure."""
     if extract.error_code == machines.SILENT:
         leases.fail(extract, machines.SILENT, machines.LOST, retryable=True)
     else:
@@ -140,7 +140,7 @@ def _build(extract: DailyExtract, on_read: OnRead, *, may_call_client: bool) -> 
     try:
         leases.record(extract, location, key, upload_id)
         if extract.state == "pending":
-            # Intakes and marks that may not have seen the row of a new day; later ones see it, and flag it.
+            # Waits for intakes and marks that may not have seen the row of a new day. Later ones see it, and flag it.
             with transaction.atomic():
                 wait_for_intake(extract.chatbot_id)
     except BaseException:
@@ -155,7 +155,7 @@ def _build(extract: DailyExtract, on_read: OnRead, *, may_call_client: bool) -> 
 
 
 def _location(extract: DailyExtract) -> StorageLocation:
-    """Return where the file goes. A file in the hosted bucket is replaced there, whatever the settings are now.
+    """Return the file's location. A file in the hosted bucket is replaced there, whatever the settings are now.
 
     Raises SecretUnreadable, and StorageError if a client's settings cannot be used.
     """
@@ -167,7 +167,7 @@ def _location(extract: DailyExtract) -> StorageLocation:
 def _abort_earlier_uploads(extract: DailyExtract, location: StorageLocation, key: str) -> None:
     recorded = extract.hosting, extract.bucket, extract.key
     if extract.key is not None and location.is_hosted:
-        # Including one whose id its worker did not live to record.
+        # Including an upload whose worker was killed before it recorded the id.
         location.storage.abort_all(key)
     elif extract.upload_id and recorded == (location.hosting, location.bucket, key):
         location.storage.abort(key, extract.upload_id)

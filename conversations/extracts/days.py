@@ -1,9 +1,9 @@
-"""Which days have an extract, from which instant to which each extends, and which have to be built again.
+"""The days with extracts: their rows, their first and last instants, and orders to build them again.
 
-A day begins where the day before ended, if that has a row, else at its midnight in the chatbot's time zone; it ends
-where the next begins, or at the next midnight. Rows never change: so after a change of the time zone the first day is
-longer or shorter, and no message falls into two days or between them. A day that such a change leaves no time for
-gets no row.
+A day begins at the end of the day before, if that has a row, or else at its midnight in the chatbot's time zone. It
+ends at the begin of the next day, or at the next midnight. Rows never change, so after a change of the time zone the
+first day is longer or shorter, and no message falls into two days or between them. A day of length zero after such a
+change gets no row.
 """
 
 from bisect import bisect_left
@@ -36,7 +36,7 @@ SELECT c.id, c.timezone, (SELECT max(e.day) FROM conversations_dailyextract e WH
  ORDER BY c.id
 """
 
-# States in which a day is not waiting to be built already.
+# States of days that are not waiting to be built.
 SETTLED = (State.DONE, State.FAILED, State.EXPIRED)
 
 # A day lies within two days of its UTC days, whatever the time zone.
@@ -46,7 +46,7 @@ SELECT id, starts_at, ends_at FROM conversations_dailyextract
    AND starts_at <= %(last)s AND ends_at > %(first)s AND state <> 'expired'
 """
 
-# A finished file in a client's bucket is the client's. Locked in the order of the ids, as everywhere.
+# A finished file in a client's bucket belongs to the client. Rows are locked in the order of the ids, as everywhere.
 _FLAG = """
 UPDATE conversations_dailyextract e
    SET version = e.version + 1, state = CASE e.state WHEN 'done' THEN 'stale' ELSE e.state END,
@@ -81,9 +81,9 @@ class DayWindow(NamedTuple):
 
 
 def plan_due() -> int:
-    """Create rows for the days that are over, of all chatbots with extracts and a bucket; return how many.
+    """Create rows for the past days of all chatbots with extracts and a bucket. Return their number.
 
-    From the last day with a row on, or yesterday alone if there is none. A day is over EXTRACT_DELAY after its
+    It begins after the last day with a row, or with yesterday if there is none. A day is over EXTRACT_DELAY after its
     midnight. Several workers may call this at once: each day gets one row. Raises PartsFailed after all chatbots.
     """
     planned = 0
@@ -96,9 +96,9 @@ def plan_due() -> int:
 
 
 def plan(chatbot: Chatbot, first: date, last: date) -> list[date]:
-    """Create rows for the days from `first` to `last` that are over and have none; return these days.
+    """Create rows for the past days from `first` to `last` that have none. Return these days.
 
-    Whether or not the chatbot's extracts are switched on.
+    It does so even if the chatbot's extracts are switched off.
     """
     return _plan(chatbot.pk, lambda _rows, newest: _days(first, min(last, newest)))
 
@@ -133,7 +133,7 @@ def _days(first: date, last: date) -> list[date]:
 
 def _plan(chatbot_id: int, wanted: Callable[[Sequence[DayWindow], date], Iterable[date]]) -> list[date]:
     with transaction.atomic():
-        # One planner at a time, and no change of the time zone meanwhile: a day begins where the one before ended.
+        # One planner at a time, and no change of the time zone meanwhile: a day begins at the end of the day before.
         chatbot = locks.locked(chatbot_id)
         rows = DailyExtract.objects.filter(chatbot=chatbot).order_by("day")
         planned = [DayWindow(*row) for row in rows.values_list("day", "starts_at", "ends_at")]
@@ -154,11 +154,11 @@ def _plan(chatbot_id: int, wanted: Callable[[Sequence[DayWindow], date], Iterabl
 
 
 def flag_days(*, chatbot_id: int, instants: Iterable[datetime]) -> None:
-    """Mark the days that new messages of these instants fall into as stale, and raise their versions.
+    """Mark the days of new messages with these times as stale, and raise their versions.
 
     Call it in the transaction that stores the messages. An extract reads its rows and its version in one snapshot, so
     a worker that finds the version unchanged has read them all. Recent messages cost nothing: no day that ended less
-    than EXTRACT_DELAY ago has a row. Half of that is left for clocks that differ.
+    than EXTRACT_DELAY ago has a row. Half of that time is a margin for clocks that differ.
     """
     newest = timezone.now() - settings.EXTRACT_DELAY / 2
     late = sorted(instant for instant in instants if instant < newest)
@@ -171,7 +171,7 @@ def flag_days(*, chatbot_id: int, instants: Iterable[datetime]) -> None:
 
 
 def order_extracts(extracts: QuerySet[DailyExtract], *, actor: str) -> int:
-    """Order these extracts, of any chatbots, unless they are waiting already; return how many."""
+    """Order these extracts, of any chatbots, unless they are waiting already. Return their number."""
     days: dict[int, list[date]] = {}
     for chatbot_id, day in extracts.values_list("chatbot_id", "day"):
         days.setdefault(chatbot_id, []).append(day)
@@ -182,8 +182,7 @@ def order_extracts(extracts: QuerySet[DailyExtract], *, actor: str) -> int:
 
 
 def order(*, chatbot_id: int, days: Collection[date], states: Collection[State], actor: str) -> list[date]:
-    """Order the days of a chatbot that are in one of these states to be built again, with fresh attempts; return
-    them.
+    """Order a rebuild of the days of a chatbot in these states, with fresh attempts. Return these days.
 
     The next worker builds them. `actor` is as in the change log.
     """

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 State, Hosting = DailyExtract.State, Bucket.Hosting
 
 MAX_ATTEMPTS = 5
-# A day that is being changed is not built for this long while there is other work: then once for all changes.
+# A day that changes is not built for this long while there is other work. Then it is built once for all changes.
 SETTLING = timedelta(seconds=30)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
 
@@ -38,12 +38,12 @@ _RUNNING_LOCK = 0x6463_6578  # "dcex": one worker at a time checks whether anoth
 
 _TO_BUILD = Q(state__in=[State.PENDING, State.STALE])
 _IS_HELD = Q(token__isnull=False, next_attempt_at__gt=Now())
-# Where the file goes: a file in the hosted bucket is replaced there, whatever the settings are now.
+# The file's location: a file in the hosted bucket is replaced there, whatever the settings are now.
 _IS_REPLACED = Q(key__isnull=False, hosting=Hosting.HOSTED)
 _BUCKET = Bucket.objects.filter(chatbot=OuterRef("chatbot"))
 _TO_HOSTED = _IS_REPLACED | Exists(_BUCKET.filter(hosting=Hosting.HOSTED))
 _TO_CLIENT = ~_IS_REPLACED & Exists(_BUCKET.filter(hosting=Hosting.CLIENT))
-# One of a bucket at a time, so that no client has all the threads.
+# One extract of a bucket at a time, so that no client occupies all threads.
 _IS_CALLED = Exists(DailyExtract.objects.filter(_TO_BUILD & _IS_HELD, chatbot=OuterRef("chatbot")))
 _RESTS = Exists(SilentStorage.objects.filter(chatbot=OuterRef("chatbot"), rests_until__gt=Now()))
 
@@ -53,9 +53,9 @@ _FRESH: dict[str, Any] = {"attempts": 0, "error_code": "", "error_detail": ""}
 def take_next(*, settled: bool) -> DailyExtract | None:
     """Take the next extract that is due and goes to the hosted bucket, or return None.
 
-    Stale days come before new ones. Of these, a chatbot is drawn at random, and its day that has been stale longest.
-    `settled` skips days that became due just now. All but one of a cluster's workers may build extracts at a time,
-    whatever the number of clusters: one is always left for requests.
+    Stale days come before new ones. Then a chatbot is drawn at random, and the day that has been stale longest is
+    taken. `settled` skips days that became due just now. All but one of a cluster's workers may build extracts at a
+    time, whatever the number of clusters: one is always left for requests.
     """
     with transaction.atomic():
         if not _is_any_waiting():
@@ -80,12 +80,12 @@ def take_one(extract_id: int) -> DailyExtract | None:
 
 
 def expired() -> QuerySet[DailyExtract]:
-    """Return the hosted extracts that have expired, and whose file is not removed yet."""
+    """Return the expired hosted extracts whose file is not removed yet."""
     return DailyExtract.objects.filter(expires_at__lt=Now(), key__isnull=False, hosting=Hosting.HOSTED)
 
 
 def take_expired() -> DailyExtract | None:
-    """Take the next expired hosted extract, to remove its file. It is not built again: who holds one began before."""
+    """Take the next expired hosted extract, to remove its file. It is not built again: its worker began before."""
     return _take(expired().order_by("expires_at"))
 
 
@@ -96,13 +96,13 @@ def present_version(extract: DailyExtract) -> int:
 
 
 def record(extract: DailyExtract, location: StorageLocation, key: str, upload_id: str | None) -> None:
-    """Record where the file goes, before anything of it exists. Raises LeaseLost."""
+    """Record the file's location before anything of it exists. Raises LeaseLost."""
     extract.write(
         hosting=location.hosting,
         bucket="" if location.is_hosted else location.bucket,
         key=key,
         upload_id=upload_id,
-        # If building fails once something is there, that is removed too.
+        # If building fails later, the incomplete file is removed too.
         expires_at=_expiry(extract, location),
     )
 
@@ -130,18 +130,18 @@ def finish(extract: DailyExtract, location: StorageLocation, written: Written, *
 
 
 def requeue(extract: DailyExtract, *, wait: timedelta = timedelta()) -> None:
-    """Release it without a lost attempt, not to be taken before `wait` is over."""
+    """Release the extract without a lost attempt. It is not taken before `wait` is over."""
     close_if_unusable()  # the connection may be what failed
     extract.release(wait=wait)
 
 
 def postpone(extract: DailyExtract, code: str, detail: str, *, wait: timedelta) -> None:
-    """As `requeue`, once the database answers, and record why."""
+    """As `requeue`, once the database answers, and record the reason."""
     retry_while_unavailable(lambda: extract.release(wait=wait, **_error(code, detail)))
 
 
 def fail(extract: DailyExtract, code: str, detail: str, *, retryable: bool) -> None:
-    """Record an error: retry after a wait, or fail when no attempt is left or a retry cannot help."""
+    """Record an error. The extract is retried after a wait, or fails if no attempt is left or a retry cannot help."""
     logger.warning("extract.attempt_failed extract=%s code=%s", extract.pk, code)
     most = errors.max_attempts(code, retryable=retryable, most=MAX_ATTEMPTS)
     wait = leases.back_off(extract.attempts, first=_FIRST_WAIT, longest=_LONGEST_WAIT, factor=4)
@@ -149,10 +149,10 @@ def fail(extract: DailyExtract, code: str, detail: str, *, retryable: bool) -> N
 
 
 def refuse(extract: DailyExtract, code: str, detail: str, *, retryable: bool, wait: timedelta) -> None:
-    """Record that storage did not remove the file of an expired day, to be tried again after `wait`.
+    """Record that storage did not remove the file of an expired day. It is tried again after `wait`.
 
-    An extract that is waiting to be built fails, unless a retry can help: the error names what delays a deletion that
-    waits for the file's removal. A finished one stays as it is.
+    An extract that is waiting to be built fails, unless a retry can help: the error explains the delay of a deletion
+    that waits for the file's removal. A finished one does not change.
     """
     fields = _error(code, detail)
     if not retryable:
@@ -165,7 +165,7 @@ def expire(extract: DailyExtract) -> None:
 
 
 def release_all() -> None:
-    """Take all days from whoever builds them."""
+    """Release all days. Workers that build one lose their lease."""
     DailyExtract.objects.exclude(token=None).update(token=None, next_attempt_at=Now())
 
 
@@ -192,16 +192,16 @@ def _take(rows: QuerySet[DailyExtract], *, at_any_time: bool = False) -> DailyEx
 
 
 def _waiting() -> QuerySet[DailyExtract]:
-    # Drawn anew each time, so that no chatbot's many days delay another's.
+    # A new random order each time, so that a chatbot with many days does not delay others.
     turn = Func(Value(uuid4()), F("chatbot"), function="uuid_hash_extended", output_field=BigIntegerField())
     rows = DailyExtract.objects.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), _TO_BUILD)
     return rows.order_by(F("state").desc(), turn, "stale_at", "pk")  # `stale` before `pending`
 
 
 def _served() -> QuerySet[DailyExtract]:
-    """As `_waiting`, without those of a silent machine of Citus, and of a chatbot that a restore has left closed.
+    """As `_waiting`, without extracts on a silent machine of Citus, or of a chatbot that a restore has left closed.
 
-    Nor those whose lease has expired: until `requeue_expired` has counted the attempt.
+    Extracts with an expired lease are left out until `requeue_expired` has counted the attempt.
     """
     closed = list(Chatbot.objects.exclude(closed_at=None).values_list("pk", flat=True))
     return machines.answering(_waiting().filter(token=None).exclude(chatbot__in=closed))
@@ -212,7 +212,7 @@ def _is_any_waiting() -> bool:
 
 
 def _expiry(extract: DailyExtract, location: StorageLocation) -> datetime | Combinable | None:
-    """Return when the file expires. A hosted one that is replaced keeps its expiry."""
+    """Return the expiry of the file. A replaced hosted file keeps its expiry."""
     if not location.is_hosted:
         return None
     kept = extract.expires_at if extract.made_version is not None else None

@@ -1,10 +1,10 @@
-"""How far identities can be relied on."""
+"""The reliability of identities."""
 
 from django.db import models
 
 
 class Assurance(models.TextChoices):
-    """How far a chatter's identity can be relied on, the weakest first."""
+    """The reliability of a chatter's identity, the weakest first."""
 
     USER_CHANNEL = "user_channel", "Claimed: it can be forged on the way"
     PLATFORM = "platform", "Said by the platform"

@@ -1,9 +1,9 @@
 """The personal data: conversations with their identities, messages and variables' values.
 
 Every table has `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of its
-conversation, but for `NameWord`. So the data can be distributed by chatbot (docs/explanation/citus.md): unique rules
-hold it as their last column, and every statement names it. `compliance/inventory.py` declares what erasure does to
-each field; the constraint `conversation_erased_holds_nothing` is the last line of defence.
+conversation, except for `NameWord`. So the data can be distributed by chatbot (docs/explanation/citus.md): unique
+constraints have it as their last column, and every statement has a condition on it. `compliance/inventory.py` declares
+what erasure does to each field; the constraint `conversation_erased_holds_nothing` is the last line of defence.
 """
 
 from datetime import UTC, datetime
@@ -18,9 +18,9 @@ from conversations.models.assurance import Assurance
 from conversations.sql import VALUE_HASH
 
 # Always true of a stored time: the condition of indexes that begin with the chatbot. PostgreSQL then uses them only
-# if a statement asks for a time. All statements name their chatbots, and PostgreSQL expects a single row of a chatbot
-# that is newer than the statistics: it would read the whole chatbot by such an index. `variable > 0` does the same
-# for identities.
+# if a statement has a condition on the time. All statements have one on chatbots, and PostgreSQL expects a single row
+# of a chatbot that is newer than the statistics: it would read the whole chatbot by such an index. `variable > 0`
+# does the same for identities.
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
 # In SQL, so that the session's time zone does not matter: an erased conversation keeps only the UTC day it began.
@@ -59,7 +59,7 @@ class Conversation(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     external_id = models.CharField(max_length=200, null=True)
     # HMAC of external_id, set at intake. It outlives the id for ERASURE_LEDGER_DAYS, so that a document for an erased
-    # conversation meets the erased row, also in a race.
+    # conversation finds the erased row, even in a race.
     external_id_digest = models.BinaryField(null=True, max_length=32)
     uci_variable = models.ForeignKey(
         Variable, null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
@@ -158,8 +158,8 @@ class Conversation(models.Model):
                 condition=Q(started_at__gt=EARLIEST),
                 name="conversation_log_channel",
             ),
-            # The log's closed conversations, marked or erased. Statistics from before a deletion take this index for
-            # empty: without EARLIEST it would be read whole for what a deletion has marked.
+            # The log's closed conversations, marked or erased. With statistics from before a deletion, PostgreSQL
+            # takes this index for empty: without EARLIEST it would read all of it to find the marked conversations.
             models.Index(
                 F("chatbot"),
                 F("started_at").desc(),
@@ -167,13 +167,13 @@ class Conversation(models.Model):
                 name="conversation_log_closed",
                 condition=Q(started_at__gt=EARLIEST, deletion_request_id__isnull=False),
             ),
-            # Open ones in the order of their numbers: a retention run examines all of a chatbot's, in slices.
+            # Open conversations in the order of their numbers: a retention run examines all of a chatbot, in slices.
             models.Index(
                 name="conversation_open",
                 fields=["chatbot", "id"],
                 condition=Q(deletion_request_id__isnull=True, started_at__gt=EARLIEST),
             ),
-            # Marked and not erased yet; empty when no deletion is running.
+            # Marked conversations that are not erased yet. Empty when no deletion is running.
             models.Index(
                 name="conversation_marked",
                 fields=["deletion_request_id"],
@@ -185,9 +185,9 @@ class Conversation(models.Model):
                 fields=["deleted_at"],
                 condition=Q(deleted_at__isnull=False, external_id_digest__isnull=False),
             ),
-            # Everything that a deletion has marked, erased or not: its files, ledger and verification. With the
-            # chatbot: where statistics know a single mark, as after a first retention run, PostgreSQL takes a chatbot
-            # for rarer than a mark, and would read all that it has by another index.
+            # All conversations that a deletion has marked, erased or not: for its files, ledger and verification. The
+            # chatbot is included: if statistics contain a single mark, as after a first retention run, PostgreSQL
+            # takes a chatbot for rarer than a mark, and would read all of its conversations by another index.
             models.Index(
                 name="conversation_of_deletion",
                 fields=["deletion_request_id", "chatbot"],
@@ -200,12 +200,12 @@ class Conversation(models.Model):
 
     @property
     def is_closed(self) -> bool:
-        """Return whether it is marked or erased: it cannot be opened, and only its kept fields may be shown."""
+        """Return whether it is marked or erased. Then it cannot be opened, and only its kept fields may be shown."""
         return self.deletion_request_id is not None
 
 
 class _OfConversation(models.Model):
-    """Belongs to a conversation of the same chatbot: the composite foreign key has both columns."""
+    """A row of a conversation of the same chatbot: the composite foreign key has both columns."""
 
     chatbot = models.ForeignKey(
         Chatbot, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
@@ -222,15 +222,15 @@ class _OfConversation(models.Model):
 class Identity(_OfConversation):
     """A conversation's UCI value. Only added, never overwritten; two if two people used one window.
 
-    `established_by` says how the value came. A stronger way for the same value replaces a weaker one; nothing else of
-    an identity ever changes.
+    `established_by` is the source of the value. A stronger source of the same value replaces a weaker one. No other
+    field of an identity ever changes.
 
     Erasing deletes it, or only its value and `look`: while a copy of the conversation may exist (a file, an export, a
     daily extract) the keyed digest is kept, so that each deletion of the chatter finds the copy.
     """
 
     class EstablishedBy(models.TextChoices):
-        """How a value came, and whether it can be relied on. Several ways are equally strong."""
+        """The source of a value, which determines its reliability. Several sources are equally strong."""
 
         USER_CHANNEL = "user_channel", "Claimed through the user channel"
         CUSTOM = "custom", "Said by the platform"
@@ -256,10 +256,11 @@ class Identity(_OfConversation):
     )
     value = models.CharField(max_length=512, null=True)
     digest = models.BinaryField(max_length=32, help_text="As ComplianceRequest.uci_digest.")
-    # `common.folding.look_hash` of the value, for finding similar ones. Not keyed: it stands beside the value and
-    # goes with it, so it tells nothing more. Null also of a writer that does not know it; nothing else depends on it.
+    # `common.folding.look_hash` of the value, for finding similar ones. It is not keyed: it is stored beside the
+    # value and removed with it, so it reveals nothing more. An older writer leaves it null. Nothing else depends on
+    # it.
     look = models.BigIntegerField(null=True, editable=False)
-    # Of a writer that names none, the weakest: an older version may still be taking in during an upgrade.
+    # The weakest for a writer without one: during an upgrade, an older version may still take in documents.
     established_by = models.CharField(
         max_length=12, choices=EstablishedBy, db_default=EstablishedBy.USER_CHANNEL, editable=False
     )
@@ -272,7 +273,7 @@ class Identity(_OfConversation):
             models.CheckConstraint(
                 name="identity_look_goes_with_value", condition=Q(value__isnull=False) | Q(look__isnull=True)
             ),
-            # Without a digest no request finds it.
+            # Required: without a digest, no request finds the identity.
             models.CheckConstraint(
                 name="identity_digest_is_whole",
                 condition=Exact(
@@ -285,11 +286,11 @@ class Identity(_OfConversation):
             ),
         ]
         indexes = [
-            # Every deletion and export starts here: the conversations of one chatter.
+            # The conversations of one chatter: every deletion and export begins with this index.
             models.Index(
                 name="identity_chatter", fields=["chatbot", "variable", "digest"], condition=Q(variable__gt=0)
             ),
-            # Values that look like another one, each found once however often it is stored.
+            # Values that look like another one. Each is found once, however often it is stored.
             models.Index(
                 F("chatbot"),
                 F("look"),
@@ -332,7 +333,7 @@ class Message(_OfConversation):
                 name="message_kind_known",
                 condition=Q(kind__in=["text", "quick_reply", "push", "file", "event", "redacted"]),
             ),
-            # What is sent again under its id is not stored.
+            # A message that is sent again with the same id is not stored.
             models.CheckConstraint(name="message_redacted_holds_nothing", condition=~Q(kind="redacted") | Q(text="")),
         ]
         indexes = [
@@ -344,7 +345,8 @@ class Message(_OfConversation):
 class VariableValue(_OfConversation):
     """The last value of a variable in a conversation, kept for VARIABLE_DAYS.
 
-    Never of a present or former UCI: none is stored once it is designated, and the next sweep deletes earlier ones.
+    Values of a present or former UCI are not here: none is stored after its designation, and the next sweep deletes
+    earlier ones.
     """
 
     variable = models.ForeignKey(
@@ -364,11 +366,12 @@ class VariableValue(_OfConversation):
 
 
 class NameWord(_OfConversation):
-    """A word of the conversation's user name, folded (`common.folding`), by which the console's look-up finds it.
+    """A folded word (`common.folding`) of the conversation's user name, for the console's look-up.
 
-    Written with the name, and replaced with it. The order of bytes makes a beginning of a word a range of an index.
-    Migration 0005 keeps words out of PostgreSQL's statistics. It has no foreign key, whose check takes more time than
-    the rest of storing a word: intake writes words of conversations alone that it has just locked or stored.
+    It is written and replaced together with the name. In the order of bytes, a word's beginning is a range of an
+    index. Migration 0005 keeps words out of PostgreSQL's statistics. There is no foreign key, since its check takes
+    more time than the rest of storing a word: intake writes only words of conversations that it has just locked or
+    stored.
     """
 
     pk = models.CompositePrimaryKey("conversation_id", "word", "chatbot_id")
@@ -376,13 +379,13 @@ class NameWord(_OfConversation):
 
     class Meta:
         indexes = [
-            # Conversations by a word or its beginning, the last stored ones at the end. The condition, always true,
-            # is as that of EARLIEST: whether a conversation has a word is found by the primary key.
+            # Conversations by a word or its beginning, the last stored ones at the end. The condition is always true,
+            # as that of EARLIEST: whether a conversation has a word is found by the primary key.
             models.Index(
                 name="nameword_lookup", fields=["chatbot", "word", "conversation"], condition=Q(word__gt="")
             ),
         ]
 
     def __str__(self) -> str:
-        # Not with its key, of which the word is a part.
+        # Without its key, of which the word is a part.
         return f"word of conversation {self.conversation_id}"

@@ -1,4 +1,4 @@
-"""What is remembered of erased data, and what names an erased chatter afterwards."""
+"""Records of erased data, and of later identities of erased chatters."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -11,8 +11,8 @@ from conversations.models.conversations import EARLIEST, Identity, _OfConversati
 class Tombstone(models.Model):
     """An erased chatter, conversation or message, by keyed digest: intake refuses it, or stores it as redacted.
 
-    A deletion's mark writes that of its chatter. An erased conversation and a redacted message are their own
-    tombstones while their rows exist. After a restore the rows can be missing: a replay then writes theirs.
+    A deletion's mark writes the tombstone of its chatter. An erased conversation and a redacted message are their own
+    tombstones while their rows exist. After a restore the rows can be missing. Then a replay writes their tombstones.
     """
 
     class Kind(models.TextChoices):
@@ -37,7 +37,7 @@ class Tombstone(models.Model):
 
     class Meta:
         constraints = [
-            # Also what intake looks up. Digests have their kind and their variable within.
+            # Intake uses it too. A digest covers its kind and its variable.
             models.UniqueConstraint(name="tombstone_once_per_request", fields=["chatbot", "digest", "request_id"]),
             models.CheckConstraint(
                 name="tombstone_is_of_its_kind",
@@ -71,10 +71,10 @@ class Tombstone(models.Model):
 
 
 class RefusedIdentity(_OfConversation):
-    """An identity that was refused since it names an erased chatter: an officer decides about the conversation.
+    """An identity that was refused since its chatter was erased: an officer decides about the conversation.
 
-    `request_id` is that of the erasure. Neither the value nor its digest is kept. It goes with its conversation, or
-    with the chatter's tombstone.
+    `request_id` is that of the erasure. Neither the value nor its digest is kept. The row is removed with its
+    conversation, or with the chatter's tombstone.
     """
 
     request_id = models.UUIDField()
@@ -85,7 +85,7 @@ class RefusedIdentity(_OfConversation):
     class Meta:
         verbose_name_plural = "refused identities"
         constraints = [
-            # Also finds those of a conversation.
+            # Also finds the rows of a conversation.
             models.UniqueConstraint(name="refusedidentity_once", fields=["conversation", "request_id", "chatbot"]),
             models.CheckConstraint(
                 name="refusedidentity_way_known",
@@ -93,7 +93,7 @@ class RefusedIdentity(_OfConversation):
             ),
         ]
         indexes = [
-            # The list of a chatbot, newest first. An erasure does not ask for a time: see EARLIEST.
+            # The list of a chatbot, newest first. An erasure has no condition on the time: see EARLIEST.
             models.Index(F("chatbot"), F("id").desc(), name="refusedidentity_newest", condition=Q(at__gt=EARLIEST)),
             models.Index(name="refusedidentity_expiry", fields=["expires_at"]),
         ]

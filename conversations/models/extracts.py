@@ -1,4 +1,4 @@
-"""The daily files of a chatbot, and the erased conversations that they held."""
+"""The daily files of a chatbot, and the erased conversations that they contained."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ class DailyExtract(Lease):
     recorded before the first byte is sent.
     """
 
-    # As for a claim of requests: the slowest storage call, with its retries, fits in.
+    # As for a claim of requests: long enough for the slowest storage call with its retries.
     lease = timedelta(seconds=90)
 
     class State(models.TextChoices):
@@ -79,11 +79,11 @@ class DailyExtract(Lease):
             models.CheckConstraint(name="dailyextract_day_has_length", condition=Q(starts_at__lt=F("ends_at"))),
         ]
         indexes = [
-            # What has to be built or rebuilt.
+            # Extracts that must be built or rebuilt.
             models.Index(name="dailyextract_due", fields=["id"], condition=Q(state__in=["pending", "stale"])),
-            # The failed ones, the newest first.
+            # Failed extracts, the newest first.
             models.Index(F("id").desc(), name="dailyextract_failed", condition=Q(state="failed")),
-            # The objects whose days are over.
+            # Objects that have expired.
             models.Index(name="dailyextract_expiry", fields=["expires_at"], condition=Q(key__isnull=False)),
         ]
 
@@ -94,8 +94,8 @@ class DailyExtract(Lease):
 class ExtractConversation(models.Model):
     """Erased messages of a conversation that the file of a day may contain.
 
-    A hosted file is clean of them once it is built from `version` or a later one; deletions wait for that. One in a
-    client's bucket is the client's, and is only named.
+    A hosted file does not contain them any more once it is built from `version` or a later one; deletions wait for
+    that. A file in a client's bucket belongs to the client, and is only reported.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -105,7 +105,7 @@ class ExtractConversation(models.Model):
 
     class Meta:
         constraints = [
-            # Also the way from a conversation to its days.
+            # Also finds the days of a conversation.
             models.UniqueConstraint(name="extractconversation_once", fields=["conversation_id", "extract"]),
         ]
 

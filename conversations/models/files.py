@@ -1,4 +1,4 @@
-"""Files of conversations: one object in the storage, and the row that names it."""
+"""Files of conversations: one object in the storage, and the row with its key."""
 
 from django.db import models
 from django.db.models import Q
@@ -10,8 +10,8 @@ from conversations.models.conversations import _OfConversation
 class UploadedFile(_OfConversation):
     """An uploaded file. The row and its key exist before the first byte is sent to storage.
 
-    `removing`: its message was redacted, or its conversation erased. It is shown and copied nowhere, and its name is
-    gone; the row names the object until that is removed.
+    `removing`: its message was redacted, or its conversation erased. It is not shown or copied any more, and its name
+    is erased. The row keeps the object's key until the object is removed.
     """
 
     class State(models.TextChoices):
@@ -41,7 +41,7 @@ class UploadedFile(_OfConversation):
         ]
         indexes = [
             models.Index(name="uploadedfile_conversation", fields=["conversation"]),
-            # Unfinished uploads; objects that are still to be removed.
+            # Unfinished uploads, and objects that must be removed.
             models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
             models.Index(name="uploadedfile_removing", fields=["conversation"], condition=Q(state="removing")),
         ]

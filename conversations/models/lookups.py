@@ -11,12 +11,12 @@ from conversations.models.conversations import _OfConversation
 
 
 class IdentityLookup(_OfConversation, Lease):
-    """Who a conversation's chatter is, asked at its chatbot's resolver. It has no answer and no value.
+    """A look-up of a conversation's chatter at its chatbot's resolver. The row has neither the answer nor the value.
 
-    Times are the database's.
+    Times are by the database's clock.
     """
 
-    # More than three times what a call may take: a worker that was killed is known by it.
+    # More than three times the longest time of a call, so that a killed worker is recognised.
     lease = timedelta(seconds=30)
 
     class State(models.TextChoices):
@@ -26,7 +26,7 @@ class IdentityLookup(_OfConversation, Lease):
         FAILED = "failed", "Failed"
 
     class Failure(models.TextChoices):
-        """Why the last attempt failed, or was not made. Ours, never a library's text."""
+        """Why the last attempt failed, or was not made. Never a library's text."""
 
         NO_ANSWER = "no_answer", "No answer in time, or it broke off"
         NAME_UNKNOWN = "name_unknown", "The name of the host does not resolve"
@@ -79,13 +79,13 @@ class IdentityLookup(_OfConversation, Lease):
             ),
         ]
         indexes = [
-            # What may be called, per chatbot.
+            # Look-ups that may be called, per chatbot.
             models.Index(
                 name="identitylookup_due", fields=["chatbot", "next_attempt_at"], condition=Q(state="pending")
             ),
-            # How long it waits.
+            # For the time that look-ups wait.
             models.Index(name="identitylookup_queued", fields=["chatbot", "queued_at"], condition=Q(state="pending")),
-            # Who is calling.
+            # Look-ups that workers are calling.
             models.Index(name="identitylookup_taken", fields=["token"], condition=Q(token__isnull=False)),
             # Outcomes, the latest first.
             models.Index(
@@ -93,6 +93,6 @@ class IdentityLookup(_OfConversation, Lease):
                 fields=["chatbot", "finished_at"],
                 condition=Q(finished_at__isnull=False, chatbot__gt=0),
             ),
-            # What has expired.
+            # Expired rows.
             models.Index(name="identitylookup_expiry", fields=["expires_at"]),
         ]

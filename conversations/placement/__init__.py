@@ -1,9 +1,9 @@
-"""Where chatbots live: on one PostgreSQL all in one place, on Citus those of a shard together.
+"""The places of chatbots: one place for all on one PostgreSQL, and one for each shard on Citus.
 
-Where the conversation tables are distributed, a statement that locks rows of them, or reads more of them than a plain
-join, takes chatbots of one shard only. Whoever works for several chatbots groups them first, with `by_place`.
-`machines` knows which machines do not answer, `distribution` converts a database, and `coordinator` asks Citus for
-both (docs/explanation/citus.md). Nothing outside of this package knows of Citus.
+If the conversation tables are distributed, a statement that locks rows of them, or reads more of them than a plain
+join, takes chatbots of one shard only. Code that works for several chatbots groups them first, with `by_place`.
+`machines` tracks the machines that do not answer, `distribution` converts a database, and `coordinator` queries Citus
+for both (docs/explanation/citus.md). No code outside of this package depends on Citus.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ SELECT chatbot_id, get_shard_id_for_distribution_column(%s::regclass, chatbot_id
 
 @cache
 def is_distributed() -> bool:
-    """Return whether the conversation tables are distributed. They become so only while no process is at work."""
+    """Return whether the conversation tables are distributed. They are converted only while no process is at work."""
     return bool(fetch(_KNOWS_SHARDS)[0][0] and fetch(_IS_DISTRIBUTED, [TABLE])[0][0])
 
 
@@ -37,15 +37,15 @@ def settings_of_machines() -> dict[str, str]:
 
 
 def find_by_index() -> None:
-    """Let the machines of Citus find rows by index until the transaction ends, as a worker's session does here."""
+    """Make the machines of Citus find rows by index until the transaction ends, as a worker's session does here."""
     if is_distributed():
         execute(by_index())
 
 
 def by_place(chatbot_of: Mapping[_Thing, int]) -> list[list[_Thing]]:
-    """Group things, given with the chatbot of each, by the place where their chatbots live.
+    """Group items, given with the chatbot of each, by the place of their chatbots.
 
-    Groups, and the things in each, are in the order given. Ask anew for each piece of work: a shard can be split.
+    Groups and their items keep the given order. Call it again for each piece of work: a shard can be split.
     """
     if not chatbot_of or not is_distributed():
         return [list(chatbot_of)] if chatbot_of else []

@@ -1,4 +1,4 @@
-"""What a coordinator of Citus and its machines answer, and how sessions that change the schema are set there."""
+"""Queries to a coordinator of Citus and its machines, and the settings of sessions that change the schema there."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from common.db import execute, fetch
 
 OLDEST = 13
 
-# For whoever changes the schema, until the connection ends.
+# For sessions that change the schema, until the connection ends.
 SESSION = (
     # Otherwise a table with a new key to a reference table becomes one of Citus', which takes fewer statements.
     "SET citus.enable_local_reference_table_foreign_keys = off",
-    # Those of chatbots and variables look at nothing but the row that changes, so they can run on each machine.
+    # The triggers of chatbots and variables read only the row that changes, so they can run on each machine.
     "SET citus.enable_unsafe_triggers = on",
     "SET citus.shard_replication_factor = 1",
     # Otherwise a transaction that has changed all shards cannot change a reference table any more.
@@ -41,7 +41,7 @@ SELECT relname FROM pg_class
 
 
 class NotDistributable(Exception):
-    """The tables cannot be distributed now: says why, and what to do. What was done before stays done."""
+    """The tables cannot be distributed now. The text has the reason and the remedy. Earlier steps stay done."""
 
 
 def version() -> str | None:
@@ -51,7 +51,7 @@ def version() -> str | None:
 
 
 def keep_local_tables(*, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
-    """Have migrations leave local tables as they are (receiver of `pre_migrate`)."""
+    """Keep local tables unchanged in migrations (receiver of `pre_migrate`)."""
     with connections[using].cursor() as cursor:
         cursor.execute(_VERSION)
         if cursor.fetchone():
@@ -60,14 +60,14 @@ def keep_local_tables(*, using: str = DEFAULT_DB_ALIAS, **_: Any) -> None:
 
 
 def ask(command: str) -> list[tuple[str, bool, str]]:
-    """Return name, whether it answered, and the answer of each machine, also of the coordinator."""
+    """Return the name of each machine and of the coordinator, whether it answered, and its answer."""
     with transaction.atomic():
         execute(
             "SELECT set_config('citus.node_connection_timeout', %s, TRUE), set_config('statement_timeout', %s, TRUE)",
             [_NODE_TIMEOUT, _NODES_TIMEOUT],
         )
         answers = fetch(_ASK, [command])
-        # Nothing was written. In a transaction of the caller's the settings would last otherwise.
+        # No data was written. Otherwise the settings would last until the end of the caller's transaction.
         transaction.set_rollback(True)
     return answers
 

@@ -1,8 +1,8 @@
 """Spreads the conversation tables over machines by chatbot, where `DATABASE_URL` names a coordinator of Citus.
 
-What is left to do is read from the catalogue each time, and each step is committed by itself: after a kill at any
-point the next run goes on. The keys that a step has dropped are known from the models. What is distributed and why:
-docs/adr/0055-local-tables-beside-distributed-ones.md.
+The remaining steps are read from the catalogue each time, and each step is committed by itself: after a kill at any
+point, the next run continues. The keys that a step has dropped are taken from the models. For the distributed tables
+and the reasons, see docs/adr/0055-local-tables-beside-distributed-ones.md.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ from conversations.models import (
 from conversations.placement import coordinator
 from conversations.placement.coordinator import NotDistributable
 
-# All rows of a chatbot on one machine. The others go where the first one is.
+# Tables with all rows of a chatbot on one machine. The others are placed with the first one.
 DISTRIBUTED: tuple[type[Model], ...] = (
     Conversation,
     Message,
@@ -45,7 +45,7 @@ DISTRIBUTED: tuple[type[Model], ...] = (
     Tombstone,
     RefusedIdentity,
 )
-# Whole on each machine.
+# Tables that are whole on each machine.
 REFERENCE: tuple[type[Model], ...] = (Chatbot, Variable)
 
 SHARDS = 32
@@ -71,7 +71,7 @@ SELECT c.relname,
   LEFT JOIN pg_dist_partition p ON p.logicalrelid = c.oid
  WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%s)
 """
-# Of these tables, and to them.
+# The foreign keys of these tables, and those to them.
 _KEYS = """
 SELECT k.conname
   FROM pg_constraint k
@@ -80,7 +80,7 @@ SELECT k.conname
  WHERE k.contype = 'f' AND source.relnamespace = 'public'::regnamespace
    AND (source.relname = ANY(%(tables)s) OR target.relname = ANY(%(tables)s))
 """
-# Of local tables to reference tables.
+# The foreign keys of local tables to reference tables.
 _KEYS_OF_LOCAL_TABLES = """
 SELECT source.relname, k.conname
   FROM pg_constraint k
@@ -90,7 +90,7 @@ SELECT source.relname, k.conname
    AND target.relname = ANY(%s) AND source.relname <> ALL(%s)
  ORDER BY source.relname, k.conname
 """
-# What any role may see of other sessions.
+# Other sessions of this service, in columns that any role may read.
 _AT_WORK = """
 SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND application_name = %s AND pid <> pg_backend_pid()
@@ -98,7 +98,7 @@ SELECT count(*) FROM pg_stat_activity
 
 
 class Step(NamedTuple):
-    """A piece of the conversion that is committed by itself: in words, as SQL, and the bytes that it copies."""
+    """A piece of the conversion that is committed by itself: its summary, its SQL, and the bytes that it copies."""
 
     summary: str
     statement: str
@@ -106,7 +106,7 @@ class Step(NamedTuple):
 
 
 class NotDistributed(ImproperlyConfigured):
-    """The database is one of Citus, but its tables are not distributed, or only in part."""
+    """The database has Citus, but its tables are not distributed, or only in part."""
 
     def __init__(self) -> None:
         super().__init__(f"{FAULT} {HOW_TO_MEND}")
@@ -122,7 +122,7 @@ class Key(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """How a table is stored. `local_bytes` are those of rows outside of shards."""
+    """How a table is stored. `local_bytes` is the size of rows outside of shards."""
 
     name: str
     kind: str
@@ -132,7 +132,7 @@ class _Table(NamedTuple):
 
 
 def plan(*, shards: int = SHARDS) -> list[Step]:
-    """Return the steps that are left. Raises NotDistributable where there is no Citus, or not the right one."""
+    """Return the remaining steps. Raises NotDistributable without Citus, or with an unsuitable one."""
     if not 1 <= shards <= MOST_SHARDS:
         raise NotDistributable(f"The number of shards is one from 1 to {MOST_SHARDS:,}.")
     coordinator.refuse_unless_coordinator()
@@ -142,9 +142,9 @@ def plan(*, shards: int = SHARDS) -> list[Step]:
 
 
 def distribute(*, shards: int = SHARDS, progress: Callable[[Step], AbstractContextManager[None]]) -> None:
-    """Take the steps that are left, each within `progress`, while nobody else is at work on the database.
+    """Take the remaining steps, each within `progress`, while no other session is at work on the database.
 
-    To be called as the tables' owner, outside a transaction. Can be repeated. Raises NotDistributable.
+    Call it as the tables' owner, outside a transaction. It can be repeated. Raises NotDistributable.
     """
     with _lock():
         steps = plan(shards=shards)
@@ -159,9 +159,9 @@ def distribute(*, shards: int = SHARDS, progress: Callable[[Step], AbstractConte
 
 
 def check() -> None:
-    """Raise NotDistributed if this is a database of Citus that is not distributed as a whole.
+    """Raise NotDistributed if this is a database of Citus whose tables are not all distributed.
 
-    An unreachable database passes, and one without tables. Leaves no new connection open: the caller may fork.
+    An unreachable database, or one without tables, passes. Leaves no new connection open: the caller may fork.
     """
     was_open = connection.connection is not None
     try:
@@ -217,12 +217,12 @@ def _names(models: tuple[type[Model], ...]) -> list[str]:
 
 
 def _present(tables: dict[str, _Table], models: tuple[type[Model], ...]) -> list[_Table]:
-    """Return those of the tables that there are. One may come with a migration that is to be applied."""
+    """Return the existing tables. A missing one may come with a migration that is not applied yet."""
     return [tables[name] for name in _names(models) if name in tables]
 
 
 def _remaining_steps(shards: int) -> Iterator[Step]:
-    """Yield the steps that are left, in their order. None in a database without the tables."""
+    """Yield the remaining steps, in their order. There are none in a database without the tables."""
     tables = _tables()
     if not tables:
         return
@@ -254,8 +254,8 @@ def _drop_keys(in_the_way: list[Key]) -> Iterator[Step]:
             f"ALTER TABLE {key.table} DROP CONSTRAINT {key.name}",
         )
     for table, name in fetch(_KEYS_OF_LOCAL_TABLES, [_names(REFERENCE), _names(DISTRIBUTED + REFERENCE)]):
-        # Each row that is added would lock the reference table for all others until its transaction ends, and two at
-        # once would be a deadlock.
+        # Each new row would lock the reference table for all others until its transaction ends, and two at once would
+        # be a deadlock.
         yield Step(
             f"Drop the foreign key {name} of {table} for good, since its checks would wait for each other",
             f"ALTER TABLE {table} DROP CONSTRAINT {name}",
@@ -294,7 +294,7 @@ def _remove_what_is_remaining_steps(table: _Table) -> Iterator[Step]:
 
 
 def _tables() -> dict[str, _Table]:
-    """Return how the tables are stored. Raises NotDistributable if one is distributed otherwise."""
+    """Return the storage of the tables. Raises NotDistributable if one is distributed in another way."""
     wanted = dict.fromkeys(_names(DISTRIBUTED), _BY_CHATBOT) | dict.fromkeys(_names(REFERENCE), _REFERENCE)
     found = {row[0]: _Table(*row) for row in fetch(_TABLES, [list(wanted)])}
     for table in found.values():
@@ -307,7 +307,7 @@ def _tables() -> dict[str, _Table]:
 
 
 def _keys() -> tuple[list[Key], set[str]]:
-    """Return the foreign keys that are to be, and the names of those that are. Raises NotDistributable."""
+    """Return the expected foreign keys, and the names of the existing ones. Raises NotDistributable."""
     keys = list(foreign_keys())
     present = {name for (name,) in fetch(_KEYS, {"tables": _names(DISTRIBUTED)})}
     if unknown := sorted(present - {key.name for key in keys}):
@@ -334,7 +334,7 @@ def _lock() -> Iterator[None]:
             )
         yield
     finally:
-        # The connection may be what was lost.
+        # The connection may be lost.
         with suppress(DatabaseError):
             fetch("SELECT pg_advisory_unlock(%s)", [LOCK])
 

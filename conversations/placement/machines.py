@@ -1,7 +1,7 @@
 """Track the machines of Citus that do not answer; skip work on them.
 
-Each process asks them for itself while it has work, and keeps the answer for some seconds. On one PostgreSQL nothing
-is asked: a database that does not answer is met by the next statement.
+Each process asks them while it has work, and keeps the answer for some seconds. On one PostgreSQL there is no check:
+the next statement fails if the database does not answer.
 """
 
 import time
@@ -19,11 +19,11 @@ from common.db import array, fetch
 from conversations import placement
 from conversations.placement import TABLE, coordinator
 
-# The code of what waits for a machine, and what is told of it.
+# The code and the text of work that waits for a machine.
 SILENT = "machine_silent"
 LOST = "A machine of the database was lost in the middle of the work."
 
-# A machine that stops is met by the work of so long at most; one that is back waits as long.
+# Work reaches a machine that has stopped for this long at most. A machine that is back waits as long.
 ASK_SECONDS = 5.0
 
 _ALL = "SELECT nodename || ':' || nodeport FROM pg_dist_node WHERE isactive AND noderole = 'primary' ORDER BY nodeid"
@@ -43,7 +43,7 @@ _LOST = ("failure on connection marked as essential", "could not commit transact
 
 @dataclass
 class _LastAnswers:
-    """What this process knows: which machines, by their groups, were silent when it asked last."""
+    """The last answers to this process: the machines that were silent, by their groups."""
 
     silent: list[int] = field(default_factory=list)
     asked_at: float = float("-inf")
@@ -62,7 +62,7 @@ def ask_if_due() -> None:
 
 
 def ask() -> list[str]:
-    """As `ask_if_due`, in any case. Return which are silent, as "host:port"."""
+    """Ask the machines in any case. Return the silent ones, as "host:port"."""
     names = silent_nodes()
     _last.silent = [group for (group,) in fetch(_GROUPS, [names])] if names else []
     _last.asked_at = time.monotonic()
@@ -70,9 +70,9 @@ def ask() -> list[str]:
 
 
 def silent_nodes() -> list[str]:
-    """Return which machines do not answer, as "host:port", after some seconds at most. None on one PostgreSQL.
+    """Return the machines that do not answer, as "host:port", after some seconds at most. None on one PostgreSQL.
 
-    All of them, if one takes the connection and then answers so late that the others are not heard.
+    Returns all machines if one accepts the connection, and then answers so late that the others cannot be read.
     """
     if not placement.is_distributed():
         return []
@@ -85,12 +85,12 @@ def silent_nodes() -> list[str]:
 
 
 def any_silent() -> bool:
-    """Return whether a machine was silent when this process looked last."""
+    """Return whether a machine was silent when this process asked last."""
     return bool(_last.silent)
 
 
 def reachable(chatbots: Collection[int]) -> list[int]:
-    """Return those of the chatbots, in their order, that live on a machine that was not silent."""
+    """Return those of the chatbots, in their order, whose machine was not silent."""
     if not _last.silent:
         return list(chatbots)
     found = {chatbot for (chatbot,) in fetch(_ELSEWHERE, [array(chatbots), TABLE, array(_last.silent)])}
@@ -98,12 +98,12 @@ def reachable(chatbots: Collection[int]) -> list[int]:
 
 
 def answering(rows: QuerySet[Any]) -> QuerySet[Any]:
-    """Return those of the rows whose chatbots live on a machine that was not silent."""
+    """Return those of the rows whose chatbot's machine was not silent."""
     return rows.filter(chatbot__in=_reachable_chatbots()) if _last.silent else rows
 
 
 def on_answering() -> str:
-    """Return the condition, in SQL, by which a statement about all chatbots leaves silent machines out.
+    """Return the SQL condition that excludes silent machines from a statement about all chatbots.
 
     It begins with the column, so the name of a table can stand before it.
     """
@@ -117,7 +117,7 @@ def _reachable_chatbots() -> list[int]:
 
 
 def are_behind(error: BaseException, chatbots: Collection[int]) -> bool:
-    """Return whether an error comes from a machine that failed, or that of these chatbots is silent now.
+    """Return whether an error comes from a machine that failed, or a machine of these chatbots is silent now.
 
     Outside a transaction, as `ask`.
     """
@@ -128,9 +128,9 @@ def are_behind(error: BaseException, chatbots: Collection[int]) -> bool:
 
 
 def has_failed(error: BaseException) -> bool:
-    """Return whether an error of the database is that of a machine which the coordinator has lost or did not reach.
+    """Return whether an error of the database comes from a machine that the coordinator has lost or did not reach.
 
-    A lost coordinator says nothing: psycopg's error has no code then.
+    The error of a lost coordinator has no code, and does not count.
     """
     cause = error if isinstance(error, PsycopgError) else error.__cause__
     if not isinstance(cause, PsycopgError) or cause.sqlstate is None:
