@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-# What an identity key verifies with: a secret, or the client's public key.
+# The fields with which an identity key verifies: a secret, or the client's public key.
 _VERIFIES = (Q(algorithm="HS256", public_key="") & ~Q(secret_encrypted="")) | (
     Q(algorithm__in=["ES256", "RS256"], secret_encrypted="") & ~Q(public_key="")
 )
@@ -33,7 +33,7 @@ class ApiKey(models.Model):
         IDENTITIES_WRITE = "identities:write", "Say who chatted in a conversation"
 
     class Algorithm(models.TextChoices):
-        """The only signature that is taken with an identity key (RFC 7518)."""
+        """The only signature algorithm that is accepted with an identity key (RFC 7518)."""
 
         HS256 = "HS256", "HS256: a shared secret"
         ES256 = "ES256", "ES256: a public key on the curve P-256"

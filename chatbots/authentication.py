@@ -4,7 +4,7 @@ A signature (`X-Mindsay-Timestamp`, `X-Mindsay-Signature`) covers the body and n
 (`Authorization: Bearer dca_<prefix>_<secret>`) serves every call that its scopes allow. A call with both is refused:
 it would be unclear which scopes count. Other `Authorization` schemes are ignored, since they may belong to a proxy.
 
-An unauthenticated caller learns nothing about which chatbots exist: an unknown slug is treated like a bad signature,
+An unauthenticated caller cannot learn which chatbots exist: an unknown slug is treated like a bad signature,
 and a token of another chatbot gets 404 as for an unknown slug.
 """
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 TIMESTAMP_HEADER = "X-Mindsay-Timestamp"
 SIGNATURE_HEADER = "X-Mindsay-Signature"
-# Anybody can send what only looks signed: it shows when all of it is there.
+# Any caller can send a body with a false signature, which is detected only when all of it has arrived.
 MOST_SIGNED_BYTES = 1024 * 1024
 TOLERANCE = timedelta(minutes=5)
 LAST_USED_EVERY = timedelta(minutes=1)
@@ -47,7 +47,7 @@ _TOKEN = re.compile(r"dca_([0-9a-f]{12})_[0-9a-f]{64}")
 # Stand-ins, so that an unknown key costs as much work as a wrong secret.
 _NO_DIGEST = bytes(32)
 _NO_SECRET = "no secret"  # noqa: S105
-# A signature that fits no key costs the work of this many keys. More active keys are rare.
+# A signature that matches no key costs the work of this many keys. More active keys are rare.
 _TRIES = 4
 
 
@@ -141,10 +141,10 @@ def _refuse_stale(timestamp: str) -> None:
 
 
 def _find_signing_key(timestamp: bytes, body: bytes, signature: str, *, slug: str) -> ApiKey | None:
-    """Return the active key that made the signature. All are tried, so that timing does not reveal which one fits.
+    """Return the active key that made the signature. All are tried, so that timing does not reveal which one matches.
 
-    If none fits, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist. Raises
-    Problem(`unavailable`) if a key could not be tried.
+    If none matches, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist.
+    Raises Problem(`unavailable`) if a key could not be tried.
     """
     keys = list(active_keys(ApiKey.Type.SIGNING).filter(chatbot__slug=slug))
     secrets = [_secret_of(key) for key in keys]
@@ -236,7 +236,7 @@ def _record_use(key: ApiKey) -> None:
 
 def _bearer(request: Request) -> str | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    # Not what else Python takes for white space.
+    # Not the other characters that Python takes for white space.
     return token.strip(" ") if scheme.lower() == "bearer" else None
 
 
@@ -245,7 +245,7 @@ def _slug(request: Request) -> str:
 
 
 def secret_binding(prefix: str) -> str:
-    """Return what the encrypted secret of a signing key or identity key is bound to (`common.crypto`)."""
+    """Return the context to which the encrypted secret of a signing or identity key is bound (`common.crypto`)."""
     return f"apikey:{prefix}:secret"
 
 

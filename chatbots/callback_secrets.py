@@ -75,7 +75,7 @@ def signers_of(chatbot_ids: Collection[int]) -> dict[int, Signers]:
                 found[chatbot_id] = Signers(tuple(secrets))
                 break
         else:
-            # All overlap with their predecessor, the oldest one with the signing key.
+            # Each secret overlaps with its predecessor, and the oldest one with the signing key.
             found[chatbot_id] = Signers(tuple(secrets), keys.get(chatbot_id))
     return found
 
@@ -85,7 +85,7 @@ def can_sign(chatbot: Chatbot) -> bool:
 
 
 def callback_secret_binding(secret_id: UUID) -> str:
-    """Return what an encrypted callback secret is bound to (`common.crypto`)."""
+    """Return the context to which an encrypted callback secret is bound (`common.crypto`)."""
     return f"callbacksecret:{secret_id}:secret"
 
 

@@ -1,4 +1,4 @@
-"""Callback URLs: which are accepted, and which part may be shown.
+"""Callback URLs: their validation, and the part that may be shown.
 
 The form is checked when a URL is filed, without resolving its name. The address is checked at each connection
 (`common.network_guard`), and once when a chatbot's own URL is set.
@@ -51,7 +51,7 @@ def check_reachable(url: str) -> None:
 
 
 def checked_url(url: str, *, field: str) -> str:
-    """Return a URL in canonical form after checking where it leads. Raises ValidationError for the field.
+    """Return a URL in canonical form after checking its addresses. Raises ValidationError for the field.
 
     Not in a transaction, as `check_reachable`.
     """

@@ -18,7 +18,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "membership.mails_set": frozenset({"user", "wanted"}),
     "variable.created": frozenset({"variable", "category"}),
     "variable.designated_uci": frozenset({"variable"}),
-    # By a replay: a restore had lost it, or that it was the UCI.
+    # Written by a replay: a restore had lost the variable, or its designation as the UCI.
     "variable.declared_again": frozenset({"variable", "category"}),
     "bucket.set": frozenset({"hosting", "access", "sse", "changed"}),
     "bucket_credential.issued": frozenset({"credential", "key", "origin"}),
@@ -34,7 +34,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "resolver.stopped": frozenset({"reason"}),
     "resolver.tried": frozenset(),
     "resolver.trial_ended": frozenset({"outcome"}),
-    # A look-up in the console: by what, and how many conversations it showed. The text names a person.
+    # A look-up in the console: its kind, and the number of conversations shown. The text is left out: it identifies a
+    # person.
     "conversations.looked_up": frozenset({"by", "shown"}),
     "conversation.opened": frozenset({"conversation"}),
     "file.downloaded": frozenset({"file", "conversation"}),
@@ -44,12 +45,12 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.reused": frozenset({"origin", "times"}),
     "request.held": frozenset({"reason"}),
     "request.released": frozenset({"reason"}),
-    # Whom it concerns, to a user who decides on it.
+    # The subject of a request was shown to a user who decides on it.
     "request.shown": frozenset(),
     "request.approved": frozenset({"reason"}),
     "request.rejected": frozenset({"reason"}),
     "request.cancelled": frozenset({"reason"}),
-    # The time that the console gives to cancel it was ended.
+    # The console's time to cancel it was ended.
     "request.started_early": frozenset(),
     "request.started": frozenset({"conversations"}),
     "request.requeued": frozenset({"code", "attempts"}),
@@ -62,9 +63,9 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "callback.resent": frozenset({"callback", "event"}),
     "callback.tested": frozenset(),
     "callback.test_ended": frozenset({"outcome"}),
-    # By a replay of the erasure ledger: carried out once more, with how many conversations were to go.
+    # Written by a replay of the erasure ledger: carried out again, with the number of conversations to erase.
     "request.replayed": frozenset({"line", "conversations"}),
-    # An operator leaves a request as it is that a replay could not carry out.
+    # An operator leaves a request unchanged that a replay could not carry out.
     "request.left": frozenset(),
     "request.late_data_erased": frozenset({"conversations", "messages", "files"}),
 }

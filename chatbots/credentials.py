@@ -72,14 +72,14 @@ class BucketCredential(models.Model):
 
     @property
     def user_name(self) -> str:
-        """The name of its IAM user; empty if it was created by hand."""
+        """The name of its IAM user. Empty if the user was created by hand."""
         return f"{USER_PREFIX}{self.pk.hex}" if self.origin == self.Origin.ISSUED else ""
 
     @property
     def state(self) -> str:
-        """`active`, `revoked`, or what is being done, or was when its process ended: `issuing`, `revoking`.
+        """`active`, `revoked`, or the step that runs, or was interrupted: `issuing`, `revoking`.
 
-        `not_issued` are those that were removed because the trial or IAM failed.
+        `not_issued` credentials were removed because the trial or IAM failed.
         """
         if self.revoked_at is not None:
             return "revoked" if self.active_at is not None else "not_issued"
@@ -89,5 +89,5 @@ class BucketCredential(models.Model):
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it is being issued or revoked, or was when its process ended."""
+        """Whether issuing or revoking it runs, or was interrupted."""
         return self.state in {"issuing", "revoking"}

@@ -1,4 +1,4 @@
-"""Reads the active identity keys that tokens name."""
+"""Reads the active identity keys of tokens."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -15,13 +15,13 @@ from chatbots.identity_tokens import IdentityKey
 from chatbots.models import ApiKey, Chatbot
 from common.crypto import decrypt
 
-# Anything else that a token calls its `kid` is no prefix of ours, and might be nothing that the database takes.
+# Any other `kid` of a token is no prefix of ours, and may be a text that the database refuses.
 _KID = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
 class IdentityKeys:
-    """Keys by `kid`, the database's time at which they were active, and those whose use is to be noted."""
+    """Keys by `kid`, the database's time at which they were active, and those whose use must be recorded."""
 
     by_kid: Mapping[str, IdentityKey]
     at: datetime
@@ -29,7 +29,7 @@ class IdentityKeys:
 
 
 def read_identity_keys(chatbot: Chatbot, kids: Collection[str]) -> IdentityKeys:
-    """Return those of the kids that name an active key of the chatbot, in one statement.
+    """Return the active keys of the chatbot with these kids, in one statement.
 
     Raises SecretUnreadable if ENCRYPTION_KEYS cannot decrypt one.
     """
@@ -40,7 +40,7 @@ def read_identity_keys(chatbot: Chatbot, kids: Collection[str]) -> IdentityKeys:
 
 
 def record_use(chatbot: Chatbot, kids: Collection[str]) -> None:
-    """Update last_used_at of these keys where it is a minute old. Waits for no other call that does the same."""
+    """Update last_used_at of these keys if it is a minute old. Does not wait for other calls that do the same."""
     due = Q(last_used_at__isnull=True) | Q(last_used_at__lt=Now() - LAST_USED_EVERY)
     found = _active(chatbot, kids).filter(due).select_for_update(skip_locked=True, of=("self",))
     with transaction.atomic():

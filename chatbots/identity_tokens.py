@@ -1,7 +1,7 @@
-"""Identity tokens: compact JWS in which a client's backend says who the chatter of a conversation is.
+"""Identity tokens: compact JWS in which a client's backend identifies the chatter of a conversation.
 
-Nothing is fetched and nothing is stored here: a token and a key go in, claims or a refusal come out. A token chooses
-its key by `kid`, and nothing else: each key has one algorithm, which the header has to name too (ADR 0047).
+This module neither fetches nor stores anything: its input is a token and a key, its output claims or a refusal. A
+token selects its key by `kid` only. Each key has one algorithm, which the header must have too (ADR 0047).
 """
 
 import json
@@ -21,7 +21,7 @@ from joserfc.util import urlsafe_b64decode
 from chatbots.models import ApiKey, uci_value_fault
 
 MAX_CHARACTERS = 8192
-# In whole seconds, as the token's own: a float has no room for every number that JSON can write.
+# In whole seconds, as the token's own times: a float cannot hold every number that JSON can write.
 LONGEST_LIFE_SECONDS = 24 * 60 * 60
 LEEWAY_SECONDS = 60
 
@@ -33,7 +33,7 @@ _TYPES = ("JWT", "jwt")
 
 
 class TokenRefused(Exception):
-    """The token proves nothing. `detail` says why, in words of ours: a token is never quoted."""
+    """The token is invalid. `detail` is the reason, in our own words: a token is never quoted."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -42,7 +42,7 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """A well-formed token, and what its header says; none of it is proven."""
+    """A well-formed token and its header, not verified yet."""
 
     kid: str
     algorithm: str
@@ -51,7 +51,7 @@ class UnverifiedToken:
 
 @dataclass(frozen=True, slots=True)
 class IdentityKey:
-    """What verifies the tokens of one key record."""
+    """The verifier of the tokens of one key record."""
 
     algorithm: Algorithm
     material: Key = field(repr=False)
@@ -70,9 +70,9 @@ class IdentityKey:
 
 @dataclass(frozen=True, slots=True)
 class IdentityClaims:
-    """What a verified token says of a chatter.
+    """The claims of a verified token about a chatter.
 
-    `has_expired` is left to the caller: a conversation that knows the value already goes on with its token.
+    The caller decides about `has_expired`: a conversation that has the value already continues with its token.
     """
 
     uci_key: str
@@ -101,7 +101,7 @@ def parse(token: str) -> UnverifiedToken:
 
 
 def verify(token: UnverifiedToken, key: IdentityKey | None, *, audience: UUID, at: datetime) -> IdentityClaims:
-    """Return the claims of a token, by the active key that its `kid` names (None: there is none).
+    """Return the claims of a token, by the active key of its `kid` (None: there is none).
 
     `audience` is the chatbot's public id, `at` the present time. Raises TokenRefused.
     """
@@ -127,7 +127,7 @@ def verify(token: UnverifiedToken, key: IdentityKey | None, *, audience: UUID, a
 
 
 class _Registry(jws.JWSRegistry):
-    """Takes one algorithm, and the header's names that `parse` takes."""
+    """Accepts one algorithm, and the names that `parse` accepts in a header."""
 
     default_header_registry = {name: JWS_HEADER_REGISTRY[name] for name in _HEADER_NAMES}
     max_payload_length = MAX_CHARACTERS
@@ -144,7 +144,7 @@ def _verified_payload(token: UnverifiedToken, key: IdentityKey) -> bytes | None:
 
 
 def _check_times(claims: Mapping[str, Any], *, now: float) -> bool:
-    """Return whether the token has expired. Raises TokenRefused for times that it may not have."""
+    """Return whether the token has expired. Raises TokenRefused for invalid times."""
     issued_at, expires_at = _seconds(claims, "iat"), _seconds(claims, "exp")
     if issued_at > now + LEEWAY_SECONDS:
         _refuse("The token's iat is in the future.")
@@ -157,7 +157,7 @@ def _check_times(claims: Mapping[str, Any], *, now: float) -> bool:
 
 def _seconds(claims: Mapping[str, Any], name: str) -> int:
     value = claims.get(name)
-    # true is an int to Python.
+    # In Python, true is an int.
     if type(value) is not int:
         _refuse(f"The token's {name} must be a whole number of seconds since 1970.")
     return value

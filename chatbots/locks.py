@@ -1,7 +1,7 @@
-"""The lock of a chatbot: for whoever changes its settings, or decides by them what no change may meet.
+"""The lock of a chatbot, for code that changes its settings, or whose decision no change of them may overlap.
 
-An advisory one. Where the conversation tables are distributed, chatbots are a reference table, and Citus would lock
-all of them in place of one row, with the help of a machine that may be silent (docs/explanation/citus.md).
+It is an advisory lock. If the conversation tables are distributed, chatbots are a reference table, and Citus would
+lock the whole table in place of one row, with the help of a machine that may be silent (docs/explanation/citus.md).
 
 Locks last until the caller's transaction ends. Take one before any lock of a row.
 """

@@ -25,7 +25,7 @@ MAX_UCI_LENGTH = 512
 
 
 def uci_value_fault(value: str) -> str | None:
-    """Return in a sentence why this cannot be a UCI value, wherever it comes from, or None. Never quotes it."""
+    """Return a sentence with the fault of a UCI value from any source, or None. It never quotes the value."""
     if value in settings.UCI_PLACEHOLDERS:
         return "This value is a placeholder that identifies no one."
     if len(value) > MAX_UCI_LENGTH or not is_storable(value):
@@ -46,14 +46,14 @@ class Chatbot(models.Model):
         MONTHS_36 = 1095, "36 months"
 
     class ExportAssurance(models.TextChoices):
-        """How far a chatter's identity has to be relied on for an export by it: `conversations.models.Assurance`."""
+        """The reliability of a chatter's identity that an export by it requires: `conversations.models.Assurance`."""
 
         ANY = "any", "All conversations"
         PLATFORM = "platform", "Said by the platform, or verified"
         VERIFIED = "verified", "Verified only"
 
     class CsvDialect(models.TextChoices):
-        """How the file of an export is written (`conversations.transcripts`)."""
+        """The format of an export's file (`conversations.transcripts`)."""
 
         STANDARD = "standard", "Standard: for programs"
         EXCEL_COMMA = "excel_comma", "Excel, separated by commas"
@@ -178,7 +178,7 @@ class Variable(models.Model):
             models.UniqueConstraint(
                 name="variable_one_uci_per_chatbot", fields=["chatbot"], condition=Q(is_uci=True)
             ),
-            # The target of composite foreign keys: a row can only name a variable of its own chatbot.
+            # The target of composite foreign keys: a row can only refer to a variable of its own chatbot.
             models.UniqueConstraint(name="variable_of_chatbot", fields=["chatbot", "id"]),
             models.CheckConstraint(
                 name="variable_category_known", condition=Q(category__in=["custom", "user_channel", "system"])
@@ -247,7 +247,7 @@ class RateLimitWindow(models.Model):
 
 
 class Bucket(models.Model):
-    """Where a chatbot's exports and extracts go. Without a row an export cannot be filed.
+    """The bucket of a chatbot's exports and extracts. Without a row, an export cannot be filed.
 
     All fields but `hosting` describe a client's own bucket, accessed with an access key or a role of the client.
     """

@@ -1,4 +1,4 @@
-"""An overview of the chatbots: how each is set up, and what it still lacks."""
+"""An overview of the chatbots: the setup of each, and its missing settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Resolver, V
 
 @dataclass(frozen=True)
 class Gap:
-    """Something missing: the `section` of the settings that fixes it, and the consequence."""
+    """A missing setting: the `section` of the settings that fixes it, and the consequence."""
 
     section: str
     text: str

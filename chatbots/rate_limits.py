@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 # A process takes at most this fraction of the limit at once.
 BLOCKS = 600
-# How soon a process asks again: for a key without permits (its limit may have been raised), and after an error.
+# The time until a process queries again: for a key without permits (its limit may have been raised), and after an
+# error.
 ASK_AGAIN_SECONDS = 1.0
 
 # A window that begins more than a minute from now was written while the database's clock was wrong.
@@ -45,7 +46,7 @@ RETURNING began_at, taken, 60 - extract(epoch FROM statement_timestamp() - began
 
 
 class Allowance(NamedTuple):
-    """What a key may still do in its minute, after this call."""
+    """The remaining calls of a key in its minute, after this call."""
 
     limit: int
     remaining: int
@@ -63,9 +64,9 @@ class Allowance(NamedTuple):
 
 @dataclass
 class _Window:
-    """What this process knows of a key's minute.
+    """The state of a key's minute in this process.
 
-    `taken` counts the permits of all processes when last asked, `ours` those that this process has not spent. `ends`
+    `taken` are the permits of all processes at the last query, `ours` those that this process has not spent. `ends`
     and `next_check` are in monotonic time.
     """
 
@@ -94,7 +95,7 @@ class RateLimiter:
     def take(self, api_key: ApiKey) -> Allowance | None:
         """Count one call, and return whether it is allowed; None if limits are off.
 
-        Also None, so allowed, if the call cannot be counted: a failing limit must not stop the API.
+        None, which allows the call, also if it cannot be counted: a failing limit must not stop the API.
         """
         limit = limit_of(api_key)
         asked = self._clock()
@@ -145,7 +146,7 @@ class RateLimiter:
 
 
 def limit_of(api_key: ApiKey) -> int | None:
-    """Return how many calls a minute a key may make, or None if limits are off."""
+    """Return the number of calls a minute that a key may make, or None if limits are off."""
     if settings.RATE_LIMIT_PER_MINUTE == 0:
         return None
     return int(api_key.rate_limit or settings.RATE_LIMIT_PER_MINUTE)

@@ -1,4 +1,4 @@
-"""The resolver of a chatbot: the client's address where workers look up who a chatter is."""
+"""The resolver of a chatbot: the client's address at which workers look up chatters."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -13,10 +13,10 @@ MOST_VARIABLES = 10
 
 
 class Resolver(models.Model):
-    """Where a chatbot's identities are looked up, and what is sent there.
+    """The address at which a chatbot's identities are looked up, and the variables that are sent.
 
-    It stops by itself when another variable becomes the UCI: what the address answers is a value of the former one.
-    The columns from `called_at` on are the workers'.
+    It stops by itself when another variable becomes the UCI: the address answers with a value of the former one. The
+    columns from `called_at` on are written by workers.
     """
 
     class OffReason(models.TextChoices):
@@ -27,7 +27,7 @@ class Resolver(models.Model):
         "chatbots.Chatbot", on_delete=models.PROTECT, primary_key=True, related_name="resolver"
     )
     url = models.CharField("URL", max_length=500, help_text="In canonical form. Its path may be a secret.")
-    # Variables are never removed, so no row of a table of its own has to keep them.
+    # Variables are never removed, so a table with foreign keys is not needed.
     variable_ids = ArrayField(models.BigIntegerField(), help_text="What is sent: variables of the chatbot.")
     session_token = models.ForeignKey(
         "chatbots.Variable",

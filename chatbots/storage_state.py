@@ -1,4 +1,4 @@
-"""State of storages shared by all processes: that one does not answer, and the checks of buckets."""
+"""State of storages that all processes share: storages that do not answer, and the checks of buckets."""
 
 from datetime import timedelta
 
@@ -41,7 +41,7 @@ class BucketCheck(Lease):
     `steps` has name, permission, code and detail of each step so far; the last two are empty if it succeeded.
     """
 
-    # Renewed at each step, which is one call or a few; removing the test object at the end is two more.
+    # Renewed at each step, which has one or a few calls. The removal of the test object at the end has two more.
     lease = timedelta(seconds=150)
 
     chatbot = models.OneToOneField("chatbots.Chatbot", on_delete=models.PROTECT, primary_key=True, related_name="+")

@@ -1,6 +1,6 @@
 """Bounds the long calls of one chatbot in a web process, so that threads are left for the calls of others.
 
-They are counted in memory: a query for each call would cost more than the bound is worth.
+Calls are counted in memory: a query for each call would cost more than the bound is worth.
 """
 
 import time
@@ -16,8 +16,8 @@ from common.problems import Problem
 # Not all but one: long calls compete for the interpreter, so that with a single thread left, others' calls and the
 # refusals wait for seconds.
 MOST = max(1, settings.WEB_THREADS // 2)
-# How long a call waits for one that has just begun, which may be short: clients send single documents in parallel. It
-# holds another thread meanwhile.
+# The longest wait of a call for one that has just begun, which may be short: clients send single documents in
+# parallel. The waiting call occupies another thread.
 PATIENCE_SECONDS = 0.1
 
 _TOO_MANY = "Too many long calls of this chatbot at a time. Wait for Retry-After, and send fewer in parallel."

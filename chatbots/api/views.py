@@ -18,10 +18,10 @@ from common.problems import Problem
 
 
 class ChatbotView(APIView):
-    """Checks, in this order: method, authentication, rate limits, scope; then whatever the view checks.
+    """Checks method, authentication, rate limits and scope, in this order, before the checks of the view.
 
-    The caller's key needs `scope`, or `post_scope` for POST if set. Where the path does not determine the scope, the
-    key needs one of `either_scope`, and the view checks the right one. A view that accepts signatures names both
+    The caller's key needs `scope`, or `post_scope` for POST if set. If the path does not determine the scope, the
+    key needs one of `either_scope`, and the view checks the right one. A view that accepts signatures lists both
     authenticators. A method that can take seconds is one of `takes_long`: see `chatbots.api.long_calls`.
     """
 
@@ -38,7 +38,7 @@ class ChatbotView(APIView):
         return {**super().default_response_headers, "Cache-Control": "no-store"}
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        # No view streams its response, so the call is over but for rendering what was found.
+        # No view streams its response, so only rendering follows.
         with ExitStack() as self._call_contexts:
             return super().dispatch(request, *args, **kwargs)
 

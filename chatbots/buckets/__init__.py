@@ -1,4 +1,4 @@
-"""Which bucket a chatbot's files go to, whether it answers, and what it grants."""
+"""The bucket of a chatbot's files, its availability, and its permissions."""
 
 from chatbots.buckets.locations import StorageLocation, hosted_location, hosted_storage, location_of
 from chatbots.buckets.probe import Step, probe

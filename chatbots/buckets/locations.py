@@ -1,4 +1,4 @@
-"""Where a chatbot's files are stored: in the operator's bucket, below the chatbot's slug, or in the client's own.
+"""The location of a chatbot's files: in the operator's bucket, below the chatbot's slug, or in the client's own.
 
 The minimal IAM policies that a client must grant are here too.
 """
@@ -20,7 +20,7 @@ from common.storage.sessions import AWS_CONFIG, CLIENT_CONFIG, OTHER_CONFIG, Rol
 Hosting = Bucket.Hosting
 Policy = dict[str, Any]
 
-# Placeholder where STS_IDENTITY_ARN is not set.
+# Placeholder if STS_IDENTITY_ARN is not set.
 UNKNOWN_IDENTITY = "arn:aws:iam::<the service's account>:user/<the service's user>"
 
 # The service removes objects in every version.
@@ -54,7 +54,7 @@ def hosted_storage() -> ObjectStorage:
 
 
 def storage_read_with(*, access_key_id: str, secret: str) -> ObjectStorage:
-    """Return the operator's bucket as seen with other credentials. The secret is kept in it alone."""
+    """Return the operator's bucket, accessed with other credentials. The secret is kept only in this object."""
     return _new_storage(**_hosted(access_key=access_key_id, secret_key=secret))
 
 
@@ -64,7 +64,7 @@ def hosted_location(chatbot: Chatbot) -> StorageLocation:
 
 
 def location_of(bucket: Bucket) -> StorageLocation:
-    """Return where a chatbot's files are stored now. Cheap: no network call.
+    """Return the present location of a chatbot's files. Cheap: no network call.
 
     Raises SecretUnreadable (common.crypto), and StorageError for a role if the settings have no identity to assume
     it with.
@@ -94,7 +94,7 @@ def require_bucket(chatbot: Chatbot) -> Bucket:
 
 
 def bucket_secret_binding(chatbot_id: int) -> str:
-    """Return what a bucket's encrypted secret is bound to (`common.crypto`)."""
+    """Return the context to which a bucket's encrypted secret is bound (`common.crypto`)."""
     return f"bucket:{chatbot_id}:secret"
 
 
@@ -126,7 +126,8 @@ def _hosted(*, access_key: str, secret_key: str) -> dict[str, Any]:
     }
 
 
-# More than a worker uses within the time of one call: a dropped one loses the state of its breaker. 0.5 MB each.
+# More storages than a worker uses within the time of one call: a dropped one loses the state of its breaker. Each has
+# 0.5 MB.
 @lru_cache(maxsize=512)
 def _storage(**options: Any) -> ObjectStorage:
     return _new_storage(**options)
@@ -163,7 +164,7 @@ def is_folder_shared(slug: str) -> bool:
 
 
 def hosted_place(chatbot: Chatbot) -> dict[str, str]:
-    """Return what a client needs, beside its credentials, to reach its files in the operator's bucket."""
+    """Return the settings that a client needs, beside credentials, to reach its files in the operator's bucket."""
     return {
         "bucket": settings.S3_BUCKET,
         "prefix": f"{chatbot.slug}/",
@@ -175,8 +176,8 @@ def hosted_place(chatbot: Chatbot) -> dict[str, str]:
 def access_policy(*, chatbot: Chatbot) -> Policy:
     """Return the policy for access to a chatbot's files. Raises ValidationError if no bucket is set.
 
-    For a client's bucket: what our access key or role needs. For the hosted bucket: what the client's own credentials
-    need to read its files, and no other client's.
+    For a client's bucket: the permissions that our access key or role needs. For the hosted bucket: those that the
+    client's own credentials need to read its files, and no other client's.
     """
     bucket = require_bucket(chatbot)
     if bucket.hosting == Bucket.Hosting.HOSTED:

@@ -13,10 +13,10 @@ from common.storage.removal import Version
 from common.storage.s3 import ObjectStorage
 
 # The names of objects that a check writes, without data: a check that is killed leaves them there.
-# Of the workers: one name, so that what could not be removed, or was left by a kill, is removed by the first check
-# that may.
+# The name for checks by workers. It is always the same, so that an object that could not be removed, or was left by a
+# kill, is removed by the first check that may remove it.
 WORKERS_KEY = "access_check"
-# In a chatbot's folder, in one whose name begins as that does, or in none; `trial` has the endings.
+# Objects of `trial`: in a chatbot's folder, in one whose name begins like it, or in none.
 _CHECK_KEY = re.compile(rf"([^/]+[/_])?{WORKERS_KEY}_[0-9a-f]{{16}}(/object)?(_written)?")
 
 _TEXT = b"A check whether the service may work here. It removes this object itself."
@@ -28,7 +28,7 @@ def new_name() -> str:
 
 
 def is_check(key: str) -> bool:
-    """Return whether a key of the hosted bucket is one of a check."""
+    """Return whether a key of the hosted bucket belongs to a check."""
     return key == WORKERS_KEY or _CHECK_KEY.fullmatch(key) is not None
 
 
@@ -49,7 +49,7 @@ class Step:
 class _Probe:
     storage: ObjectStorage
     key: str
-    versions: set[str] = field(default_factory=set)  # as reported by the storage
+    versions: set[str] = field(default_factory=set)  # the versions that the storage reported
     upload_id: str = ""
 
     @property
@@ -120,12 +120,12 @@ def probe(location: StorageLocation) -> Iterator[Step]:
     A missing permission does not stop the probe. Any other error, such as a wrong secret or no answer, would occur
     each time: then only the removal follows, if there is something to remove.
     """
-    # The result is wanted now, even if the breaker is open.
+    # The result is needed now, even if the breaker is open.
     location.storage.calls.breaker.reset()
     check = _Probe(location.storage, f"{location.prefix}{new_name()}")
     for name, permission, action in _steps(check):
         if (action == check.read and not check.versions) or (action == check.abort_upload and not check.upload_id):
-            continue  # nothing to try it with
+            continue  # its object is missing
         step = Step(name, permission, _error_of(action))
         yield step
         if step.error and not step.error.permission:
@@ -158,7 +158,8 @@ def _steps(check: _Probe) -> list[tuple[str, str, Callable[[], None]]]:
 
 def _error_of(action: Callable[[], None]) -> StorageError | None:
     try:
-        # For all its calls together: a listing may never end, an object may be longer than written.
+        # The limit of all its calls together: a listing may never end, and an object may be longer than it was
+        # written.
         with outbound.within(outbound.STORAGE_SECONDS, answer_bytes=outbound.STORAGE_ANSWER_BYTES):
             action()
     except StorageError as error:

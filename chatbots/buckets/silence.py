@@ -1,4 +1,4 @@
-"""Shares between processes which storages do not answer, so that each need not find out for itself.
+"""Shares the state of storages that do not answer between processes, so that each need not detect it.
 
 A process applies the shared state to its own circuit breaker (`common.storage.breaker`) before it works with a
 storage, and records the result after. A storage is identified by the chatbot that owns the bucket, or None for the
@@ -23,9 +23,9 @@ from common.storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
-# A refused connection costs nothing: the rest is a tenth of the time without an answer.
+# A refused connection costs nothing, so the rest is a tenth of the time without an answer.
 _SHARE_AFTER_QUICK = 0.1
-# Only one process tries a storage after its rest, or leaves it to another. Longer than a call can take.
+# The time for which only one process tries a storage after its rest. Longer than a call can take.
 _TRIAL_SECONDS = 90
 
 _READ = """
@@ -51,7 +51,7 @@ _NOW = "SELECT clock_timestamp() FROM chatbots_silentstorage WHERE chatbot_id IS
 _ANSWERS = """
 DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s AND since <= %s
 """
-# Only of the trial itself: meanwhile another process can have found it silent, and have it rest.
+# Ends only the trial itself: meanwhile another process can have found the storage silent, and started a rest.
 _ANOTHER_MAY_TRY = """
 UPDATE chatbots_silentstorage SET rests_until = clock_timestamp()
  WHERE chatbot_id IS NOT DISTINCT FROM %s AND rests_until = %s
@@ -74,14 +74,14 @@ def calling_bucket_of(chatbot_id: int) -> Iterator[None]:
         yield
     finally:
         with _ignore_database_errors():
-            # Not if the bucket or its settings have changed.
+            # Skipped if the bucket or its settings have changed.
             if breaker and breaker is _breaker_of(chatbot_id):
                 record(chatbot_id, breaker)
 
 
 @contextmanager
 def _ignore_database_errors() -> Iterator[None]:
-    """Log database errors only: the work itself meets them, and releases what it has claimed."""
+    """Only log database errors: the work itself gets them too, and releases its claims."""
     try:
         yield
     except DatabaseError as error:
@@ -100,22 +100,22 @@ def calling_hosted() -> Iterator[None]:
 
 
 def share_hosted() -> None:
-    """Record what this process knows of the operator's bucket, and apply what others know."""
+    """Record this process's state of the operator's bucket, and apply the shared one."""
     record_hosted()
     apply_state(None, hosted_storage().calls.breaker)
 
 
 def record_hosted() -> None:
-    """Record what this process knows of the operator's bucket. If it should have tried and did not, another may.
+    """Record this process's state of the operator's bucket. If it had the trial and did not call, another may try.
 
-    Without it the others wait for some time longer, so it raises nothing of the database's.
+    It raises no error of the database: without it, the others only wait for some time longer.
     """
     with _ignore_database_errors():
         record(None, hosted_storage().calls.breaker)
 
 
 def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
-    """Close the breaker, or open it for the rest or for one trial call, as the shared state says."""
+    """Close the breaker, or open it for the rest or for one trial call, according to the shared state."""
     if breaker.may_try:
         # This process has the trial: a thread of it is about to call.
         return
@@ -131,7 +131,7 @@ def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
 
 
 def record(chatbot_id: int | None, breaker: Breaker) -> None:
-    """Record the result of the last call since the previous `record`; if there was none, leave a trial to others.
+    """Record the result of the last call since the previous `record`. Without a call, release the trial to others.
 
     A client's bucket rests from the first call without an answer, since only its own work waits; the operator's from
     the third in a row.
@@ -144,7 +144,7 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
         return
     if last.answered:
         if row := fetch_one(_NOW, [chatbot_id]):
-            # The database's time is read before the age: statements take time, which would make the answer newer.
+            # The database's time is read before the age: the duration of the statement would make the answer newer.
             answered_at = row[0] - timedelta(seconds=breaker.seconds_since(last.at))
             execute(_ANSWERS, [chatbot_id, answered_at])
         return
@@ -159,7 +159,7 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
 
 
 def forget(chatbot_id: int) -> None:
-    """Forget that a chatbot's bucket did not answer: its settings have changed, or a check is wanted."""
+    """Remove the record that a chatbot's bucket did not answer: its settings changed, or a check is requested."""
     execute(_FORGET, [chatbot_id])
 
 

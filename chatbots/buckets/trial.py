@@ -14,9 +14,9 @@ from chatbots.models import Chatbot
 from common import outbound
 from common.storage import ObjectStorage, StorageError, Version
 
-# AWS knows a new key and its policy after some seconds.
+# AWS accepts a new key and its policy after some seconds.
 PROPAGATION_SECONDS = 20.0
-# Of the whole trial, and of the removal of its objects, which follows in any case.
+# The time limits of the whole trial, and of the removal of its objects, which follows in any case.
 TRIAL_SECONDS = 30.0
 _REMOVAL_SECONDS = 15.0
 _PAUSE_SECONDS = 1.0
@@ -24,7 +24,7 @@ _PAUSE_SECONDS = 1.0
 _TEXT = b"A check of what a client's credentials may read. It removes this object itself."
 
 Action = Callable[[], object]
-# What is tried, and how.
+# The name of an action that is tried, and its function.
 Attempt = tuple[str, Action]
 
 
@@ -41,7 +41,7 @@ def try_credentials(*, chatbot: Chatbot, access_key_id: str, secret: str) -> Non
     ours, folder, name = hosted_location(chatbot).storage, chatbot.slug, new_name()
     theirs = storage_read_with(access_key_id=access_key_id, secret=secret)
     own = f"{folder}/{name}"
-    # In a folder whose name begins with that of the client's, in any other, and in none.
+    # In a folder whose name begins like the client's, in any other, and in none.
     foreign = [f"{folder}_{name}/object", f"{name}/object", name]
     written = [f"{key}_written" for key in (own, *foreign)]
     try:
@@ -52,13 +52,13 @@ def try_credentials(*, chatbot: Chatbot, access_key_id: str, secret: str) -> Non
             _check_forbidden(_forbidden(theirs, folder, name, own=own, foreign=foreign, written=written))
     finally:
         with outbound.within(_REMOVAL_SECONDS):
-            # Also what the credentials should not have been able to write.
+            # Also objects that the credentials should not have been able to write.
             for key in (own, *foreign, *written):
                 ours.purge(key)
 
 
 def _check_allowed(theirs: ObjectStorage, folder: str, own: str) -> None:
-    """Raise TrialFailed unless the folder can be read within the time that a store needs to know a new key."""
+    """Raise TrialFailed unless the folder can be read within the time that a store needs to accept a new key."""
     allowed: list[Attempt] = [
         ("list the chatbot's folder", lambda: _list(theirs, f"{folder}/")),
         ("read a file in it", lambda: theirs.read(own)),
@@ -102,7 +102,7 @@ def _forbidden(
 
 
 def _refusal(action: Action) -> StorageError | None:
-    """Return the storage's refusal of an action, or None where it was done. Raises StorageError for anything else."""
+    """Return the storage's refusal of an action, or None if it was done. Raises StorageError for anything else."""
     try:
         action()
     except StorageError as error:

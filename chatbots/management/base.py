@@ -1,4 +1,4 @@
-"""What commands share: their arguments, and how they print a bucket and the result of its check."""
+"""Shared by commands: their arguments, and the output of a bucket and of the result of its check."""
 
 import sys
 from argparse import ArgumentTypeError
@@ -13,7 +13,7 @@ from chatbots.models import Bucket, BucketCredential, Chatbot, Variable
 from chatbots.operations.buckets import BucketCheckResult
 from chatbots.operations.chatbots import NewVariable
 
-# What is printed of a client's bucket. A secret must not get in by itself.
+# The printed fields of a client's bucket. They are listed, so that a secret is never printed.
 _PUBLIC = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn", "external_id")
 
 
@@ -28,7 +28,7 @@ def find_chatbot(slug: str) -> Chatbot:
 
 
 def find_open_chatbot(slug: str) -> Chatbot:
-    """As `find_chatbot`. Raises CommandError too for one that a restore has left closed."""
+    """As `find_chatbot`. Raises CommandError also for a chatbot that a restore has left closed."""
     chatbot = find_chatbot(slug)
     if chatbot.closed_at:
         raise CommandError(

@@ -94,7 +94,7 @@ def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> 
                 return bucket
             bucket.last_checked_at, bucket.last_error = None, ""
             bucket.save()
-            # Both are about the previous settings.
+            # Both belong to the previous settings.
             silence.forget(chatbot.pk)
             BucketCheck.objects.filter(chatbot=chatbot).delete()
             changelog.record("bucket.set", chatbot_id=chatbot.pk, actor=actor, data=_change_log_data(bucket, changed))
@@ -137,7 +137,7 @@ def check_bucket(*, chatbot: Chatbot, on_step: Callable[[Step], object] = lambda
     """
     bucket = require_bucket(chatbot)
     result = _probe_location(lambda: location_of(bucket), on_step)
-    # Unless the settings have changed meanwhile.
+    # Stored only if the settings have not changed meanwhile.
     same = {name: getattr(bucket, name) for name in SETTINGS}
     Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=result.error[:500])
     # The result of an earlier check.
@@ -236,7 +236,7 @@ def _faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]
 
 
 def _is_hosted(client: ClientBucket) -> bool:
-    """Return whether this is the hosted bucket, where reconciliation would take a client's files for orphans."""
+    """Return whether this is the hosted bucket, in which reconciliation would treat a client's files as orphans."""
     ours = {settings.S3_ENDPOINT_URL, settings.S3_PUBLIC_ENDPOINT_URL}
     theirs = urlsplit(client.endpoint or "https://s3.amazonaws.com").netloc
     hosts = {urlsplit(url or "https://s3.amazonaws.com").netloc.lower() for url in ours}

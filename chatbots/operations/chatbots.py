@@ -113,7 +113,7 @@ def change_chatbot(
     variables: Sequence[NewVariable] = (),
     uci: str | None = None,
 ) -> Chatbot:
-    """Change settings (by their names in SETTINGS), add variables, then designate the UCI: all of it or nothing.
+    """Change settings (by their names in SETTINGS), add variables, and designate the UCI, all or nothing.
 
     Each changed setting is a change-log entry. Resolves the host of a callback URL, so do not call it in a
     transaction. Raises ValidationError.
@@ -214,7 +214,7 @@ def add_user(*, user: User, role: Membership.Role | None, chatbots: Iterable[Cha
 
 
 def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:
-    """Set which chatbots an officer gets mails about, by chatbot id; chatbots with another role are skipped.
+    """Set the chatbots about which an officer gets mails, by chatbot id. Chatbots with another role are skipped.
 
     Unchanged choices make no change-log entry.
     """
@@ -229,7 +229,7 @@ def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:
 
 
 def _insert(row: Chatbot | User, taken: Mapping[str, str | ValidationError]) -> None:
-    """Insert a row whose fields were checked; raise ValidationError with `taken` if its name is another's."""
+    """Insert a row whose fields were checked. Raises ValidationError with `taken` if its name is taken."""
     with suppress(IntegrityError), transaction.atomic():
         row.save(force_insert=True)
         return

@@ -1,7 +1,7 @@
 """Issue, record and revoke a client's credentials for its folder of the hosted bucket.
 
-The row is written first, then IAM is called, then the row is marked. So no IAM user is without a row, whatever is
-killed: an interrupted row stays listed, and revoking it removes what there is.
+The row is written first, then IAM is called, then the row is marked. So every IAM user has a row, whichever process
+is killed: an interrupted row stays listed, and revoking it removes the user.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,9 +29,9 @@ from common.storage.iam import AccessKey, IamUsers
 
 Origin = BucketCredential.Origin
 
-# Of the calls to IAM that create a user, or that remove one. The trial in between has limits of its own.
+# The time limits of the calls to IAM that create a user, or that remove one. The trial in between has its own.
 IAM_SECONDS = 15.0
-# Longer than all of them, so that what is being issued is not removed meanwhile.
+# Longer than all of them, so that credentials are not removed while they are being issued.
 _INTERRUPTED_AFTER = timedelta(minutes=2)
 _MOST_REPORTED = 20
 
@@ -47,7 +47,7 @@ _BY_HAND = (
 
 
 class NoIam(ValidationError):
-    """Credentials cannot be issued here. `policy` is what a user that is created by hand needs."""
+    """Credentials cannot be issued here. `policy` is the policy for a user that is created by hand."""
 
     def __init__(self, reason: str, *, chatbot: Chatbot) -> None:
         super().__init__(f"{reason} {_BY_HAND.format(slug=chatbot.slug)}")
@@ -63,7 +63,7 @@ class NewCredential:
 
 
 class Comparison(NamedTuple):
-    """What differs between our rows and the IAM users: users without a row, and rows whose user is gone."""
+    """The differences between our rows and the IAM users: users without a row, and rows without their user."""
 
     unknown_users: list[str]
     missing: list[BucketCredential]
@@ -78,7 +78,7 @@ def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewC
     """Create an IAM user that reads the chatbot's folder of the hosted bucket, try its key, and return both.
 
     Takes a minute at most, so do not call it in a transaction. A key that grants anything else is removed again.
-    Raises ValidationError, and NoIam where there is no IAM.
+    Raises ValidationError, and NoIam without IAM.
     """
     _require_hosted(chatbot)
     if not can_issue():
@@ -90,7 +90,7 @@ def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewC
             try:
                 users.create(name)
             except StorageError as error:
-                # Without an answer there may be a user.
+                # Even without an answer, the user may exist.
                 has_user = error.retryable
                 raise
             users.grant(name, access_policy(chatbot=chatbot))
@@ -129,9 +129,9 @@ def revoke_bucket_credential(
 ) -> BucketCredential:
     """Remove the IAM user of credentials with all its keys, and mark them as revoked.
 
-    `name` is the id of the access key or of the row, or the name of the IAM user. `removed_by_hand` marks them only:
-    whoever calls has removed the user. It is needed for credentials that were created by hand. Can be repeated after
-    a failure. Do not call it in a transaction. Raises ValidationError.
+    `name` is the id of the access key or of the row, or the name of the IAM user. `removed_by_hand` only marks them:
+    the caller has removed the user. It is needed for credentials that were created by hand. Can be repeated after a
+    failure. Do not call it in a transaction. Raises ValidationError.
     """
     credential = _begin_revoking(chatbot, name, removed_by_hand=removed_by_hand)
     if not removed_by_hand and (failure := _remove_user(credential)):
@@ -237,7 +237,7 @@ def _begin_revoking(chatbot: Chatbot, name: str, *, removed_by_hand: bool) -> Bu
 
 
 def _id_of(name: str) -> UUID | None:
-    """Return the id of credentials that is given as such, or as the name of their IAM user."""
+    """Return the id of credentials from a text that is the id, or the name of their IAM user."""
     try:
         return UUID(hex=name.removeprefix(USER_PREFIX))
     except ValueError:
@@ -245,7 +245,7 @@ def _id_of(name: str) -> UUID | None:
 
 
 def _note_key(credential: BucketCredential, key: AccessKey) -> None:
-    """Store the id of the key, before its trial: an interrupted one can be told by it. Raises TrialFailed."""
+    """Store the id of the key before its trial: it identifies an interrupted one. Raises TrialFailed."""
     if not ACCESS_KEY.fullmatch(key.id):
         raise TrialFailed(
             "credential_key_invalid",
@@ -273,7 +273,7 @@ def _update(credential: BucketCredential, **values: Any) -> None:
 def _requeue_abandoned(
     credential: BucketCredential, failure: StorageError, *, actor: str, has_user: bool = True
 ) -> str:
-    """Remove what was created, and mark the row. Return what is left to do, or nothing."""
+    """Remove the created user, and mark the row. Return a text on the remaining work, or an empty one."""
     noted = BucketCredential.objects.filter(pk=credential.pk)
     noted.update(revoking_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500])
     if has_user and (unremoved := _remove_user(credential)):
@@ -283,7 +283,7 @@ def _requeue_abandoned(
 
 
 def _mark_ended(credential: BucketCredential, event: str, *, actor: str, **data: str) -> None:
-    """Mark credentials of which nothing is left, unless they are marked already."""
+    """Mark credentials whose user is removed, unless they are marked already."""
     with transaction.atomic():
         still = BucketCredential.objects.filter(pk=credential.pk, revoked_at__isnull=True)
         if still.update(revoked_at=Now()):

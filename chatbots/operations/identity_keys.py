@@ -19,7 +19,7 @@ Algorithm = ApiKey.Algorithm
 
 # Bits of an RSA key: fewer are weak, and more make each token costly to verify.
 RSA_BITS = (2048, 4096)
-# Of its exponent. A small one is weak, and a long one as costly as signing.
+# Bits of its exponent. A small exponent is weak, and a long one is as costly as signing.
 _RSA_EXPONENTS = (65_537, 2**32)
 
 _MAX_PEM_CHARACTERS = 10_000
@@ -37,8 +37,8 @@ def create_identity_key(
 ) -> NewApiKey:
     """Create an identity key: with HS256 and a secret of ours, or with a public key of the client, in PEM.
 
-    Without `algorithm` it is that of the public key, or HS256 if there is none. The secret is returned once; it is
-    used as it is, in UTF-8. Raises ValidationError, which never quotes the key.
+    Without `algorithm`, it is that of the public key, or HS256 without one. The secret is returned once, and is used
+    unchanged, in UTF-8. Raises ValidationError, which never quotes the key.
     """
     if public_key is None:
         algorithm = algorithm or Algorithm.HS256
@@ -75,12 +75,12 @@ def _checked_public_key(text: str) -> tuple[Algorithm, str]:
         return _read_public_key(text)
     except _KeyRefused as refused:
         error = str(refused)
-    # Raised outside the except block, as everywhere where a context could hold what was sent.
+    # Raised outside the except block, as everywhere if a context could contain the input.
     raise ValidationError({"public_key": error})
 
 
 class _KeyRefused(Exception):
-    """Says why, and what to do."""
+    """The key is refused. The text has the reason and the remedy."""
 
 
 def _read_public_key(text: str) -> tuple[Algorithm, str]:

@@ -1,4 +1,4 @@
-"""Signing keys and tokens, the secrets that sign callbacks, and what all keys share."""
+"""Signing keys and tokens, the secrets that sign callbacks, and functions for all keys."""
 
 import base64
 import secrets
@@ -103,7 +103,7 @@ def store_key(api_key: ApiKey, *, actor: str) -> None:
 
 
 def revoke_api_key(*, prefix: str, actor: str, chatbot: Chatbot | None = None) -> ApiKey:
-    """Revoke a key for good, with `chatbot` one of this chatbot only. Raises ValidationError."""
+    """Revoke a key for good. With `chatbot`, only a key of this chatbot. Raises ValidationError."""
     with transaction.atomic():
         api_key = _active_key(prefix, chatbot)
         api_key.revoked_at = now()
@@ -143,7 +143,7 @@ def create_callback_secret(*, chatbot: Chatbot, actor: str, overlap_hours: int =
     secret = PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
     secret_id = uuid7()
     with transaction.atomic():
-        # One at a time: two would have the same predecessor.
+        # One at a time: two secrets would have the same predecessor.
         locks.lock(chatbot.pk)
         earlier = list(CallbackSecret.objects.filter(chatbot=chatbot).order_by("-created_at", "-pk"))
         if len(earlier) > 1:
@@ -173,7 +173,7 @@ def _active_key(prefix: str, chatbot: Chatbot | None) -> ApiKey:
 
 def _check_rate_limit(api_key: ApiKey) -> None:
     """Attribute a violated constraint to its field: fields and secret were checked, so it is the rate limit."""
-    if api_key.rate_limit is None:  # always allowed, while PostgreSQL would be asked three times for each constraint
+    if api_key.rate_limit is None:  # always allowed; this saves three queries for each constraint
         return
     try:
         api_key.validate_constraints(exclude=["chatbot", "prefix"])
@@ -192,7 +192,7 @@ def _checked_scopes(key_type: ApiKey.Type, scopes: Sequence[str]) -> list[str]:
 
 
 def _assign_secret(api_key: ApiKey, given_secret: str | None) -> str:
-    """Set the secret of the key as its type stores it, and return it."""
+    """Set the secret of the key in the form of its type, and return the secret."""
     if api_key.type == ApiKey.Type.TOKEN:
         if given_secret is not None:
             raise ValidationError({"secret": "Only a signing key can take over a secret."})

@@ -1,4 +1,4 @@
-"""A chatbot's resolver: where workers look up who a chatter is, and what they send there."""
+"""A chatbot's resolver: the address at which workers look up chatters, and the variables that they send."""
 
 import re
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def set_resolver(
     session_token: str | None = None,
     pointer: str = DEFAULT_POINTER,
 ) -> Resolver:
-    """Set the chatbot's resolver, or replace it, which also turns a stopped one on again.
+    """Set or replace the chatbot's resolver. This also turns a stopped one on again.
 
     `send` are names of variables, `session_token` one of them. Resolves the host of the URL, so do not call it in a
     transaction. Raises ValidationError.
@@ -46,7 +46,7 @@ def set_resolver(
     if not 1 <= len(names) <= MOST_VARIABLES:
         raise ValidationError({"send": f"Name 1 to {MOST_VARIABLES} variables to send."})
     with transaction.atomic():
-        # As for a designation of the UCI, which stops it.
+        # The same lock as for a designation of the UCI, which stops the resolver.
         locks.lock(chatbot.pk)
         if not can_sign(chatbot):
             raise ValidationError(_CANNOT_SIGN)
@@ -72,14 +72,14 @@ def set_resolver(
                 "last_error_at": None,
             },
         )
-        # Not the address, whose path may be a secret.
+        # Without the address, whose path may be a secret.
         data = {"variables": ", ".join(names), "session_token": session_token}
         changelog.record("resolver.set", chatbot_id=chatbot.pk, actor=actor, data=data)
     return resolver
 
 
 def remove_resolver(*, chatbot: Chatbot, actor: str) -> None:
-    """Remove the chatbot's resolver: nothing more is called. Does nothing without one."""
+    """Remove the chatbot's resolver, if there is one. Its address is not called any more."""
     with transaction.atomic():
         locks.lock(chatbot.pk)
         if Resolver.objects.filter(chatbot=chatbot).delete()[0]:
@@ -87,7 +87,7 @@ def remove_resolver(*, chatbot: Chatbot, actor: str) -> None:
 
 
 def stop(*, chatbot: Chatbot, uci: Variable, actor: str) -> None:
-    """Turn the resolver off since `uci` has become the UCI. In the caller's transaction, with the chatbot locked."""
+    """Turn the resolver off since `uci` has become the UCI. Call it in a transaction that has locked the chatbot."""
     reason = OffReason.UCI_CHANGED if uci.category == Category.CUSTOM else OffReason.UCI_NOT_CUSTOM
     if Resolver.objects.filter(chatbot=chatbot).exclude(off_reason=reason).update(off_reason=reason):
         changelog.record("resolver.stopped", chatbot_id=chatbot.pk, actor=actor, data={"reason": str(reason)})
