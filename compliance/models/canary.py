@@ -1,6 +1,6 @@
 """The canary: a made-up chatter of a chatbot of its own, planted and erased again and again (`compliance.canary`).
 
-None of these rows has a word that was planted: words are derived from a turn's id (`compliance.canary.words`).
+None of these rows contains a planted word: words are derived from a turn's id (`compliance.canary.words`).
 """
 
 from datetime import timedelta
@@ -38,7 +38,7 @@ class Canary(models.Model):
 
 
 class Place(models.TextChoices):
-    """Where something was left."""
+    """The place of a leftover."""
 
     API = "api", "The API"
     BUCKET = "bucket", "The bucket"
@@ -47,7 +47,7 @@ class Place(models.TextChoices):
 
 
 class Left(models.TextChoices):
-    """What was left."""
+    """The kind of a leftover."""
 
     TEXT_LEFT = "text_left", "A planted word is there"
     NOT_ERASED = "not_erased", "More is shown than a deleted conversation"
@@ -58,7 +58,7 @@ class Left(models.TextChoices):
 class CanaryTurn(Lease):
     """One chatter, from planting to the search for what is left. Times are the database's."""
 
-    # Longer than a step takes; each renews it.
+    # Longer than a step takes. Each step renews the lease.
     lease = timedelta(minutes=1)
 
     class State(models.TextChoices):
@@ -68,7 +68,7 @@ class CanaryTurn(Lease):
         UNCLEAR = "unclear", "It could not look everywhere"
 
     class Step(models.TextChoices):
-        """In their order."""
+        """The steps in their order."""
 
         CLEAN_UP = "clean_up", "Erase what former turns have left"
         PLANT = "plant", "Send conversations and a file"
@@ -82,7 +82,7 @@ class CanaryTurn(Lease):
         LOOK_LOGS = "look_logs", "Look in the logs"
 
     class Trouble(models.TextChoices):
-        """Why it could not do or see something. That is neither clean nor a finding."""
+        """The reason why a step failed or a search was incomplete. It is neither clean nor a finding."""
 
         NOT_SET_UP = "not_set_up", "CANARY_URL is not set, or its keys cannot be used"
         API_UNAVAILABLE = "api_unavailable", "The service did not answer, or said that it could not"
@@ -112,17 +112,17 @@ class CanaryTurn(Lease):
     file_id = models.BigIntegerField(null=True, help_text="The uploaded file's number.")
     export_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
     deletion_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
-    # Once it has looked, how long they were then: the next turn goes on from there.
+    # After the search, the lengths at that time: the next turn continues there.
     logs = models.JSONField(default=dict, help_text="How long each log file was when the turn began.")
     trouble = models.CharField(max_length=20, choices=Trouble, blank=True, default="")
     trouble_at = models.CharField(max_length=200, blank=True, default="", help_text="Where: a name of ours.")
-    # Where: a call, a column, a folder with a digest of the key, a file. Never what was found there.
+    # The position is a call, a column, a folder with a digest of the key, or a file. The found text is never stored.
     findings = models.JSONField(default=list, help_text="What was left: place (`Place`), code (`Left`), where.")
 
     class Meta:
         indexes = [models.Index(name="canaryturn_began", fields=["-began_at"])]
         constraints = [
-            # Of all clusters and commands.
+            # One running turn for all clusters and commands.
             models.UniqueConstraint(name="canaryturn_one_runs", fields=["state"], condition=Q(state="running")),
             models.CheckConstraint(
                 name="canaryturn_state_fits",
@@ -137,5 +137,5 @@ class CanaryTurn(Lease):
 
 
 def canary_token_binding(chatbot_id: int) -> str:
-    """Return what the encrypted token of the canary is bound to (`common.crypto`)."""
+    """Return the context to which the canary's encrypted token is bound (`common.crypto`)."""
     return f"canary:{chatbot_id}:token"

@@ -1,4 +1,4 @@
-"""Exports: the file of an export request, what it holds, the copies of uploaded files beside it."""
+"""Exports: the file of an export request, its conversations, and the copies of uploaded files beside it."""
 
 from django.db import models
 from django.db.models import Q
@@ -12,8 +12,8 @@ from conversations.models import DailyExtract
 class Export(models.Model):
     """The file of an export request.
 
-    The key and the multipart upload's id are recorded before the first byte is sent, so that whatever a killed
-    worker left can be found and removed. The key may contain the chatter's value while the object lives.
+    The key and the multipart upload's id are recorded before the first byte is sent, so that the remains of a
+    killed worker can be found and removed. The key may contain the chatter's value while the object lives.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -57,13 +57,13 @@ class Export(models.Model):
             ),
         ]
         indexes = [
-            # The objects whose days are over.
+            # Objects that have expired.
             models.Index(name="export_expiry", fields=["expires_at"], condition=Q(key__isnull=False)),
-            # The keys of what was delivered to clients' buckets, by when they have to go.
+            # The keys of files that were delivered to clients' buckets, by the time of their removal.
             models.Index(
                 name="export_key_kept", fields=["finished_at"], condition=Q(hosting="client", key__isnull=False)
             ),
-            # Exports under way, or given up with something left.
+            # Running exports, and abandoned ones with an object.
             models.Index(
                 name="export_unfinished",
                 fields=["id"],
@@ -76,15 +76,15 @@ class Export(models.Model):
 
     @property
     def is_due(self) -> bool:
-        """Return whether it has expired, also if its object still exists."""
+        """Return whether the export has expired, even if its object still exists."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
 
 class ExportConversation(models.Model):
-    """That an export holds a conversation, from before its first byte until its object is gone.
+    """A conversation in an export, recorded before the first byte is sent and until the object is removed.
 
-    Of what lies in a client's bucket it stays as long as the digests do (ERASURE_LEDGER_DAYS). The conversation has
-    no database constraint: the locks that one takes would come in another order than everybody else's.
+    For a file in a client's bucket, the row stays as long as the digests do (ERASURE_LEDGER_DAYS). The conversation
+    has no database constraint, which would take its locks in another order than all other code.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -92,11 +92,11 @@ class ExportConversation(models.Model):
     conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
 
     class Meta:
-        # Each of one column: with old statistics PostgreSQL takes one that has the column in second place for as
-        # good, and reads it whole for each conversation. So no rule says that a pair is there once; whoever reads
-        # counts exports, not rows.
+        # Each index has one column: with old statistics, PostgreSQL takes an index with the column in second place
+        # for as good, and reads all of it for each conversation. So pairs are not unique, and readers count exports,
+        # not rows.
         indexes = [
-            # From a conversation that is erased to the exports that hold it.
+            # From an erased conversation to the exports that contain it.
             models.Index(name="exportconversation_number", fields=["conversation_id"]),
             models.Index(name="exportconversation_export", fields=["export"]),
         ]
@@ -106,9 +106,9 @@ class ExportConversation(models.Model):
 
 
 class LeftCopy(models.Model):
-    """A copy that a completed deletion left where it is, for its status to name: an export or a daily extract.
+    """A copy that a completed deletion left where it is, for its status: an export or a daily extract.
 
-    Either it lies in a client's bucket, or it is an export that a chatter asked for and may still fetch.
+    It is either in a client's bucket, or an export that a chatter asked for and may still fetch.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)

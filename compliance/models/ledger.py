@@ -1,6 +1,6 @@
-"""What a restored database is known by, and what is written outside of it: this service's identity and its ledger.
+"""The identity of this service, by which a restored database is recognised, and its ledger outside of the database.
 
-`compliance/ledger/__init__.py` is the map of it.
+For an overview, see `compliance/ledger/__init__.py`.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -70,9 +70,9 @@ class Service(models.Model):
 
 
 class LedgerObject(models.Model):
-    """An object of the ledger that this database knows: its row is committed before the object is written.
+    """An object of the ledger. Its row is committed before the object is written.
 
-    It names what its lines are about, so that they can be written again where the bucket has lost them.
+    It contains the subjects of its lines, so that they can be written again if the bucket has lost them.
     """
 
     key = models.CharField(max_length=120, unique=True)
@@ -92,7 +92,7 @@ class LedgerObject(models.Model):
 
 
 class JournalEntry(models.Model):
-    """Something that the ledger does not have yet. Triggers insert it (`compliance.ledger.journal`)."""
+    """An event that is not in the ledger yet. Triggers insert it (`compliance.ledger.journal`)."""
 
     class Kind(models.TextChoices):
         ACCEPTED = "accepted", "A request was accepted"
@@ -133,7 +133,7 @@ class LineKind(models.TextChoices):
 class LedgerLine(models.Model):
     """A request that a replay carries out: all lines of the ledger about it, merged (`compliance.replay`).
 
-    Names chatbot and variable by their public ids: this database can have given their numbers to others.
+    It identifies chatbot and variable by their public ids: this database can have given their numbers to others.
     """
 
     class Plan(models.TextChoices):

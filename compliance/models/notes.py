@@ -11,10 +11,10 @@ MOST_CHARACTERS_OF_NOTE = 1_000
 
 
 class RequestNote(models.Model):
-    """The note of one decision; its entry in the change log has the actor, time and reason.
+    """The note of one decision. Its entry in the change log has the actor, time and reason.
 
-    The text is emptied when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS;
-    the row stays.
+    The text is emptied when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS. The
+    row stays.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -25,7 +25,7 @@ class RequestNote(models.Model):
 
     class Meta:
         indexes = [
-            # Those that hold something, by when it has to go; also shows at once whether there is any.
+            # Notes with a text, by the time of its removal. It also shows at once whether there are any.
             models.Index(name="requestnote_kept", fields=["created_at"], condition=Q(text__isnull=False)),
         ]
         constraints = [
@@ -39,7 +39,7 @@ class RequestNote(models.Model):
 
 
 class Replay(models.Model):
-    """A call that was answered: the same call on the same path gets the same request for an answer."""
+    """An answered call. The same call on the same path gets the same request as its answer."""
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     path = models.CharField(max_length=200)

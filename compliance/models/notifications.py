@@ -21,7 +21,7 @@ class Callback(Lease):
     The state of the request is a copy: a request that failed can have been retried since. Times are the database's.
     """
 
-    # Three times what a call may take: a worker that was killed is known by it.
+    # Three times the longest time of a call, so that a killed worker is recognised.
     lease = timedelta(seconds=30)
 
     class State(models.TextChoices):
@@ -30,7 +30,7 @@ class Callback(Lease):
         GIVEN_UP = "given_up", "Given up"
 
     class Failure(models.TextChoices):
-        """Why the last attempt failed, or was not made. Ours, never a library's text."""
+        """Why the last attempt failed, or was not made. Never a library's text."""
 
         NO_ANSWER = "no_answer", "The receiver did not answer in time, or closed the connection"
         NAME_UNKNOWN = "name_unknown", "The name of the host does not resolve"
@@ -73,9 +73,9 @@ class Callback(Lease):
 
     class Meta:
         indexes = [
-            # What may be sent, per chatbot.
+            # Callbacks that may be sent, per chatbot.
             models.Index(name="callback_due", fields=["chatbot", "next_attempt_at"], condition=Q(state="waiting")),
-            # Who is sending.
+            # Callbacks that workers are sending.
             models.Index(name="callback_taken", fields=["token"], condition=Q(token__isnull=False)),
             models.Index(name="callback_expiry", fields=["expires_at"]),
             models.Index("chatbot", models.F("id").desc(), name="callback_newest"),
@@ -131,7 +131,7 @@ class Callback(Lease):
 class Notice(models.Model):
     """An event of a request for its officers. Ids are in the order in which notices become visible.
 
-    One that failed again after a retry, or was held again, is another event.
+    A request that failed again after a retry, or was held again, has another event.
     """
 
     class Event(models.TextChoices):
@@ -153,7 +153,7 @@ class Notice(models.Model):
                 name="notice_event_known", condition=Q(event__in=["failed", "on_hold", "due_soon", "overdue"])
             ),
         ]
-        # What is new of a chatbot.
+        # The new notices of a chatbot.
         indexes = [models.Index(name="notice_of_chatbot", fields=["chatbot", "id"])]
 
     def __str__(self) -> str:
@@ -163,7 +163,7 @@ class Notice(models.Model):
 class Mailbox(Lease):
     """The last notice that an officer got, and when the next mail may be sent. Times are the database's."""
 
-    # Longer than a mail takes with all its time limits.
+    # Longer than all time limits of a mail together.
     lease = timedelta(minutes=5)
 
     user = models.OneToOneField(

@@ -1,4 +1,4 @@
-"""What a redaction names, and the exports that were filed again because of one."""
+"""The messages of a redaction, and the exports that were filed again because of one."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -11,9 +11,9 @@ MOST_MESSAGES = 100
 
 
 class Redaction(models.Model):
-    """The messages that a redaction empties, by numbers of ours: of one conversation.
+    """The messages of one conversation that a redaction empties, by our numbers.
 
-    The messages themselves remember that they are redacted, as long as their conversation is stored.
+    The messages themselves are marked as redacted, as long as their conversation is stored.
     """
 
     class Reason(models.TextChoices):
@@ -63,7 +63,7 @@ class Redaction(models.Model):
 class RepeatedExport(models.Model):
     """A finished hosted export that a redaction removed, and the export that was filed in its place.
 
-    None was filed where nothing of the subject is known any more.
+    No export was filed if the subject is not known any more.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)

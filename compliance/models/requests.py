@@ -94,8 +94,9 @@ class ComplianceRequest(models.Model):
         null=True, help_text="The export that a deletion was last held for, if that has another selector."
     )
 
-    # Who: the variable and the value, and the value's keyed digest, which outlives it by ERASURE_LEDGER_DAYS. Or
-    # which conversations: RequestSubject has the keyed digests of the platform's ids, kept as long.
+    # The subject is a chatter or conversations. For a chatter: the variable, the value, and the value's keyed digest,
+    # which outlives the value by ERASURE_LEDGER_DAYS. For conversations: RequestSubject has the keyed digests of the
+    # platform's ids, kept as long.
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False, null=True
     )
@@ -118,7 +119,7 @@ class ComplianceRequest(models.Model):
     erase_exports = models.BooleanField(default=False)
     include_shared = models.BooleanField(default=False)
     include_files = models.BooleanField(default=False)
-    # As it was resolved when the export was filed. Of other kinds it says nothing.
+    # The dialect that was resolved when the export was filed. It has no meaning for other kinds.
     csv_dialect = models.CharField(
         max_length=16,
         choices=Chatbot.CsvDialect,
@@ -127,7 +128,7 @@ class ComplianceRequest(models.Model):
         help_text="Of the file of an export.",
     )
 
-    # One timestamp per state; all by the database's clock.
+    # One timestamp per state, all by the database's clock.
     received_at = models.DateTimeField(db_default=Now(), editable=False)
     requested_at = models.DateTimeField(
         null=True, help_text="When the person asked, if that was before it was received: the deadline counts from it."
@@ -146,7 +147,7 @@ class ComplianceRequest(models.Model):
     cutoff_number = models.BigIntegerField(
         null=True, help_text="The highest conversation number of the chatbot when a deletion marked."
     )
-    # A run can close millions: it works, and is verified, by slices. Null once it is complete.
+    # A run can close millions of conversations, so it works and is verified by slices. Null once it is complete.
     slice = ArrayField(
         models.BigIntegerField(),
         null=True,
@@ -178,7 +179,7 @@ class ComplianceRequest(models.Model):
     error_code = models.CharField(max_length=64, blank=True, default="")
     error_detail = models.CharField(max_length=500, blank=True, default="", help_text="Ours, never a library's text.")
 
-    # What was done, per store, as the statements reported it.
+    # The numbers of processed rows per store, as the statements reported them.
     conversations_total = models.PositiveIntegerField(default=0)
     erased_before = models.PositiveIntegerField(
         default=0, help_text="Conversations of the total whose rows another deletion had erased already."
@@ -192,8 +193,8 @@ class ComplianceRequest(models.Model):
     exports = models.PositiveIntegerField(default=0)
     extracts = models.PositiveIntegerField(default=0)
     extracts_left = models.PositiveIntegerField(default=0, help_text="Daily extracts still to be rebuilt.")
-    # Without a check, for which PostgreSQL would read the table while nobody can use it. Workers of an older version
-    # leave it at 0 during an upgrade.
+    # Without a check constraint, for which PostgreSQL would read the table under an exclusive lock. Workers of an
+    # older version leave it at 0 during an upgrade.
     unverified_left_out = models.IntegerField(
         default=0,
         db_default=0,
@@ -207,8 +208,8 @@ class ComplianceRequest(models.Model):
 
     class Meta:
         indexes = [
-            # Requests that workers may claim, per kind, lane and chatbot, in queue order: by when they are due, so
-            # that no claim reads past those that are not.
+            # Requests that workers may claim, per kind, lane and chatbot, in queue order: by the time at which they
+            # may be taken, so that no claim reads past later ones.
             models.Index(
                 "kind",
                 "lane",
@@ -218,11 +219,11 @@ class ComplianceRequest(models.Model):
                 name="request_queue",
                 condition=Q(status="accepted", claim__isnull=True),
             ),
-            # One chatter's requests: which goes first, what blocks it, the look-up. Not partial: of
-            # an index that holds the open ones only, PostgreSQL believes that it is empty, and reads it whole.
+            # One chatter's requests, for their order, for blocking ones and for the look-up. It is not partial:
+            # PostgreSQL takes an index of only the open ones for empty, and reads all of it.
             models.Index(name="request_of_chatter", fields=["variable", "uci_digest", "status", "seq"]),
             models.Index(name="request_claim", fields=["claim"], condition=Q(claim__isnull=False)),
-            # What waits for a chatbot's days.
+            # Requests that wait for a chatbot's days.
             models.Index(
                 name="request_waits_for_days",
                 fields=["chatbot", "seq"],
@@ -230,10 +231,10 @@ class ComplianceRequest(models.Model):
             ),
             models.Index(name="request_held", fields=["hold_reason", "seq"], condition=Q(status="on_hold")),
             models.Index(F("chatbot"), F("id").desc(), name="request_newest"),
-            # The newest of a status, of the exports, of a client's ticket. Not of what most requests have: those are
-            # soon found among the newest, and each entry costs each request. The condition on chatbot keeps
-            # PostgreSQL from using these for claims, which name no chatbot: it would take an index for empty and
-            # read all of it.
+            # The newest requests of a status, of the exports, of a client's ticket. Values that most requests have
+            # are left out: those requests are soon found among the newest, and each entry costs each request. The
+            # condition on chatbot keeps PostgreSQL from using these for claims, which have no condition on chatbot:
+            # it would take an index for empty and read all of it.
             models.Index(
                 F("chatbot"),
                 F("status"),
@@ -250,7 +251,7 @@ class ComplianceRequest(models.Model):
             models.Index(
                 F("chatbot"), F("reference"), F("id").desc(), name="request_of_reference", condition=~Q(reference="")
             ),
-            # The newest that no client has filed by the API, as most are.
+            # The newest requests that were not filed by the API. Most are filed by it.
             models.Index(
                 F("chatbot"),
                 F("origin"),
@@ -258,19 +259,19 @@ class ComplianceRequest(models.Model):
                 name="request_newest_by_hand",
                 condition=~Q(origin="api") & Q(chatbot__gt=0),
             ),
-            # Requests that have forgotten the value, by when the digest has to go too.
+            # Requests without the value, by the time at which the digest must be removed too.
             models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_digest_kept",
                 condition=Q(uci_value__isnull=True, uci_digest__isnull=False),
             ),
-            # Failed exports, whose value has to go.
+            # Failed exports, whose value must be removed.
             models.Index(
                 name="request_failed_exports",
                 fields=["failed_at"],
                 condition=Q(kind="export", status="failed", uci_value__isnull=False),
             ),
-            # Open requests by conversation, which each claim checks. Empty if none is ever filed.
+            # Open requests by conversation, which each claim checks. Empty without any such request.
             models.Index(
                 name="request_by_ids_open",
                 fields=["chatbot", "seq"],
@@ -278,14 +279,15 @@ class ComplianceRequest(models.Model):
                     named_conversations__isnull=False, status__in=["accepted", "on_hold", "processing", "failed"]
                 ),
             ),
-            # All of them, by when their digests have to go; for statements that say the second condition, too.
+            # All requests by conversation, by the time of their digests' removal. Statements must have the second
+            # condition too.
             models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_by_ids_kept",
                 condition=Q(named_conversations__isnull=False, chatbot__gt=0),
             ),
-            # Those whose reference has to go, by when: they have ended, and no failed one is among them that may be
-            # retried, but for redactions, so that the sweep reads past few.
+            # Requests whose reference must be removed, by that time. They have ended. Failed ones that may be retried
+            # are left out, except redactions, so that the sweep reads past few.
             models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_reference_kept",
@@ -349,7 +351,7 @@ class ComplianceRequest(models.Model):
                 | Q(uci_value__isnull=False, uci_digest__isnull=False)
                 | Q(named_conversations__isnull=False)
                 | Q(kind__in=["retention", "redaction"])
-                # The ledger has the digest alone, and the value may be nowhere any more.
+                # The ledger contains only the digest, and the value may not be stored anywhere any more.
                 | Q(origin="replay", uci_digest__isnull=False),
             ),
             models.CheckConstraint(
@@ -391,7 +393,7 @@ class ComplianceRequest(models.Model):
 
     @property
     def conversation_digests(self) -> list[bytes] | None:
-        """The keyed digests of its subjects, None without any. What it is given, `requests.insert` stores."""
+        """The keyed digests of its conversations, or None. `requests.insert` stores the digests that are set here."""
         if self.named_conversations is None:
             return None
         return list(self.given_digests) or [bytes(one) for one in self.subjects.values_list("digest", flat=True)]
@@ -403,7 +405,7 @@ class ComplianceRequest(models.Model):
 
     @property
     def selector(self) -> Selector:
-        """The selector type; known even after the value is cleared."""
+        """The selector type, which is known even after the value is cleared."""
         if self.kind == self.Kind.RETENTION:
             return self.Selector.AGE
         if self.kind == self.Kind.REDACTION:

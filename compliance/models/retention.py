@@ -1,4 +1,4 @@
-"""What is kept of each night's retention run."""
+"""The record of each day's retention run."""
 
 from django.db import models
 from django.db.models import Q
@@ -9,7 +9,7 @@ from compliance.models.requests import ComplianceRequest
 
 
 class RetentionRun(models.Model):
-    """A day's run of a chatbot: its request, or none where nothing was due.
+    """A day's run of a chatbot, with its request, or without one if no conversation was due.
 
     The first run after the period was set or shortened was announced with its number, and waits a day. Cancelling it
     sets the period back.
@@ -41,8 +41,8 @@ class RetentionRun(models.Model):
 
     class Meta:
         constraints = [
-            # Two workers that sweep at once file one run. A first run has its own day and time. A replayed one was of
-            # a day of which the restored database can have a run of its own.
+            # Two workers that sweep at once file one run. A first run has its own day and time. The restored database
+            # can have a run of its own for the day of a replayed one.
             models.UniqueConstraint(
                 name="retentionrun_once_a_day",
                 fields=["chatbot", "day"],

@@ -1,4 +1,4 @@
-"""Which conversations a request names."""
+"""The conversations of requests by conversation ids."""
 
 from django.db import models
 
@@ -7,9 +7,9 @@ from compliance.models.requests import ComplianceRequest
 
 
 class RequestSubject(models.Model):
-    """A conversation that a request names, by the keyed digest of the platform's id.
+    """A conversation of a request, by the keyed digest of the platform's id.
 
-    Whoever stores or forgets these sets the request's `named_conversations` in the same transaction.
+    Code that stores or removes these rows sets the request's `named_conversations` in the same transaction.
     """
 
     request = models.ForeignKey(ComplianceRequest, on_delete=models.CASCADE, related_name="subjects", db_index=False)
@@ -17,8 +17,8 @@ class RequestSubject(models.Model):
     digest = models.BinaryField(max_length=32)
 
     class Meta:
-        # Each of one column, as those of ExportConversation: with old statistics PostgreSQL reads one of both whole.
-        # So no rule says that a pair is there once; filing refuses an id that is named twice.
+        # Each index has one column, as those of ExportConversation: with old statistics PostgreSQL reads one of both
+        # whole. So no rule says that a pair is there once; filing refuses an id that is named twice.
         indexes = [
             models.Index(name="requestsubject_request", fields=["request"]),
             models.Index(name="requestsubject_digest", fields=["digest"]),

@@ -1,4 +1,4 @@
-"""What workers record: their claims on requests, their heartbeats, and when something last happened."""
+"""Records of workers: their claims on requests, their heartbeats, and the last occurrences of events."""
 
 from django.db import models
 from django.db.models.functions import Now
@@ -9,7 +9,7 @@ from chatbots.models import Chatbot
 class Claim(models.Model):
     """The set of requests one worker has taken. The row is the fence: a worker that cannot lock it writes nothing.
 
-    `expires_at` is read against the database's clock only.
+    `expires_at` is compared with the database's clock only.
     """
 
     owner = models.CharField(max_length=100, help_text="Host, cluster and process: host:parent's pid:pid.")
@@ -38,7 +38,7 @@ class Claim(models.Model):
 
 
 class Heartbeat(models.Model):
-    """That a cluster was there, by the database's clock (`compliance.cluster.heartbeats`). One row for each start."""
+    """The last sign of a cluster, by the database's clock (`compliance.cluster.heartbeats`). One row per start."""
 
     id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster, new at each start.")
     name = models.CharField(
@@ -70,7 +70,7 @@ class Heartbeat(models.Model):
 
 
 class Occurrence(models.Model):
-    """By the database's clock, and how often. One row for each name."""
+    """The last time of an event, by the database's clock, and their number. One row for each name."""
 
     class Name(models.TextChoices):
         SWEEP = "sweep", "The sweep ran"

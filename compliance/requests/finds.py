@@ -68,10 +68,10 @@ SELECT count(*), min(least(started_at, last_message_at)), max(greatest(started_a
 _WAITS = "'failed', 'on_hold'"
 _REQUESTS = f"""
 SELECT r.id, asked.id, asked.status <> 'failed',
-       asked.kind = 'export' AND asked.status IN ({_WAITS}) AND asked.names_somebody AND asked.seq < r.seq
+       asked.kind = 'export' AND asked.status IN ({_WAITS}) AND asked.has_value AND asked.seq < r.seq
   FROM {GIVEN}
  CROSS JOIN LATERAL (
-       SELECT id, kind, status, seq, uci_value IS NOT NULL AS names_somebody
+       SELECT id, kind, status, seq, uci_value IS NOT NULL AS has_value
          FROM compliance_compliancerequest
         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND status IN {OPEN}
         UNION ALL

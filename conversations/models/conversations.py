@@ -3,7 +3,7 @@
 Every table has `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of its
 conversation, except for `NameWord`. So the data can be distributed by chatbot (docs/explanation/citus.md): unique
 constraints have it as their last column, and every statement has a condition on it. `compliance/inventory.py`
-declares what erasure does to each field; the constraint `conversation_erased_holds_nothing` is the last line of defence.
+declares the effect of erasure on each field; the constraint `conversation_erased_holds_nothing` is the last defence.
 """
 
 from datetime import UTC, datetime

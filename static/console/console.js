@@ -30,7 +30,7 @@
       opener.dataset.opened = "yes";
       dialog.showModal();
     });
-    // Told of its closing above only later, when nobody has opened it.
+    // The event of its closing above arrives only later, when the user has not opened it.
     dialog.addEventListener("close", () => opener.dataset.opened && opener.focus());
     for (const closer of dialog.querySelectorAll("[data-closes]")) {
       closer.hidden = false;
@@ -65,7 +65,7 @@
     addEventListener("pageshow", () => delete form.dataset.sent);
   }
 
-  // <select data-submits> sends its form when it is changed; its button is for whoever has no script.
+  // <select data-submits> sends its form when it is changed; its button is for users without scripts.
   for (const select of document.querySelectorAll("select[data-submits]")) {
     select.addEventListener("change", () => select.form.requestSubmit());
     for (const button of select.form.querySelectorAll("[data-noscript]")) button.hidden = true;

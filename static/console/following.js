@@ -15,7 +15,7 @@
   }
 
   // <div data-progress="address"> is asked for anew until what it shows is at rest. Then, where the page has a link with
-  // data-refresh, the page is shown as it is now, unless somebody is writing in it.
+  // data-refresh, the page is shown as it is now, unless the user is writing in it.
   const live = document.querySelector("[data-progress]");
   if (live) {
     const refresh = document.querySelector("[data-refresh]");
