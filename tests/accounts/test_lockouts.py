@@ -54,10 +54,10 @@ def test_a_name_is_locked_out_from_one_address_and_the_page_shows_until_when(use
 
 
 def test_an_unknown_name_is_locked_out_too(user, settings):
-    nobody = User(username="nobody")
-    assert [fail(one, settings.LOGIN_FAILURES - 1) for one in (user, nobody)] == [200, 200]
+    unknown = User(username="nobody")
+    assert [fail(one, settings.LOGIN_FAILURES - 1) for one in (user, unknown)] == [200, 200]
     found = []
-    for one in (user, nobody):
+    for one in (user, unknown):
         with CaptureQueriesContext(connection) as captured:
             answer = Client().post("/admin/login/", {"username": one.username, "password": "wrong"})
         text = re.sub(r"<time.*?</time>", "", answer.text)

@@ -178,9 +178,9 @@ def names_of_users_of(server: S3Server, settings: Settings) -> set[str]:
 
 
 def test_an_identity_that_may_create_no_user_leaves_nothing(chatbot, iam_storage, iam_server, settings) -> None:
-    nobody = Identity("nobody", [])
-    iam_server.set_identities(MANAGER, nobody)
-    use_as_hosted(settings, iam_server, manager=nobody)
+    powerless = Identity("nobody", [])
+    iam_server.set_identities(MANAGER, powerless)
+    use_as_hosted(settings, iam_server, manager=powerless)
     with pytest.raises(ValidationError, match="IAM denies iam:CreateUser"):
         issue(chatbot)
     settings.IAM_SECRET_ACCESS_KEY = "another-secret"

@@ -102,7 +102,7 @@ def test_a_signature_of_another_key_is_refused(algorithm: str) -> None:
 
 
 def test_the_public_key_is_no_secret() -> None:
-    """The classic confusion: HS256 with the bytes of the RSA key that everybody may have."""
+    """The classic confusion: HS256 with the bytes of the public RSA key."""
     pem = public_pem(private_key("RS256")).encode()
     for secret in (pem, pem.strip(), b"".join(pem.splitlines()[1:-1])):
         assert "alg is not" in refusal(made(algorithm="HS256", sign=hmac_signer(secret)), "RS256")

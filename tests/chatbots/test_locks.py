@@ -1,4 +1,4 @@
-"""Who changes a chatbot excludes whoever decides by its settings, and nobody at another chatbot."""
+"""Changes of a chatbot exclude decisions by its settings, and nothing at another chatbot."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -112,7 +112,7 @@ def test_exports_of_a_chatbot_wait_for_its_lock(chatbot: Chatbot, storage: Objec
 
 
 def test_several_are_locked_in_the_order_of_their_ids(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    """Whoever waits for the first has not locked the second."""
+    """A transaction that waits for the first has not locked the second."""
     first, second = sorted([chatbot.pk, neighbour.pk])
     with transaction.atomic():
         locks.lock(first)

@@ -1,4 +1,4 @@
-"""Start now: what ends the console's time to cancel, for whom, and what it never ends."""
+"""Start now: it ends the console's time to cancel, for some roles, and no other wait."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -75,7 +75,7 @@ def test_a_conversation_shows_its_chatters(chatbot, neighbour, filer):
     form = page.form("preview")
     assert "bob" in page.text
     assert "c-1" in page.text
-    assert "subject" not in form, "Of two people nobody is chosen."
+    assert "subject" not in form, "With two people, none is preselected."
     assert "Choose the subject of the request." in filer.post(form).text
     preview = filer.post({**form, "subject": form["offered"][0]})
     assert preview.is_preview

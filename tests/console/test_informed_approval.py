@@ -1,4 +1,4 @@
-"""Whom a deletion concerns: shown to those who decide on it, on demand, and each time noted in the change log."""
+"""The subject of a deletion: shown on demand to users who decide on it, and each time recorded in the change log."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whom a deletion concerns, in a browser: closed, open, in the dialog, in a bulk approval, and gone again."""
+"""The subject of a deletion in a browser: hidden, shown, in the dialog, in a bulk approval, and hidden again."""
 
 from datetime import timedelta
 

@@ -160,8 +160,8 @@ def test_another_chatbots_requests_are_not_listed(chatbot: Chatbot, neighbour: C
     for chosen in (neighbour.slug, "nobody"):
         assert client.get(f"{LIST}?chatbot={chosen}").status_code == 404
     assert client.get(f"{LIST}?view=nothing").status_code == 404
-    nobody = client_of(User.objects.create_user("nobody", is_staff=True))
-    assert nobody.get(LIST).status_code == 403
+    without_role = client_of(User.objects.create_user("nobody", is_staff=True))
+    assert without_role.get(LIST).status_code == 403
     assert Client().get(LIST).status_code == 302
 
 

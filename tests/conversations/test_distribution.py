@@ -225,5 +225,5 @@ def test_the_check_lets_migrations_come_first(catalogue: None) -> None:
     MigrationRecorder(connection).record_unapplied("conversations", last)
 
     assert checks.conversations_are_distributed(databases=["default"]) == []
-    # Whoever would work on it is refused all the same.
+    # A process that would work on it is refused all the same.
     assert [error.id for error in checks.conversations_are_distributed()] == ["compliance.E010"]

@@ -182,9 +182,9 @@ def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, adm
 @pytest.mark.long(reason="every page three times; a quarter of them always", beyond=1)
 @pytest.mark.parametrize("first", range(4))
 def test_users_without_a_chatbot_or_the_flags_are_refused(theirs, chatbot, first: int) -> None:
-    nobody = client_of(User.objects.create_user("nobody", is_staff=True))
+    without_role = client_of(User.objects.create_user("nobody", is_staff=True))
     for page in TABLE[first::4]:
-        assert open_page(page, nobody, theirs).status == 403, page
+        assert open_page(page, without_role, theirs).status == 403, page
     former = User.objects.create_superuser("former")
     for page in TABLE[first::4]:
         User.objects.update(is_staff=True)

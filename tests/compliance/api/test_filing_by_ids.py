@@ -88,10 +88,10 @@ def test_requests_about_a_conversation_are_found(caller, neighbour):
 
 def test_the_database_takes_no_open_request_without_exactly_one_selector(chatbot):
     request = factories.RequestFactory.create(chatbot=chatbot)
-    nobody = {"variable": None, "uci_value": None, "uci_digest": None}
+    no_subject = {"variable": None, "uci_value": None, "uci_digest": None}
     for columns in (
         *({"named_conversations": 1}, {"variable": None}, {"uci_value": None, "uci_digest": None}),
-        *(nobody, nobody | {"named_conversations": 0}, nobody | {"named_conversations": 101}),
+        *(no_subject, no_subject | {"named_conversations": 0}, no_subject | {"named_conversations": 101}),
     ):
         with pytest.raises(IntegrityError, match="request_"), transaction.atomic():
             ComplianceRequest.objects.filter(pk=request.pk).update(**columns)

@@ -244,7 +244,7 @@ def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(chatb
 
 @pytest.mark.django_db(transaction=True)
 def test_a_callback_of_a_chatbot_that_is_gone_is_dropped_and_others_are_sent(chatbot, neighbour, signing, receiver):
-    """Somebody has deleted it by hand, which no foreign key forbids where tables are distributed."""
+    """An operator has deleted it by hand, which no foreign key forbids if tables are distributed."""
     for owner in (chatbot, neighbour):
         CallbackFactory.create(request=deletion_of(owner, "1"), url=receiver.url())
     with databases.triggers_off():

@@ -31,7 +31,7 @@ PAST = timezone.now() - timedelta(days=100)
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """The client's server: gets callbacks, and knows everybody as 42."""
+    """The client's server: gets callbacks, and identifies every chatter as 42."""
     callbacks.RECEIVERS.forget()
     lookups.RESOLVERS.forget()
     with receiving(body=b'{"value": "42"}') as one:

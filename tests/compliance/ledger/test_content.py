@@ -52,7 +52,7 @@ def test_a_truncated_object_is_not_believed(length: int) -> None:
 
 
 def test_a_code_that_is_no_text_is_not_believed() -> None:
-    """Whoever can write to the bucket must not be able to stop the readers."""
+    """A user who can write to the bucket must not be able to stop the readers."""
     content = sealed()
     body, end = content[: content.rindex(b'{"lines"')], b'{"lines":2,"hmac":"\\ud800"}\n'
 
@@ -60,7 +60,7 @@ def test_a_code_that_is_no_text_is_not_believed() -> None:
 
 
 def test_nothing_is_parsed_but_two_short_lines_until_the_bytes_are_authentic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader would spend most of its time on what anybody can put into the bucket."""
+    """A reader would spend most of its time on objects that any user can put into the bucket."""
     sealed = seal(HEADER, [{"kind": "exact", "conversations": ["ab" * 32] * 1_000}] * 10)
     parsed: list[int] = []
     before(monkeypatch, json, "loads", lambda line: parsed.append(len(line)))

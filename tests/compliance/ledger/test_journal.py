@@ -1,4 +1,4 @@
-"""What is accepted, withdrawn or revoked is in the ledger within seconds, whoever did it; before anything is done."""
+"""Accepted, withdrawn and revoked requests are in the ledger within seconds, before they are carried out."""
 
 from datetime import timedelta
 

@@ -184,7 +184,7 @@ def test_a_storage_that_does_not_answer_trips_nothing(ours, storage, monkeypatch
     assert service.state() == "open"
     assert "ledger.not_compared code=storage_unavailable" in caplog.text
     assert service.current().checked_at is None
-    # Not after a failover or a recovery: nobody knows what was lost.
+    # Not after a failover or a recovery: the lost data is unknown.
     recovered()
     assert not tripwire.check_if_due()
     assert service.is_open()

@@ -17,7 +17,7 @@ def _no_resting_resolvers() -> Iterator[None]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """The client's server, which knows everybody as 42."""
+    """The client's server, which identifies every chatter as 42."""
     with receiving(body=b'{"value": "42"}') as one:
         yield one
 

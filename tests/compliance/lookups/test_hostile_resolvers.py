@@ -1,4 +1,4 @@
-"""Look-ups on the network: a call ends in time whatever the address does, and nobody else waits for it."""
+"""Look-ups on the network: a call ends in time whatever the address does, and no other work waits for it."""
 
 import socket
 import threading

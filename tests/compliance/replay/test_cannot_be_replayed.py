@@ -1,4 +1,4 @@
-"""What cannot be carried out again keeps its own chatbot closed, until somebody decides, and no other."""
+"""A request that cannot be carried out again keeps only its own chatbot closed, until an operator decides."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whoever has filed a deletion does not approve it alone, also not after a restore."""
+"""The filer of a deletion does not approve it alone, not even after a restore."""
 
 from uuid import UUID
 

@@ -119,7 +119,7 @@ def test_workers_catch_up_after_a_failover_and_leave_a_restored_database_to_its_
 
 
 def test_workers_leave_what_another_life_wrote_to_an_operator(chatbot, storage) -> None:
-    """A copy for staging, made before the last replay, writes under our name: those whom it erases are still ours."""
+    """A copy for staging, made before the last replay, writes under our name: its erased chatters are still ours."""
     company, people = Company(chatbot), ("alice", "bob", "carol", "dora")
     numbers = [company.talk(f"c-{who}", who) for who in people]
     backup = Backup()

@@ -27,7 +27,7 @@ NOW = timezone.now()
 
 
 def test_conversations_that_others_have_marked_are_erased_and_keep_their_mark(company: Company) -> None:
-    """Shared by two of whom both were erased since, of whom the backup has erased one, and has begun with one."""
+    """Shared by two chatters who were both erased since. The backup has erased one, and has begun with the other."""
     both, anns, bens = company.talk("c-1", "ann", "ben"), company.talk("c-2", "ann"), company.talk("c-3", "ben")
     before, cats = company.talk("c-4", "cat", "dan", has_file=True), company.talk("c-5", "cat")
     begun = company.talk("c-6", "eve", "fay")

@@ -143,7 +143,7 @@ def test_with_four_eyes_a_second_person_approves_the_first_run(chatbot: Chatbot,
     drain()
     assert deleted(old) == [True]
 
-    # The runs of an approved period need nobody.
+    # The runs of an approved period need no approval.
     next_one = conversation_aged(chatbot, 91)
     assert policy.file_run(Chatbot.objects.get(pk=chatbot.pk), actor="command")
     drain()

@@ -50,7 +50,9 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
 
     assert deleted(old, never_answered, imported, *young) == [True] * 3 + [False] * 4
     assert list(Message.objects.order_by("pk").values()) == messages
-    assert list(Identity.objects.order_by("pk").values()) == people, "Whoever was in what is shared is in the others."
+    assert list(Identity.objects.order_by("pk").values()) == people, (
+        "The chatters of shared conversations stay in the others."
+    )
     old.refresh_from_db()
     assert (old.deletion_request_id, old.user_name, old.csat_comment) == (request.pk, None, None)
     assert list(NameWord.objects.values_list("conversation", "word")) == [(young[0].pk, "bob")]
@@ -60,7 +62,7 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
     counted = (request.conversations_total, request.conversations, request.messages, request.identities)
     assert counted == (3, 3, 4, 4)
     assert request.shared_conversations == 1
-    assert not Tombstone.objects.exists(), "Nobody is remembered as erased."
+    assert not Tombstone.objects.exists(), "No chatter is recorded as erased."
     assert verify.audit([request.pk]) == verify.Audit(verified=1, by_marks=0, left={})
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.accepted", "request.started", "request.completed"]

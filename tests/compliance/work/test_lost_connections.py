@@ -137,7 +137,7 @@ def test_callbacks_are_sent_once_a_worker_has_stopped_while_it_took_some(chatbot
 
 @pytest.mark.usefixtures("impatient")
 def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(chatbot, monkeypatch) -> None:
-    """Like a machine that is lost or paused. Nobody else ends its transaction, which has the claim locked."""
+    """Like a machine that is lost or paused. No other process ends its transaction, which has locked the claim."""
     monkeypatch.setattr(claims, "LEASE_SECONDS", 0)
     request = deletion_of(chatbot, "42")
     gate = Gate()

@@ -101,7 +101,7 @@ def test_a_paused_storage_costs_no_attempt_and_one_log_line(chatbot, storage, se
     requests = [deletion_of(chatbot, "42"), export_of(chatbot, "43")]
     endpoint = settings.S3_ENDPOINT_URL
     settings.S3_ENDPOINT_URL = "http://127.0.0.1:9"
-    # Another test of this process may just have found that nobody listens there.
+    # Another test of this process may just have found that no server listens there.
     hosted_storage().calls.breaker.reset()
     for _ in range(FAILURES):
         with pytest.raises(StorageError, match="storage_unavailable"):

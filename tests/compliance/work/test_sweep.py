@@ -95,10 +95,10 @@ class Retention(_ByZone):
 
 class FailedRun(_ByZone):
     def make_due(self, chatbot: Chatbot) -> None:
-        whom = dict.fromkeys(("uci_value", "uci_digest", "variable"))
+        no_chatter = dict.fromkeys(("uci_value", "uci_digest", "variable"))
         failed = {"status": "failed", "failed_at": AGO, "error_code": "internal_error"}
         begun = {"cutoff_at": AGO, "cutoff_number": 1}
-        factories.RequestFactory.create(chatbot=chatbot, kind="retention", **whom, **failed, **begun)
+        factories.RequestFactory.create(chatbot=chatbot, kind="retention", **no_chatter, **failed, **begun)
         Chatbot.objects.filter(pk=chatbot.pk).update(timezone=zone_where_it_is(hour=12))
 
     def is_done(self, chatbot: Chatbot) -> bool:
