@@ -1,4 +1,4 @@
-"""A document and its conversation in memory: the document's variables, and what it changes and adds.
+"""A document and its conversation in memory: the document's variables, its changes and its additions.
 
 A present field overwrites, an absent one stays, a known message is not changed. `started_at` is that of the first
 document for good, since an erasure's cutoff is compared with it. A push or file message sets the conversation's flag,

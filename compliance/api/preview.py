@@ -79,7 +79,7 @@ class PreviewedDeletion(ResponseModel):
     """What a deletion would do."""
 
     erased: Counts
-    """As a deletion counts. `messages` is the sum of what the conversations count themselves."""
+    """The numbers that a deletion would count. `messages` is the sum of the conversations' own counts."""
     shared_conversations: int
     """Of the conversations, those in which another chatter took part too."""
     assurance: AssuranceCounts | None

@@ -244,8 +244,8 @@ class ApproveView(ComplianceView):
         description="""
             Past the reason for its hold; if there is another reason, it is held again. If the chatbot requires four
             eyes, a deletion or redaction can be approved as soon as it is filed, while it is `accepted` and no worker
-            has it: it keeps its time, and is not held for the approval then. A key approves what staff have filed;
-            what a key has filed is approved in the console, and so are retention runs and what is held as `restored`.
+            has it: it keeps its time, and is not held for the approval then. A key approves requests of
+            staff. Requests of a key, retention runs, and requests held as `restored` are approved in the console.
             """,
         refuses=["not_held", "officers_only", "own_request"],
     )

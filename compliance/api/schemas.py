@@ -32,7 +32,7 @@ class Progress(ResponseModel):
 
 
 class Counts(ResponseModel):
-    """What was erased, or of an export what was written (`conversations`, `messages`, `files`)."""
+    """The numbers of erased rows, or of rows in an export (`conversations`, `messages`, `files`)."""
 
     conversations: int
     messages: int
@@ -123,7 +123,7 @@ class KeptExport(ResponseModel):
 
 
 class DeliveredExtract(ResponseModel):
-    """A daily extract in your own bucket that holds what a deletion erased. It is yours to remove."""
+    """A daily extract in your own bucket with data that a deletion erased. Remove it yourself."""
 
     day: date
     finished_at: UtcInstant | None
@@ -219,7 +219,7 @@ class RequestObject(ResponseModel):
     kept_exports: list[KeptExport]
     """Of a completed deletion or redaction: the exports that it left."""
     delivered_extracts: list[DeliveredExtract]
-    """Of a completed deletion or redaction: the daily extracts in your own bucket that hold what was erased."""
+    """Of a completed deletion or redaction: the daily extracts in your own bucket that contain erased data."""
     retention: Retention | None
     """Of a retention run."""
     redaction: Redacted | None
@@ -319,10 +319,10 @@ def _redaction(redaction: models.Redaction | None, removed: RemovedExports | Non
 
 
 class SubmittedRequest(RequestObject):
-    """The request that answers for what was filed."""
+    """The filed request, or the equal one that is returned in its place."""
 
     existing: bool
-    """Nothing new was filed: an equal export that waits answers for this one. False of deletions."""
+    """Nothing new was filed: an equal export that waits is returned instead. Always false for deletions."""
 
 
 class RequestPage(ResponseModel):

@@ -14,7 +14,7 @@ first. Only a small file that it was sending at that moment may appear, under a 
 A deletion may mark one of the conversations meanwhile. The snapshot's conversations are recorded under the chatbot's
 intake lock, which excludes marks, before anything is sent. So either the mark came first, and the conversation is
 found closed, or the mark finds the record and expires the export. Either way the file is never delivered: the export
-is overtaken, and runs again on what is left.
+is overtaken, and runs again on the remaining conversations.
 """
 
 import logging

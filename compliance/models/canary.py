@@ -56,7 +56,7 @@ class Left(models.TextChoices):
 
 
 class CanaryTurn(Lease):
-    """One chatter, from planting to the search for what is left. Times are the database's."""
+    """One chatter, from planting to the search for leftovers. Times are by the database's clock."""
 
     # Longer than a step takes. Each step renews the lease.
     lease = timedelta(minutes=1)

@@ -1,6 +1,6 @@
 """Requests: the queue of all work, and the record of it.
 
-ComplianceRequest is the durable queue as well as the record. Its states and who may change them are in
+ComplianceRequest is the durable queue as well as the record. Its states and the rights to change them are in
 `compliance/requests/__init__.py`; what workers take, in `compliance/work/claims.py`.
 """
 

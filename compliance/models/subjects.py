@@ -18,7 +18,7 @@ class RequestSubject(models.Model):
 
     class Meta:
         # Each index has one column, as those of ExportConversation: with old statistics PostgreSQL reads one of both
-        # whole. So no rule says that a pair is there once; filing refuses an id that is named twice.
+        # whole. So pairs are not unique, but filing refuses an id that is given twice.
         indexes = [
             models.Index(name="requestsubject_request", fields=["request"]),
             models.Index(name="requestsubject_digest", fields=["digest"]),

@@ -97,7 +97,7 @@ _BEGUN = (
     "It had begun to erase before the database was restored. It goes on when the export that it waits for has ended, "
     "also by a cancellation, or when you approve it."
 )
-_OWN_BY_API = "This chatbot requires four eyes: an officer approves in the console what a key has filed."
+_OWN_BY_API = "This chatbot requires four eyes: an officer approves requests of a key in the console."
 
 
 def approve(

@@ -14,7 +14,7 @@ from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.requests.inputs import LONGEST_AGO, read_requested_at
 
-# Of a field that takes exactly what is typed.
+# Attributes of a field that takes the typed text unchanged.
 AS_TYPED = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
 
 
@@ -40,7 +40,7 @@ class ConsoleForm(forms.Form):
 
     @classmethod
     def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        """Return the form with what was submitted to its action. `path` has the variables of the action's URL."""
+        """Return the form with the data submitted to its action. `path` has the variables of the action's URL."""
         return cls(data)
 
     def refuse(self, error: ValidationError) -> None:

@@ -72,7 +72,7 @@ class PreviewLine:
 
 
 def stores(deletion: Deletion) -> list[StoreRow]:
-    """Return what a deletion erases and keeps, by store."""
+    """Return the erased and kept rows of a deletion, by store."""
     erased = deletion.erased
     days = settings.EXPORT_GRACE_DAYS.days
     kept = f"{deletion.kept_exports} from the last {counted(days, 'day')}" if deletion.kept_exports else ""

@@ -25,7 +25,7 @@ class TimelineEvent:
 
     text: str
     at: datetime
-    who: str
+    actor: str
     tone: str
     detail: str
     reason: str
@@ -129,12 +129,12 @@ def timeline(request_id: UUID) -> list[TimelineEvent]:
     return [_event(entry, names[entry.actor], notes) for entry in entries]
 
 
-def _event(entry: ChangeLogEntry, who: str, notes: Mapping[int, str | None]) -> TimelineEvent:
+def _event(entry: ChangeLogEntry, actor: str, notes: Mapping[int, str | None]) -> TimelineEvent:
     text, tone, detail = EVENTS.get(entry.event, (entry.event, "", _nothing))
     return TimelineEvent(
         text=text,
         at=entry.at,
-        who=who,
+        actor=actor,
         tone=tone,
         detail=detail(entry.data),
         reason=WORDS.get(str(entry.data.get("reason")), ""),

@@ -232,7 +232,7 @@ def _progress(found: ComplianceRequest) -> dict[str, Any]:
 
 
 def _preview(found: ComplianceRequest) -> Any:
-    """Return what the deletion would erase now. This reads its digests, but not its value."""
+    """Return a preview of the deletion's effects now. This reads its digests, but not its value."""
     if found.kind != ComplianceRequest.Kind.DELETION:
         return None
     return preview_filed(ComplianceRequest.objects.select_related("chatbot").defer("uci_value").get(pk=found.pk))

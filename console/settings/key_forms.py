@@ -110,7 +110,7 @@ class RevokeForm(_OfKey):
 
 
 class _PublicKeyInput(forms.Textarea):
-    """Shows nothing of what was submitted: it may have been a private key."""
+    """Never shows the submitted text, which may be a private key."""
 
     def format_value(self, value: Any) -> None:  # noqa: ARG002  Django's signature
         return None

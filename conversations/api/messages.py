@@ -87,7 +87,7 @@ _FILE_FORM: dict[str, Any] = {
             "type": "string",
             "format": "binary",
             "description": "With its file name and its `Content-Type`; once, and last. 25 MiB at most, unless the "
-            "operator says otherwise.",
+            "operator has set another limit.",
         },
     },
 }

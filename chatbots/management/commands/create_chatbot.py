@@ -12,7 +12,7 @@ from chatbots.models import Chatbot
 from chatbots.operations.chatbots import create_chatbot
 from common.commands import ACTOR, ReportingCommand
 
-# Of the operation, by whose names the options are kept.
+# The operation's arguments, whose names are those of the options.
 _ARGUMENTS = (
     *("slug", "name", "timezone", "variables", "uci", "enable_compliance", "hosted_bucket", "enable_extracts"),
     *("export_assurance", "csv_dialect", "callback_url"),
