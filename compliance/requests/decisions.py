@@ -267,7 +267,7 @@ def awaits_approval(request: ComplianceRequest) -> bool:
 
 
 def approved_with(request: ComplianceRequest) -> list[str]:
-    """Return the holds that an approval of the request ends. For one that was filed again, these are all holds."""
+    """Return the holds that an approval ends. For a request that was filed again after a restore, it ends three."""
     if request.hold_reason == HoldReason.RESTORED and not policy.is_of_backup(request):
         return [HoldReason.RESTORED, HoldReason.AWAITING_APPROVAL, HoldReason.TOO_MANY_CONVERSATIONS]
     return [str(request.hold_reason or HoldReason.AWAITING_APPROVAL)]

@@ -1,6 +1,6 @@
 """Look up a UCI value, a user name, a conversation or a request in several chatbots at once.
 
-A fixed number of statements finds the chatbots that have a match. Then each of these is read.
+A few statements find the chatbots that have a match, however many chatbots there are. Then each of these is read.
 """
 
 from collections import Counter
