@@ -32,7 +32,7 @@ class LookUpForm(forms.Form):
         max_length=512,
         # A UCI value is exact, spaces included.
         strip=False,
-        widget=forms.TextInput(attrs=AS_TYPED | {"autofocus": True}),
+        widget=forms.TextInput(attrs=AS_TYPED),
         help_text="The exact text. For a user name, any of its words or their beginnings.",
     )
     key = forms.ChoiceField(label="UCI key", required=False, help_text="Only for a UCI value.")
@@ -45,6 +45,8 @@ class LookUpForm(forms.Form):
         super().__init__(*args, **options)
         ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot__in=chatbots)
         names = ucis.order_by("name").values_list("name", flat=True).distinct()
+        if not self.is_bound:
+            self.fields["text"].widget.attrs["autofocus"] = True
         self._choose("key", "Every key", [(name, name) for name in names])
         self._choose("chatbot", "All chatbots", [(one.slug, one.name) for one in chatbots])
 

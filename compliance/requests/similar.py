@@ -23,8 +23,8 @@ _DIFFERS = {
     "look": "in characters that look the same or are invisible",
 }
 
-# In the form of the index.
-_LOOKS_SO = "i.variable_id > 0 AND i.look = asked.look"
+# Without `variable_id > 0`, only the index of looks fits this condition.
+_LOOKS_SO = "i.look = asked.look"
 
 # Skips along the index from one value to the next. This includes the own value, and values that only share the hash.
 # The conversations of each value are found by its digest, as everywhere.
@@ -73,7 +73,7 @@ SELECT asked.chatbot_id
  WHERE EXISTS (
        SELECT FROM conversations_identity i
         WHERE i.chatbot_id = asked.chatbot_id AND i.chatbot_id = ANY(%(chatbots)s)
-          AND i.variable_id > 0 AND i.look = %(look)s OFFSET 0)
+          AND i.look = %(look)s OFFSET 0)
 """
 
 

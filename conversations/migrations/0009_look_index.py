@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
                     output_field=models.CharField(),
                     template="hashtextextended(%(expressions)s, 0)",
                 ),
-                condition=models.Q(("look__isnull", False), ("variable__gt", 0)),
+                condition=models.Q(("look__isnull", False)),
                 name="identity_look",
             ),
         ),

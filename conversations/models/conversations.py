@@ -290,14 +290,15 @@ class Identity(_OfConversation):
             models.Index(
                 name="identity_chatter", fields=["chatbot", "variable", "digest"], condition=Q(variable__gt=0)
             ),
-            # Values that look like another one. Each is found once, however often it is stored.
+            # Values that look like another one. Each is found once, however often it is stored. A search states no
+            # `variable > 0`, so that PostgreSQL does not read all values of the chatbot by `identity_chatter`.
             models.Index(
                 F("chatbot"),
                 F("look"),
                 F("variable"),
                 VALUE_HASH,
                 name="identity_look",
-                condition=Q(variable__gt=0, look__isnull=False),
+                condition=Q(look__isnull=False),
             ),
         ]
 

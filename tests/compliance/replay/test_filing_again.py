@@ -138,7 +138,8 @@ def designate_email(chatbot: Chatbot) -> None:
 def test_a_uci_that_was_lost_is_a_former_one_unless_it_is_another_by_now(company, is_made_again, outcome) -> None:
     with restored():
         designate_email(company.chatbot)
-        by_email: dict[str, Any] = {"about": ByUci("email", "a@example.com"), "kind": "deletion", "actor": "command"}
+        selector = ByUci("email", "a@example.com")
+        by_email: dict[str, Any] = {"selector": selector, "kind": "deletion", "actor": "command"}
         filed = submit(chatbot=company.chatbot, origin=ComplianceRequest.Origin.COMMAND, **by_email)
         write_journal()
         lost = Variable.objects.get(chatbot=company.chatbot, name="email")
