@@ -10,7 +10,7 @@ from psycopg import Connection
 from benchmarks.filling import FilledChatbot
 from chatbots.buckets import hosted_storage
 from compliance.models import Export
-from conversations.transcripts import NUMBER, PHONE
+from conversations.csv_cells import NUMBER, PHONE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -53,7 +53,7 @@ class Chatbot(models.Model):
         VERIFIED = "verified", "Verified only"
 
     class CsvDialect(models.TextChoices):
-        """The format of an export's file (`conversations.transcripts`)."""
+        """The format of an export's file (`conversations.csv_cells`)."""
 
         STANDARD = "standard", "Standard: for programs"
         EXCEL_COMMA = "excel_comma", "Excel, separated by commas"

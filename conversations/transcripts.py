@@ -6,17 +6,8 @@ lines that end in `\\r\\n`, and their own separator (`Chatbot.CsvDialect`); line
 
 One line is one message with its file; a message with two files has two lines. A file without a message has a line
 too, with empty message cells, and so has a conversation with neither message nor file. Lines are ordered by
-conversation start, message time, and id; those without a message come last.
-
-The guard: a spreadsheet runs text that begins like a formula. In guarded columns, one `'` is inserted before such
-text wherever a cell can begin: at the start, and after each `;`, tab, CR and LF. With another separator than the
-comma, as spreadsheets in much of Europe use, the quotes mean nothing, and a cell begins there. In a file that is
-separated by `;`, the comma takes the place of the `;`.
-
-Text begins like a formula with `=`, `@`, `+` or `-`, also in full width, or after white space and quotes. Numbers and
-phone numbers (`NUMBER`, `PHONE`: digits and punctuation, which compute nothing but a number) are no formulas, nor is
-what begins with `-)`. A `'` where a cell can begin gets another one. So removing one `'` at the start and after each
-`;` (or comma), tab, CR and LF restores the text exactly. `CSV_FORMULA_GUARD` turns the guard off.
+conversation start, message time, and id; those without a message come last. `csv_cells` has the columns, the
+dialects and the guard.
 """
 
 from collections.abc import Collection, Generator, Iterable
@@ -24,89 +15,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from psycopg import Connection, sql
 from psycopg.abc import Buffer
 
-from chatbots.models import Chatbot
 from conversations.assurance import counts_sql, is_enough_sql
-from conversations.sql import SELECTED_CONVERSATIONS, SPACES
-
-# Regular expressions that PostgreSQL and Python read alike: `-12`, `+3.5`, `-1,234.56`, `+1e-9`; and
-# `+33 6 12 34 56 78`, `+1 (555) 123-4567` (5 to 15 digits, as in E.164, at most two separators in between).
-NUMBER = "[+-]([0-9]+([.,][0-9]+)*|[.,][0-9]+)([eE][+-]?[0-9]+)?"
-PHONE = "[+][0-9]([ ().-]{0,2}[0-9]){4,14}"
-
-CsvDialect = Chatbot.CsvDialect
-
-_SEPARATORS: dict[str, str] = {
-    CsvDialect.STANDARD: ",",
-    CsvDialect.EXCEL_COMMA: ",",
-    CsvDialect.EXCEL_SEMICOLON: ";",
-}
-# The separator with which a file may be read by mistake.
-_OTHER_SEPARATOR = {",": ";", ";": ","}
-
-# Characters after which a cell can begin (beside the other separator), those skipped there, and those that begin a
-# formula.
-_STARTS = "\t\r\n"
-_SKIPPED = '"' + "".join(each for each in SPACES if each not in _STARTS)
-_FORMULA, _MINUS = "=@+\uff1d\uff20\uff0b\ufe62\ufe66\ufe6b", "\uff0d\ufe63-"
-_GUARDED = f"(^|[%s{_STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_MINUS}](?![)])))"
+from conversations.csv_cells import HEADER, SEPARATORS, CsvDialect, cells, header_of
+from conversations.sql import SELECTED_CONVERSATIONS
 
 CONTENT_TYPE = "text/csv; charset=utf-8"
 # COPY yields single lines; they are passed on in pieces of at least this size.
 CHUNK_BYTES = 64 * 1024
-
-
-class Column(NamedTuple):
-    """A column's name, the SQL of its text (null is written as empty), and whether it is guarded."""
-
-    name: str
-    text: str
-    guarded: bool = False
-
-
-def _time(instant: str) -> str:
-    """Return the SQL of an instant as `YYYY-MM-DDTHH:MM:SS.ffffffZ`, whatever the session's time zone."""
-    return f"""to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-
-
-# `c` is a conversation, `u` the lowest of its identities, `e` a message with its file.
-CONVERSATION_COLUMNS = (
-    Column("conversation_id", "c.external_id", guarded=True),
-    Column("conversation_started_at", _time("c.started_at")),
-    Column("user_channel", "c.channel"),
-    Column("language", "c.language", guarded=True),
-    Column("user_name", "c.user_name", guarded=True),
-    Column("push", "c.has_push::text"),
-    Column("agent_handover", "c.has_agent_handover::text"),
-    Column("file_upload", "c.has_file_upload::text"),
-    Column("conversation_score", "c.score::text"),
-    Column("csat_score", "c.csat_score::text"),
-    Column("csat_vote", "c.csat_vote"),
-    Column("csat_comment", "c.csat_comment", guarded=True),
-    Column("uci_key", "u.name", guarded=True),
-    Column("uci_value", "u.value", guarded=True),
-)
-MESSAGE_COLUMNS = (
-    Column("message_id", "e.external_id", guarded=True),
-    Column("sent_at", _time("e.sent_at")),
-    Column("sender", "e.sender"),
-    Column("message_kind", "e.kind"),
-    Column("text", "e.text", guarded=True),
-    Column("file_name", "e.file_name", guarded=True),
-    Column("file_id", "e.file_id::text"),
-)
-
-
-def header_of(dialect: str) -> bytes:
-    """Return the first line of a file, with what precedes it."""
-    names = _SEPARATORS[dialect].join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS)
-    return (f"{names}\n" if dialect == CsvDialect.STANDARD else f"\ufeff{names}\r\n").encode()
-
-
-HEADER = header_of(CsvDialect.STANDARD)
 
 # The order of each step keeps PostgreSQL from merging them: a conversation's cells are built once, not per message,
 # and messages are sorted conversation by conversation, before their cells are built. That halves the time. Each line
@@ -185,17 +103,6 @@ _MESSAGES_OF_WINDOW = sql.SQL("""
 SELECT id AS message_id, conversation_id AS number, external_id, sent_at, sender, kind, text
   FROM conversations_message WHERE chatbot_id = {chatbot} AND sent_at >= {starts} AND sent_at < {ends}
 """)
-
-_TEXT = sql.SQL("coalesce({text}, '')")
-# Few texts need the guard, so the cheap check comes first.
-_GUARDED_TEXT = sql.SQL(r"""
-CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, {other_separator}) > 0
-       OR strpos({text}, E'\n') > 0 OR strpos({text}, E'\r') > 0 OR strpos({text}, E'\t') > 0
-     THEN CASE WHEN {text} ~ {harmless} THEN {text} ELSE regexp_replace({text}, {guarded}, '\1''', 'g') END
-     ELSE coalesce({text}, '') END
-""")
-_HARMLESS = f"^(({NUMBER})|({PHONE}))$"
-_FIRSTS = [*"'", *_FORMULA, *_MINUS, *_SKIPPED]
 
 # Every statement begins with the files, `r`, and the stored conversations of each: the caller's query for the files
 # reads local tables, which no distributed one can be joined with (docs/explanation/citus.md). A shared conversation
@@ -342,9 +249,9 @@ class Transcripts:
         without conversations is the header alone.
         """
         # Without parameters: COPY takes none. What `_cells` composes as literals is the same in every file.
-        separator = _SEPARATORS[self._dialect]
+        separator = SEPARATORS[self._dialect]
         delimiter = sql.SQL(f"'{separator}'")
-        statement = _COPY.format(**self._parts, **_cells(separator), delimiter=delimiter)
+        statement = _COPY.format(**self._parts, **cells(separator), delimiter=delimiter)
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             lines: Iterable[Buffer] = copy
             if self._dialect != CsvDialect.STANDARD:
@@ -366,7 +273,7 @@ class DayTranscript:
         self._connection = connection
         window = {"chatbot": chatbot_id, "starts": starts_at, "ends": ends_at}
         messages = _MESSAGES_OF_WINDOW.format(**{name: sql.Literal(value) for name, value in window.items()})
-        self._copy = _COPY_DAY.format(messages=messages, chatbots=_chatbots([chatbot_id]), **_cells())
+        self._copy = _COPY_DAY.format(messages=messages, chatbots=_chatbots([chatbot_id]), **cells())
 
     def chunks(self) -> Generator[bytes]:
         """Yield the file in chunks of CHUNK_BYTES or slightly more, the header first; `lines` counts the others."""
@@ -413,28 +320,3 @@ def _split(lines: Iterable[Buffer], places: list[int], header: bytes, separator:
 
 def _chatbots(chatbot_ids: Collection[int]) -> sql.Composed:
     return sql.SQL("{}::bigint[]").format(sql.Literal(sorted(chatbot_ids)))
-
-
-def _cells(separator: str = ",") -> dict[str, sql.Composed]:
-    return {
-        "conversation_cells": sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(_cell(column, separator), sql.Identifier(column.name))
-            for column in CONVERSATION_COLUMNS
-        ),
-        "conversation_names": sql.SQL(", ").join(sql.Identifier(column.name) for column in CONVERSATION_COLUMNS),
-        "message_cells": sql.SQL(", ").join(_cell(column, separator) for column in MESSAGE_COLUMNS),
-    }
-
-
-def _cell(column: Column, separator: str) -> sql.Composed:
-    text = sql.SQL(column.text)
-    if column.guarded and settings.CSV_FORMULA_GUARD:
-        other = _OTHER_SEPARATOR[separator]
-        given = {
-            "firsts": _FIRSTS,
-            "harmless": _HARMLESS,
-            "guarded": _GUARDED % other,
-            "other_separator": other,
-        }
-        return _GUARDED_TEXT.format(text=text, **{name: sql.Literal(value) for name, value in given.items()})
-    return _TEXT.format(text=text)

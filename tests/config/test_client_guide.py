@@ -11,7 +11,7 @@ from django.test import Client
 from markdown_it import MarkdownIt
 
 from config.openapi import guide, views
-from conversations.transcripts import CONVERSATION_COLUMNS, MESSAGE_COLUMNS
+from conversations.csv_cells import CONVERSATION_COLUMNS, MESSAGE_COLUMNS
 from tests.config.test_docs import anchors
 
 DOCS = Path(settings.BASE_DIR) / "docs"

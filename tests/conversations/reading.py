@@ -14,7 +14,7 @@ from psycopg import sql
 
 from chatbots.models import Chatbot
 from common.crypto import digest
-from conversations import transcripts
+from conversations import csv_cells
 from conversations.models import Conversation, Message, UploadedFile
 from conversations.transcripts import TranscriptCounts, Transcripts
 from tests import factories
@@ -82,7 +82,7 @@ def runs(cell: str) -> bool:
     """Whether a spreadsheet would treat the cell as more than text or a number."""
     seen = unicodedata.normalize("NFKC", re.sub(r'^[\s"\u200b\u2060\ufeff]+', "", cell))
     if re.match(r"[+-]", seen):
-        return not re.fullmatch(f"({transcripts.NUMBER})|({transcripts.PHONE})", cell) and not seen.startswith("-)")
+        return not re.fullmatch(f"({csv_cells.NUMBER})|({csv_cells.PHONE})", cell) and not seen.startswith("-)")
     return seen.startswith(("=", "@"))
 
 

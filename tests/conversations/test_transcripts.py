@@ -11,9 +11,10 @@ from django.db import connection
 from psycopg.pq import TransactionStatus
 
 from chatbots.models import Chatbot
-from conversations import transcripts
+from conversations import csv_cells, transcripts
+from conversations.csv_cells import HEADER
 from conversations.models import Message
-from conversations.transcripts import HEADER, TranscriptCounts
+from conversations.transcripts import TranscriptCounts
 from tests import factories
 from tests.conversations.reading import (
     START,
@@ -27,7 +28,7 @@ from tests.conversations.reading import (
     written,
 )
 
-NAMES = [column.name for column in transcripts.CONVERSATION_COLUMNS + transcripts.MESSAGE_COLUMNS]
+NAMES = [column.name for column in csv_cells.CONVERSATION_COLUMNS + csv_cells.MESSAGE_COLUMNS]
 
 
 def counts_of(*, conversations: int, messages: int, shared_left_out: int = 0) -> TranscriptCounts:

@@ -15,8 +15,8 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.export.records import MAX_KEY_BYTES, export_key
 from compliance.models import Export
+from conversations.csv_cells import HEADER
 from conversations.models import Conversation
-from conversations.transcripts import HEADER
 from tests import factories
 from tests.compliance.exporting import (
     AT,

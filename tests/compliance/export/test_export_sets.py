@@ -20,7 +20,7 @@ from compliance.models import ComplianceRequest, Export
 from compliance.work import upload_pool
 from compliance.work.upload_pool import UploadPool
 from conversations import locks
-from conversations.transcripts import HEADER
+from conversations.csv_cells import HEADER
 from tests import factories
 from tests.compliance.exporting import (
     COMPLETED,

@@ -14,11 +14,11 @@ from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage, StorageError, Version, errors
 from common.storage.removal import Removal
 from conversations import placement, transcripts
+from conversations.csv_cells import HEADER
 from conversations.extracts import builder, leases
 from conversations.intake import store
 from conversations.locks import share_with_intake
 from conversations.models import Conversation, DailyExtract
-from conversations.transcripts import HEADER
 from tests.conversations.documents import message, parsed
 from tests.conversations.reading import stored_file
 from tests.extracting import (
