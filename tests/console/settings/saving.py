@@ -5,7 +5,7 @@ from typing import Any
 
 from django.test import Client
 
-from chatbots.models import Chatbot
+from chatbots.models import ChangeLogEntry, Chatbot
 
 # Each page with the anchors of its sections.
 PAGES = {
@@ -68,3 +68,7 @@ def page_shown(answer: Any) -> str:
     found: list[str] = re.findall(r'<a href="/admin/settings/[\w-]+/(\w*)/?" aria-current="page">', answer.text)
     [name] = found
     return name
+
+
+def recorded(event: str) -> list[Any]:
+    return list(ChangeLogEntry.objects.filter(event=event).order_by("id").values_list("data", flat=True))

@@ -11,11 +11,12 @@ from chatbots.authentication import secret_binding
 from chatbots.buckets.locations import storage_read_with
 from chatbots.models import ApiKey, BucketCredential, ChangeLogEntry, Chatbot
 from chatbots.operations.credentials import issue_bucket_credential
+from chatbots.operations.keys import create_api_key
 from common.crypto import decrypt
 from common.storage import ObjectStorage, StorageError
 from tests import factories
 from tests.clients import use_bucket_at
-from tests.console.settings.saving import assert_refused, assert_saved, save, shown
+from tests.console.settings.saving import assert_refused, assert_saved, recorded, save, shown
 from tests.console.settings.test_secrets import traces
 from tests.iam import names_of_users
 from tests.people import Role, client_of, member, staff
@@ -214,3 +215,30 @@ def test_members_see_what_tokens_name_and_no_controls_of_calls(admin_client: Cli
     assert_refused(save(admin_client, chatbot, f"keys/{key.prefix}/limit", rate_limit="5"), "makes no calls")
     assert_saved(save(admin_client, chatbot, f"keys/{key.prefix}/revoke", sure="on"), chatbot, "keys")
     assert ApiKey.objects.get().revoked_at is not None
+
+
+def test_a_keys_limit_is_changed_and_the_key_revoked_after_confirmation(admin_client, chatbot, neighbour) -> None:
+    new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    prefix = new.api_key.prefix
+
+    for limit in ("500", "500", ""):
+        assert_saved(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit=limit), chatbot, "keys")
+    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit="0"), "from 1 to 1,000,000")
+    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke"), "Select this to revoke the key.")
+    for action, data in ({"limit": {"rate_limit": "7"}, "revoke": {"sure": "on"}}).items():
+        assert_refused(save(admin_client, neighbour, f"keys/{prefix}/{action}", **data), "There is no key")
+    assert recorded("apikey.changed") == [{"prefix": prefix, "rate_limit": one} for one in (500, None)]
+
+    assert_saved(save(admin_client, chatbot, f"keys/{prefix}/revoke", sure="on"), chatbot, "keys")
+    assert recorded("apikey.revoked") == [{"prefix": prefix}]
+    for action, data in ({"limit": {"rate_limit": "7"}, "revoke": {"sure": "on"}}).items():
+        assert_refused(save(admin_client, chatbot, f"keys/{prefix}/{action}", **data), "This key is already revoked.")
+
+
+def test_an_expired_key_is_shown_as_expired(admin_client: Client, chatbot: Chatbot) -> None:
+    factories.ApiKeyFactory.create(chatbot=chatbot, expires_at=factories.NOON.replace(year=2020))
+
+    text = shown(admin_client, chatbot)
+
+    assert "Expired" in text
+    assert "No active keys." in text

@@ -23,6 +23,7 @@ from tests.console.settings.saving import (
     assert_saved,
     page_of,
     page_shown,
+    recorded,
     rules_of,
     save,
     shown,
@@ -160,10 +161,6 @@ def test_the_sample_calls_are_for_this_chatbot(admin_client: Client, chatbot: Ch
     text = calls()
     for action in ("delete", "export"):
         assert f"&quot;action&quot;: &quot;{action}&quot;" in text
-
-
-def recorded(event: str) -> list[Any]:
-    return list(ChangeLogEntry.objects.filter(event=event).order_by("id").values_list("data", flat=True))
 
 
 def test_an_officer_switches_compliance_and_extracts(chatbot: Chatbot) -> None:
@@ -349,33 +346,6 @@ def test_a_bad_setting_is_refused_at_its_field(admin_client: Client, chatbot: Ch
         assert 'aria-invalid="true"' in answer.text
         assert f'href="#rules_{field}"' in answer.text
     assert not ChangeLogEntry.objects.filter(event="chatbot.changed").exists()
-
-
-def test_a_keys_limit_is_changed_and_the_key_revoked_after_confirmation(admin_client, chatbot, neighbour) -> None:
-    new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
-    prefix = new.api_key.prefix
-
-    for limit in ("500", "500", ""):
-        assert_saved(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit=limit), chatbot, "keys")
-    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit="0"), "from 1 to 1,000,000")
-    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke"), "Select this to revoke the key.")
-    for action, data in ({"limit": {"rate_limit": "7"}, "revoke": {"sure": "on"}}).items():
-        assert_refused(save(admin_client, neighbour, f"keys/{prefix}/{action}", **data), "There is no key")
-    assert recorded("apikey.changed") == [{"prefix": prefix, "rate_limit": one} for one in (500, None)]
-
-    assert_saved(save(admin_client, chatbot, f"keys/{prefix}/revoke", sure="on"), chatbot, "keys")
-    assert recorded("apikey.revoked") == [{"prefix": prefix}]
-    for action, data in ({"limit": {"rate_limit": "7"}, "revoke": {"sure": "on"}}).items():
-        assert_refused(save(admin_client, chatbot, f"keys/{prefix}/{action}", **data), "This key is already revoked.")
-
-
-def test_an_expired_key_is_shown_as_expired(admin_client: Client, chatbot: Chatbot) -> None:
-    factories.ApiKeyFactory.create(chatbot=chatbot, expires_at=factories.NOON.replace(year=2020))
-
-    text = shown(admin_client, chatbot)
-
-    assert "Expired" in text
-    assert "No active keys." in text
 
 
 def test_a_role_is_granted_changed_and_removed(admin_client: Client, chatbot: Chatbot) -> None:
