@@ -348,6 +348,22 @@ def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, chat
     assert max(few) <= 28
 
 
+def test_a_conversation_that_is_marked_meanwhile_is_not_offered(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = planted(chatbot)
+    read = lookup._with_chatters
+
+    def mark_first(*given: Any) -> lookup.LookupResult:
+        mark(conversation)
+        return read(*given)
+
+    monkeypatch.setattr(lookup, "_with_chatters", mark_first)
+    answer = ask(member(chatbot, Role.SUPPORT), "name", PLANTED)
+    assert VALUE not in answer.text
+    assert not Answer(answer).forms
+
+
 def test_a_value_with_a_line_end_is_filed_as_it_is(chatbot: Chatbot) -> None:
     conversation_of(chatbot, "7\n42", user_name="Ada")
     client = member(chatbot, Role.SUPPORT)
