@@ -31,6 +31,7 @@ class ApiKey(models.Model):
         CONVERSATIONS_READ = "conversations:read", "Read the conversations log"
         MESSAGES_REDACT = "messages:redact", "Redact messages"
         IDENTITIES_WRITE = "identities:write", "Say who chatted in a conversation"
+        CHANGELOG_READ = "changelog:read", "Read the change log"
 
     class Algorithm(models.TextChoices):
         """The only signature algorithm that is accepted with an identity key (RFC 7518)."""
@@ -104,6 +105,7 @@ class ApiKey(models.Model):
                         "conversations:read",
                         "messages:redact",
                         "identities:write",
+                        "changelog:read",
                     ]
                 ),
             ),

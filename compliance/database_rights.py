@@ -132,12 +132,12 @@ RIGHTS: Mapping[str, Rights] = {
 
 # The sequences that nextval() is called for by name. On one PostgreSQL the sequences of ids go with their tables.
 # Citus calls a table's sequence by name if a statement inserts into it and reads distributed tables, chatbots or
-# variables. A mark reads the number of the newest conversation.
+# variables. A mark reads the number of the newest conversation, and a trigger of the change log its newest id.
 SEQUENCES = {
     "compliance_request_seq": Rights("USAGE", "USAGE"),
     "compliance_replay_id_seq": Rights("USAGE", ""),
     "compliance_requestsubject_id_seq": Rights("USAGE", ""),
-    "chatbots_changelogentry_id_seq": Rights("USAGE", ""),
+    "chatbots_changelogentry_id_seq": Rights("USAGE, SELECT", "SELECT"),
     "conversations_identitylookup_id_seq": Rights("USAGE", ""),
     "compliance_leftcopy_id_seq": Rights("", "USAGE"),
     "conversations_conversation_id_seq": Rights("", "SELECT"),

@@ -1,5 +1,6 @@
 """The API document, to validate responses, bodies and examples."""
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -78,9 +79,16 @@ def assert_documented(method: str, url: str, response: Any) -> None:
     assert media_type in described["content"], f"{name}: {media_type}"
     if media_type.endswith("json"):
         content = described["content"][media_type]
-        assert errors_of(response.json(), content["schema"]) == [], name
+        for value in _values_of(response, media_type):
+            assert errors_of(value, content["schema"]) == [], name
         if media_type == "application/problem+json":
             assert response.json()["code"] in content["examples"], f"{name}: {response.json()['code']}"
+
+
+def _values_of(response: Any, media_type: str) -> list[Any]:
+    if media_type == "application/x-ndjson":
+        return [json.loads(line) for line in response.text.splitlines()]
+    return [response.json()]
 
 
 def _operation_at(method: str, url: str) -> dict[str, Any] | None:

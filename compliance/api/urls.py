@@ -1,6 +1,6 @@
 from django.urls import path
 
-from compliance.api import callbacks, preview, redaction, requests, submissions
+from compliance.api import callbacks, changelog, preview, redaction, requests, submissions
 
 app_name = "compliance-api"
 
@@ -16,6 +16,7 @@ urlpatterns = [
     path("requests/<uuid:request_id>/download", requests.DownloadView.as_view(), name="download"),
     path("requests/<uuid:request_id>/callbacks", callbacks.CallbacksView.as_view(), name="callbacks"),
     path("requests/<uuid:request_id>/callbacks/resend", callbacks.ResendView.as_view(), name="resend"),
+    path("changelog", changelog.ChangeLogView.as_view(), name="changelog"),
     path("callbacks/test", callbacks.SendTestView.as_view(), name="callbacks-test"),
     path("requests/<uuid:request_id>/cancel", requests.CancelView.as_view(), name="cancel"),
     path("requests/<uuid:request_id>/approve", requests.ApproveView.as_view(), name="approve"),

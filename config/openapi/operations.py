@@ -45,7 +45,7 @@ def describe(
     summary: str,
     description: str,
     tag: str,
-    responses: Mapping[int, OpenApiResponse],
+    responses: Mapping[int, OpenApiResponse] | Mapping[tuple[int, str], OpenApiResponse],
     request: OpenApiRequest | Mapping[str, OpenApiRequest] | None = None,
     body_required: bool = True,
     parameters: Sequence[OpenApiParameter] = (),
@@ -55,8 +55,9 @@ def describe(
 ) -> Callable[[View], View]:
     """Return drf-spectacular's `extend_schema` with additions.
 
-    `description` is Markdown. `request` is JSON, or maps media types to requests. `refuses` lists the error codes
-    (`common.problems.CODES`) that only this operation returns. `links` belong to the successful response.
+    `description` is Markdown. `request` is JSON, or maps media types to requests. `responses` are JSON by status, or
+    by status and media type. `refuses` lists the error codes (`common.problems.CODES`) that only this operation
+    returns. `links` belong to the successful response.
     """
     unknown = set(refuses) - CODES.keys()
     if unknown:

@@ -190,6 +190,7 @@ SCOPES: dict[str, set[str]] = {
     "GET requests/<uuid:request_id>/download": {"requests:read"},
     "GET requests/<uuid:request_id>/callbacks": {"requests:read"},
     "POST requests/<uuid:request_id>/callbacks/resend": _FILE | {"messages:redact"},
+    "GET changelog": {"changelog:read"},
     "POST callbacks/test": _FILE | {"messages:redact"},
     "POST requests/<uuid:request_id>/cancel": _FILE | {"messages:redact"},
     "POST requests/<uuid:request_id>/approve": {"requests:approve"},

@@ -27,7 +27,7 @@ CANNOT_BE_SAID = {
     ("/cursor", "invalid"),  # it is another conversation's
     *(  # a year before 1970, an offset of 16 hours or more
         (f"/{edge}", code)
-        for edge in ("received_after", "received_before", "started_after", "started_before")
+        for edge in ("received_after", "received_before", "started_after", "started_before", "since", "until")
         for code in ("out_of_range", "invalid_time")
     ),
     ("/reference", "invalid"),  # it contains the request's value

@@ -93,6 +93,12 @@ class DayOfReaders:
             assert answer.status_code == 200
             if answer.json().get("next"):
                 assert self.token.get(answer.json()["next"].removeprefix("http://testserver")).status_code == 200
+        recently = urlencode({"since": (timezone.now() - timedelta(days=1)).isoformat()})
+        for query in ("", recently, f"{recently}&event=request.held", f"event=request.completed&{recently}"):
+            answer = self.token.get(f"changelog?{query}")
+            assert answer.status_code == 200
+            following = answer.headers["Link"].removeprefix("<http://testserver").partition(">")[0]
+            assert self.token.get(following).status_code == 200
         ids = [conversation.external_id, *(f"unknown {number}" for number in range(999))]
         found = self.token.post("conversations/lookup", {"ids": ids}).json()["results"]
         assert [one["conversation"] is None for one in found] == [False] + [True] * 999

@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -96,8 +97,9 @@ def _cursors(chatbot: Chatbot) -> dict[str, str]:
     for operation in operations():
         if any(one.get("name") == "cursor" for one in operation.document["parameters"]):
             path = operation.path.split("{slug}/")[1].replace("{number}", str(_first_conversation().pk))
-            following = caller.get(f"{path}?limit=1").json()["next"]
-            found[operation.path] = following.split("cursor=")[1].split("&")[0]
+            answer = caller.get(f"{path}?limit=1")
+            following = answer.headers.get("Link") or answer.json()["next"]
+            found[operation.path] = re.split("[&>]", following.split("cursor=")[1])[0]
     return found
 
 

@@ -229,6 +229,8 @@ def test_the_pages_for_clients_work_as_written(storage: ObjectStorage, tmp_path:
     assert said["send-conversations"][0]["results"][0]["outcome"] == "created"
     assert said["read-conversations"][2]["results"][0]["files"][0]["name"] == "photo.jpg"
     assert said["redact-messages"][0]["kind"] == "redaction"
+    changes = [one["id"] for one in said["follow-the-change-log"]]
+    assert changes[:6] == sorted(set(changes[:6]))
 
 
 @contextmanager
