@@ -1,20 +1,30 @@
-"""The change log of a chatbot, for its officers, and names for the actors in it."""
+"""The change log of a chatbot, for its officers, as a page and as a CSV; and names for the actors in it."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.utils import timezone
 
 from chatbots.changelog import VOCABULARY
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+from common.times import rfc3339
 from console.common.lists import paginate
 from console.common.pages import page, render
 from console.common.scope import DECIDE, may, visible_chatbots
+from conversations import csv_cells
+
+_COLUMNS = ("id", "at", "event", "actor", "actor_name", "request_id", "data")
+# Entries that a download reads at a time.
+_DOWNLOADED_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -27,8 +37,58 @@ class EntryRow:
     details: list[tuple[str, str, str | None]]
 
 
+class Filtered(NamedTuple):
+    """The entries of a chatbot that the URL asks for; none with a `problem`, which says what is wrong with it."""
+
+    chatbots: list[Chatbot]
+    chatbot: Chatbot
+    event: str
+    request_id: str
+    problem: str
+    entries: QuerySet[ChangeLogEntry]
+
+
 @page
 def changelog(request: HttpRequest) -> HttpResponse:
+    chosen = _filtered(request)
+    found = paginate(request, chosen.entries)
+    return render(
+        request,
+        "console/changelog.html",
+        title="Change log",
+        **chosen._asdict() | {"entries": _rows(found.rows)},
+        events=[(each, _label(each)) for each in VOCABULARY],
+        page=found,
+    )
+
+
+@page
+def download(request: HttpRequest) -> HttpResponseBase:
+    """Send the entries of the page, on all its pages, as a CSV in the chatbot's dialect. Times are in UTC."""
+    chosen = _filtered(request)
+    name = f"{timezone.now():%Y%m%d_%H%M%S}_change_log.csv"
+    return StreamingHttpResponse(
+        _csv(chosen.entries, chosen.chatbot.csv_dialect),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _csv(entries: QuerySet[ChangeLogEntry], dialect: str) -> Iterator[str]:
+    yield csv_cells.first_line(_COLUMNS, dialect)
+    rows = list(entries.order_by("-id")[:_DOWNLOADED_AT_ONCE])
+    while rows:
+        names = names_of(entry.actor for entry in rows)
+        yield "".join(csv_cells.line(_cells(entry, names), dialect) for entry in rows)
+        rows = list(entries.filter(id__lt=rows[-1].pk).order_by("-id")[:_DOWNLOADED_AT_ONCE])
+
+
+def _cells(entry: ChangeLogEntry, names: dict[str, str]) -> Iterator[str]:
+    yield from (str(entry.pk), rfc3339(entry.at), entry.event, entry.actor, names[entry.actor])
+    yield from (str(entry.request_id or ""), json.dumps(entry.data))
+
+
+def _filtered(request: HttpRequest) -> Filtered:
     readable = [one for one in visible_chatbots(request) if may(request, one, DECIDE)]
     chatbot = _chosen(request, readable)
     entries = ChangeLogEntry.objects.filter(chatbot=chatbot)
@@ -45,20 +105,7 @@ def changelog(request: HttpRequest) -> HttpResponse:
             entries.none(),
             "This is not a request id, such as 01981f7e-0000-7000-8000-0123456789ab.",
         )
-    found = paginate(request, entries)
-    return render(
-        request,
-        "console/changelog.html",
-        title="Change log",
-        chatbot=chatbot,
-        chatbots=readable,
-        events=[(each, _label(each)) for each in VOCABULARY],
-        event=event,
-        request_id=request_id,
-        problem=problem,
-        page=found,
-        entries=_rows(found.rows),
-    )
+    return Filtered(readable, chatbot, event, request_id, problem, entries)
 
 
 def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:

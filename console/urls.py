@@ -76,6 +76,7 @@ urlpatterns: list[URLPattern] = [
     path("callbacks/resend/", notifications.resend, name="callbacks_resend"),
     path("workers/", dashboard.workers, name="workers"),
     path("changelog/", changelog.changelog, name="changelog"),
+    path("changelog/download/", changelog.download, name="changelog_download"),
     path("mails/", notifications.mails, name="mails"),
     path("help/", help_pages.index, name="help"),
     path("help/<slug:name>/", help_pages.help_page, name="help_page"),

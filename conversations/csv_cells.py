@@ -11,6 +11,8 @@ what begins with `-)`. A `'` where a cell can begin gets another one. So removin
 `;` (or comma), tab, CR and LF restores the text exactly. `CSV_FORMULA_GUARD` turns the guard off.
 """
 
+import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from django.conf import settings
@@ -39,6 +41,7 @@ _OTHER_SEPARATOR = {",": ";", ";": ","}
 _STARTS = "\t\r\n"
 _SKIPPED = '"' + "".join(each for each in SPACES if each not in _STARTS)
 _FORMULA, _MINUS = "=@+\uff1d\uff20\uff0b\ufe62\ufe66\ufe6b", "\uff0d\ufe63-"
+_HARMLESS = f"^(({NUMBER})|({PHONE}))$"
 _GUARDED = f"(^|[%s{_STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_MINUS}](?![)])))"
 
 
@@ -83,10 +86,27 @@ MESSAGE_COLUMNS = (
 )
 
 
-def header_of(dialect: str) -> bytes:
+def first_line(names: Iterable[str], dialect: str) -> str:
     """Return the first line of a file, with what precedes it."""
-    names = SEPARATORS[dialect].join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS)
-    return (f"{names}\n" if dialect == CsvDialect.STANDARD else f"\ufeff{names}\r\n").encode()
+    return ("" if dialect == CsvDialect.STANDARD else "\ufeff") + line(names, dialect)
+
+
+def line(texts: Iterable[str], dialect: str) -> str:
+    """Return a line of a file that the database does not write, as it would: each text quoted and guarded."""
+    separator = SEPARATORS[dialect]
+    quoted = ('"' + _guarded(text, separator).replace('"', '""') + '"' for text in texts)
+    return separator.join(quoted) + ("\n" if dialect == CsvDialect.STANDARD else "\r\n")
+
+
+def _guarded(text: str, separator: str) -> str:
+    if not settings.CSV_FORMULA_GUARD or re.fullmatch(_HARMLESS, text):
+        return text
+    return re.sub(_GUARDED % _OTHER_SEPARATOR[separator], r"\1'", text)
+
+
+def header_of(dialect: str) -> bytes:
+    """Return the first line of the file of an export, with what precedes it."""
+    return first_line((column.name for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS), dialect).encode()
 
 
 HEADER = header_of(CsvDialect.STANDARD)
@@ -99,7 +119,6 @@ CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, {other_separator}) >
      THEN CASE WHEN {text} ~ {harmless} THEN {text} ELSE regexp_replace({text}, {guarded}, '\1''', 'g') END
      ELSE coalesce({text}, '') END
 """)
-_HARMLESS = f"^(({NUMBER})|({PHONE}))$"
 _FIRSTS = [*"'", *_FORMULA, *_MINUS, *_SKIPPED]
 
 

@@ -95,6 +95,7 @@ TABLE = (
     Page("changelog", DECIDE),
     Page("file", MANAGE_REQUESTS),
     Page("changelog", DECIDE, named=True),
+    Page("changelog_download", DECIDE),
     Page("chatbots", READ),
     Page("new_chatbot", SUPERUSER_ONLY),
     Page("new_chatbot", SUPERUSER_ONLY, "POST"),

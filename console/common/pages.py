@@ -14,6 +14,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -25,7 +26,7 @@ from console.common.scope import READ, Role, has_role, may, within_scope
 logger = logging.getLogger(__name__)
 
 _Given = ParamSpec("_Given")
-View = Callable[Concatenate[HttpRequest, _Given], HttpResponse]
+View = Callable[Concatenate[HttpRequest, _Given], HttpResponseBase]
 
 _NOT_YOURS = (
     "Your role in this chatbot does not allow this. A superuser can change your role in the settings of the chatbot."
@@ -77,7 +78,7 @@ def polled(view: View[_Given]) -> View[_Given]:
 
 def _of_console(view: View[_Given], *, needs_chatbot: bool = True) -> View[_Given]:
     @wraps(view)
-    def guarded(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponseBase:
         try:
             if needs_chatbot and not has_role(request, READ):
                 raise PermissionDenied(_NO_CHATBOT)
@@ -100,9 +101,9 @@ def _of_console(view: View[_Given], *, needs_chatbot: bool = True) -> View[_Give
         return answer
 
     @wraps(view)
-    def opened(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponse:
+    def opened(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponseBase:
         # Not at import: the site exists only when the apps are ready.
-        answer: HttpResponse = admin.site.admin_view(guarded)(request, *args, **kwargs)
+        answer: HttpResponseBase = admin.site.admin_view(guarded)(request, *args, **kwargs)
         return answer
 
     return cast("View[_Given]", opened)

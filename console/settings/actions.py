@@ -12,6 +12,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
@@ -66,7 +67,7 @@ def action(
     form: str = "",
     roles: Collection[Role] = SUPERUSER_ONLY,
     asks_password: bool = True,
-) -> Callable[[Callable[..., Answer]], Callable[..., HttpResponse]]:
+) -> Callable[[Callable[..., Answer]], Callable[..., HttpResponseBase]]:
     """Make a function of a `Submitted` form the view of an action.
 
     It is called once the form is valid, with the variables of the URL, and returns a response, or a message with
@@ -77,7 +78,7 @@ def action(
     page = PAGE_OF[section]
     is_at_page = (form or section) in PAGES
 
-    def decorate(save: Callable[..., Answer]) -> Callable[..., HttpResponse]:
+    def decorate(save: Callable[..., Answer]) -> Callable[..., HttpResponseBase]:
         def view(request: HttpRequest, slug: str, **path: Any) -> HttpResponse:
             if request.method != "POST":
                 return show(request, chatbot_or_404(request, slug), page)

@@ -1,6 +1,9 @@
 """The page of the change log: for officers, of their chatbots."""
 
+import csv
+import io
 import re
+from datetime import UTC
 from uuid import UUID
 
 import pytest
@@ -105,3 +108,40 @@ def test_it_pages_both_ways_in_few_queries(chatbot, django_assert_max_num_querie
 
 def test_it_changes_nothing(chatbot, admin_client: Client):
     assert admin_client.post(PAGE).status_code == 405
+
+
+def test_it_is_downloaded_as_csv_with_its_filters(chatbot, neighbour, monkeypatch):
+    monkeypatch.setattr("console.changelog._DOWNLOADED_AT_ONCE", 2)
+    officer = staff(chatbot, Role.OFFICER)
+    User.objects.filter(pk=officer.pk).update(username="=boss")
+    note(chatbot, 5, actor=f"user:{officer.pk}", request_id=REQUEST, data={"kind": "deletion"})
+    note(chatbot, event="request.held", data={"reason": "awaiting_approval"})
+    note(neighbour, 3)
+
+    def downloaded(**filters: str) -> list[dict[str, str]]:
+        answer = client_of(officer).get(f"{PAGE}download/", {"chatbot": "acme", **filters})
+        assert (answer.status_code, answer["Content-Type"]) == (200, "text/csv; charset=utf-8")
+        assert re.fullmatch(r'attachment; filename="\d{8}_\d{6}_change_log\.csv"', answer["Content-Disposition"])
+        return list(csv.DictReader(io.StringIO(answer.getvalue().decode())))
+
+    entries = ChangeLogEntry.objects.filter(chatbot=chatbot).order_by("-id")
+    assert [row["id"] for row in downloaded()] == [str(entry.pk) for entry in entries]
+    newest = entries.filter(request_id=REQUEST)[0]
+    assert downloaded(event="request.accepted", request=str(REQUEST))[0] == {
+        "id": str(newest.pk),
+        "at": newest.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "event": "request.accepted",
+        "actor": f"user:{officer.pk}",
+        "actor_name": "'=boss",
+        "request_id": str(REQUEST),
+        "data": '{"kind": "deletion"}',
+    }
+    assert len(downloaded(event="request.held")) == 1
+    assert downloaded(request="none") == []
+    link = re.findall(r'href="([^"]+/download/[^"]+)"', client_of(officer).get(PAGE, {"event": "request.held"}).text)
+    assert link == [f"{PAGE}download/?chatbot=acme&amp;event=request.held&amp;request="]
+    Chatbot.objects.update(csv_dialect="excel_semicolon")
+    answer = client_of(officer).get(f"{PAGE}download/").getvalue().decode()
+    assert answer.startswith('\ufeff"id";"at";')
+    assert answer.endswith('"\r\n')
+    assert member(chatbot, Role.SUPPORT).get(f"{PAGE}download/").status_code == 403
