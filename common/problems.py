@@ -69,6 +69,8 @@ CODES: Mapping[str, tuple[int, str]] = {
     "conversation_deleted": (410, "The conversation was deleted"),
     "chatter_erased": (410, "The chatter was erased"),
     "message_redacted": (410, "The message was redacted"),
+    "download_expired": (410, "This download has expired"),
+    "download_removed": (410, "This file was removed"),
     "too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not supported"),
     "rate_limited": (429, "Too many calls"),
@@ -165,6 +167,14 @@ HELP: Mapping[str, Help] = {
         "In a result: it names an erased chatter in a conversation begun before the erasure.", "Stop sending it."
     ),
     "message_redacted": Help("The message that the file came with was redacted.", "Stop sending the file."),
+    "download_expired": Help(
+        "The link of a download is too old, its export has expired, or its key was revoked.",
+        "Ask for the download again.",
+    ),
+    "download_removed": Help(
+        "A deletion or redaction has removed the file after the link was made.",
+        "File another export, or fetch the one that `repeated_by` names.",
+    ),
     "too_large": Help(
         "The body, the file or the response exceeds the limit.",
         "Send fewer documents or ids at once, or a smaller file.",

@@ -4,6 +4,7 @@ from django.urls import include, path, re_path
 
 import console.urls
 from common import problems
+from compliance.api import downloads
 from config.large_bodies import may_send
 from config.openapi import views as openapi
 
@@ -18,6 +19,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/chatbots/<slug:slug>/", include("conversations.api.urls")),
     path("api/v1/chatbots/<slug:slug>/", include("compliance.api.urls")),
+    path("api/downloads/<str:token>", downloads.download, name="download"),
     path("api/schema/", openapi.schema, name="schema"),
     path("api/docs/", include((openapi.urlpatterns, "docs"))),
     path("api/may-send", may_send),

@@ -36,13 +36,13 @@ from compliance.api.bodies import (
     parse,
     read_reason,
 )
+from compliance.api.downloads import address_of
 from compliance.api.examples import BOTH_SELECTORS, DELETED, EXPORTED, links
 from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
 from compliance.models import ComplianceRequest
-from compliance.requests import decisions, queries
+from compliance.requests import decisions, downloads, queries
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
-from compliance.requests.results import download_link
 from config.openapi.document import REQUESTS
 from config.openapi.operations import answer, describe, location_header, parameters_of, takes
 
@@ -169,9 +169,11 @@ class DownloadView(ComplianceView):
         operation_id="downloadExport",
         summary="Fetch the file of an export",
         description="""
-            Redirects to a hosted file by a link that works for 5 minutes and needs no key. The link contains the
-            chatter's value: keep it out of logs. The change log records the key that fetched it. Files in your own
-            bucket are fetched there.
+            Redirects to a hosted file by a link of this service that works for 5 minutes, needs no key and contains
+            no value. It redirects once more, to the storage: that address works for a minute and contains the
+            chatter's value, so keep it out of logs. A link whose time is over, or whose file was removed meanwhile,
+            is answered with 410 `download_expired` or `download_removed`: a problem, or a page for browsers. The
+            change log records the key that asked for the link. Files in your own bucket are fetched there.
             """,
         tag=REQUESTS,
         parameters=[
@@ -183,8 +185,7 @@ class DownloadView(ComplianceView):
             ),
             location_header(
                 "The link.",
-                example="https://s3.example.com/data-compliance/acme/chatter_data_exports/42/"
-                "20261124_160639_conversation_export.csv?X-Amz-Signature=...",
+                example="https://compliance.example.com/api/downloads/v1:k1:Zm9sbG93IG1lIGFzIEkgYW0...",
             ),
         ],
         responses={302: OpenApiResponse(None, "Follow `Location`.")},
@@ -195,8 +196,11 @@ class DownloadView(ComplianceView):
         file_id = request.query_params.get("file")
         if file_id is not None and not re.fullmatch(r"[0-9]{1,18}", file_id):
             raise invalid_field("/file", "invalid", "Must be a file's number, as in the CSV's file_id.")
-        link = download_link(found, actor=caller_of(request).actor, file_id=None if file_id is None else int(file_id))
-        return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
+        token = downloads.issue(
+            found, actor=caller_of(request).actor, file_id=None if file_id is None else int(file_id)
+        )
+        headers = {"Location": address_of(request._request, token), "Cache-Control": "no-store"}
+        return Response(status=HTTPStatus.FOUND, headers=headers)
 
 
 def _describe_decision(model: type[DecisionBody], reason: Choices, to: str, **more: Any) -> Callable[[Any], Any]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import BooleanField, ExpressionWrapper
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
@@ -15,7 +15,7 @@ from common.texts import counted
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import disclosure, results
+from compliance.requests import disclosure, downloads, results
 from compliance.requests.decisions import (
     HAS_SUBJECT,
     Decision,
@@ -26,7 +26,7 @@ from compliance.requests.decisions import (
     start_now,
 )
 from compliance.requests.preview import preview_filed
-from compliance.requests.results import conversations_done, download_link
+from compliance.requests.results import conversations_done
 from console.changelog import names_of
 from console.common import pages
 from console.common.pages import action, page, polled
@@ -71,14 +71,14 @@ def download(request: HttpRequest, request_id: UUID, file_id: int | None = None)
     found = _find(request, request_id)
     pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
-        link = download_link(found, actor=actor_of(request), file_id=file_id)
+        token = downloads.issue(found, actor=actor_of(request), file_id=file_id)
     except Refused as refused:
         # An unfinished export has no copies of files either.
         if refused.code in ({"not_found", "not_ready"} if file_id is not None else {"not_found"}):
             raise Http404 from None
         status = int(_REFUSALS.get(refused.code, HTTPStatus.CONFLICT))
         return pages.refusal(request, status=status, title="File not available", text=refused.detail)
-    return HttpResponseRedirect(link)
+    return redirect("download", token)
 
 
 @action

@@ -249,6 +249,7 @@ _USES = {
     "chatbots/authentication.py": "memory",
     "common/pagination.py": "cursor",
     "console/common/sealed.py": "form",
+    "compliance/requests/downloads.py": "link",
     "compliance/management/commands/create_canary.py": "stored",
     "compliance/rotation.py": "stored",
 }

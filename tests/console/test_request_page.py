@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -156,7 +158,8 @@ def test_an_export_is_downloaded_by_support_staff_and_officers(chatbot, drain, s
         assert (address(request, "download") in text) == may
     answer = client_of(support).get(address(request, "download"))
     assert answer.status_code == 302
-    assert answer["Location"].startswith("http")
+    assert answer["Location"].startswith("/api/downloads/")
+    assert Client().get(answer["Location"])["Location"].startswith(settings.S3_ENDPOINT_URL)
     assert "no-store" in answer["Cache-Control"]
     entry = ChangeLogEntry.objects.get(event="export.downloaded")
     assert (entry.actor, entry.request_id) == (f"user:{support.pk}", request.pk)

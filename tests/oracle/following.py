@@ -115,12 +115,14 @@ def _fetch(state: ClientState, request: Request) -> bytes | None:
             return None
         try:
             found = ask(answer.headers["location"], timeout=10)
+            if found.status == 302:
+                found = ask(found.headers["location"], timeout=10)
         except NoAnswer:
             time.sleep(0.5)
             continue
         if found.status == 200:
             return found.raw
-        if found.status == 404 and _is_removed(state, request):
+        if found.status in {404, 410} and _is_removed(state, request):
             return None
         if found.status < 500:
             state.report("lost export", f"its link is answered with {found.status}", request)
