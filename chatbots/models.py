@@ -5,6 +5,7 @@ These tables hold no personal data of chatters. Invariants are database constrai
 """
 
 from django.conf import settings
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -19,6 +20,11 @@ from common.texts import is_storable
 
 # Models in modules of their own.
 __all__ = ["ApiKey", "BucketCheck", "BucketCredential", "Resolver", "SilentStorage"]
+
+# A chatbot's rule for deadlines (`compliance.deadlines`): one of these, or a number of days.
+GDPR, CCPA = "gdpr", "ccpa"
+MOST_DAYS_OF_DEADLINE = 365
+DEADLINE = r"^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$"
 
 # Characters of a UCI value.
 MAX_UCI_LENGTH = 512
@@ -98,6 +104,16 @@ class Chatbot(models.Model):
         db_default=ExportAssurance.ANY,
         help_text="An export by UCI leaves out conversations whose identity is weaker.",
     )
+    deadline = models.CharField(
+        max_length=8,
+        default=GDPR,
+        db_default=GDPR,
+        validators=[
+            RegexValidator(DEADLINE, f"Use gdpr, ccpa, or a number of days from 1 to {MOST_DAYS_OF_DEADLINE}.")
+        ],
+        help_text="By when a request must be answered: gdpr (one month), ccpa (45 days), or a number of days. It "
+        "applies to requests that are filed from now on.",
+    )
     csv_dialect = models.CharField(
         "CSV dialect",
         max_length=16,
@@ -134,6 +150,7 @@ class Chatbot(models.Model):
                 name="chatbot_export_assurance_known",
                 condition=Q(export_assurance__in=["any", "platform", "verified"]),
             ),
+            models.CheckConstraint(name="chatbot_deadline_known", condition=Q(deadline__regex=DEADLINE)),
             models.CheckConstraint(
                 name="chatbot_csv_dialect_known",
                 condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),

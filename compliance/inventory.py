@@ -179,7 +179,8 @@ STORES: tuple[Store, ...] = (
             "named_conversations": (Disposition.LEDGER, "how many conversations it names, as long as their digests"),
             **_all(
                 "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
-                "include_files include_shared csv_dialect received_at requested_at queued_at not_before due_at "
+                "include_files include_shared csv_dialect received_at requested_at queued_at not_before "
+                "deadline due_at extended_at extended_by extension_reason answered_at "
                 "held_at started_at cutoff_at cutoff_number slice waiting_for completed_at failed_at cancelled_at "
                 "rejected_at approved_at approved_by approved_holds filed_by claim attempts lane result error_code "
                 "error_detail",
@@ -273,7 +274,7 @@ STORES: tuple[Store, ...] = (
         {
             "url": (Disposition.EMPTIED, "the client's own address, until delivered or given up: a day at most"),
             **_all(
-                "id chatbot request status hold_reason result error_code occurred_at state attempts "
+                "id chatbot request deadline_event status hold_reason result error_code occurred_at state attempts "
                 "next_attempt_at token give_up_at last_status last_error created_at delivered_at "
                 "expires_at",
                 Disposition.EXPIRES,

@@ -15,7 +15,7 @@ class Outside(NamedTuple):
 
 
 OUTSIDE: Mapping[str, Outside] = {
-    "chatbots.Chatbot": Outside("settings of the client company", "slug name timezone callback_url"),
+    "chatbots.Chatbot": Outside("settings of the client company", "slug name timezone deadline callback_url"),
     "chatbots.Variable": Outside("names of variables; values are in Identity and VariableValue", "name"),
     "chatbots.DigestKey": Outside("identifies DIGEST_KEY; derived from the key alone", "fingerprint"),
     "chatbots.ApiKey": Outside(

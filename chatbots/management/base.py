@@ -78,6 +78,15 @@ def add_csv_dialect_argument(
     )
 
 
+def add_deadline_argument(parser: CommandParser, *, default: str | None = None) -> None:
+    parser.add_argument(
+        "--deadline",
+        metavar="RULE",
+        default=default,
+        help="by when a request must be answered: gdpr (one month), ccpa (45 days), or a number of days",
+    )
+
+
 def read_secret(path: str, what: str = "secret") -> str:
     """Return the secret or key in a file ("-": standard input) without its final newline.
 

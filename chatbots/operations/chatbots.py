@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from chatbots import changelog, locks
 from chatbots.buckets.locations import is_folder_shared
 from chatbots.callback_urls import checked_url
-from chatbots.models import Bucket, Chatbot, Membership, Variable
+from chatbots.models import GDPR, Bucket, Chatbot, Membership, Variable
 from chatbots.operations import resolvers
 
 Category = Variable.Category
@@ -32,6 +32,7 @@ SETTINGS = (
     "grace_minutes",
     "export_assurance",
     "csv_dialect",
+    "deadline",
     "callback_url",
 )
 # The change log does not have their values.
@@ -65,6 +66,7 @@ def create_chatbot(
     enable_extracts: bool = False,
     export_assurance: str = Chatbot.ExportAssurance.ANY,
     csv_dialect: str = Chatbot.CsvDialect.STANDARD,
+    deadline: str = GDPR,
     callback_url: str = "",
 ) -> Chatbot:
     """Create a chatbot with its variables, one of which may be its UCI, and optionally the hosted bucket.
@@ -80,6 +82,7 @@ def create_chatbot(
         extracts_enabled=enable_extracts,
         export_assurance=export_assurance,
         csv_dialect=csv_dialect,
+        deadline=deadline,
         callback_url=callback_url and checked_url(callback_url, field="callback_url"),
     )
     chatbot.clean_fields()

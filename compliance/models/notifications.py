@@ -45,16 +45,31 @@ class Callback(Lease):
         SIGNING_KEY_UNREADABLE = "signing_key_unreadable", "The key ring does not open the secret that signs"
         RECEIVER_RESTING = "receiver_resting", "Not tried: the receiver failed several times just before"
 
+    class DeadlineEvent(models.TextChoices):
+        DUE_SOON = "due_soon", "Due soon"
+        OVERDUE = "overdue", "Overdue"
+        EXTENDED = "extended", "Extended"
+
     id = models.UUIDField(
         primary_key=True, help_text="UUIDv7. The same in each attempt: receivers drop repeats by it."
     )
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="callbacks", db_index=False)
+    deadline_event = models.CharField(
+        max_length=8,
+        choices=DeadlineEvent,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="An event of the request's deadline. Empty: the request has reached the state.",
+    )
     status = models.CharField(max_length=16, choices=_Status)
     hold_reason = models.CharField(max_length=32, choices=ComplianceRequest.HoldReason, null=True)
     result = models.CharField(max_length=16, choices=ComplianceRequest.Result, null=True)
     error_code = models.CharField(max_length=64, blank=True, default="")
-    occurred_at = models.DateTimeField(help_text="When the request reached the state.")
+    occurred_at = models.DateTimeField(
+        help_text="When the request reached the state, was extended, became due soon, or was due."
+    )
     url = models.CharField(max_length=500, blank=True, default="", help_text="Emptied once delivered or given up.")
 
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
@@ -89,10 +104,20 @@ class Callback(Lease):
         constraints = [
             # Also finds a request's callbacks, in the order of events.
             models.UniqueConstraint(name="callback_once", fields=["request", "occurred_at", "status"]),
+            # Whatever the state at the time.
+            models.UniqueConstraint(
+                name="callback_of_deadline_once",
+                fields=["request", "deadline_event", "occurred_at"],
+                condition=~Q(deadline_event=""),
+            ),
             models.CheckConstraint(
-                # The states with callbacks: an event is `request.` and one of them.
-                name="callback_status_told",
-                condition=Q(status__in=["completed", "failed", "on_hold", "rejected", "cancelled"]),
+                # The states with callbacks: an event is `request.` and one of them, or that of a deadline.
+                name="callback_event_known",
+                condition=Q(deadline_event="", status__in=["completed", "failed", "on_hold", "rejected", "cancelled"])
+                | Q(
+                    deadline_event__in=["due_soon", "overdue", "extended"],
+                    status__in=["accepted", "processing", "on_hold", "failed"],
+                ),
             ),
             models.CheckConstraint(
                 name="callback_hold_has_reason",
@@ -125,7 +150,7 @@ class Callback(Lease):
 
     @property
     def event(self) -> str:
-        return f"request.{self.status}"
+        return f"request.{self.deadline_event or self.status}"
 
 
 class Notice(models.Model):

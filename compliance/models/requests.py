@@ -12,7 +12,7 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 
 from chatbots.callback_urls import CALLBACK_URL
-from chatbots.models import Chatbot, Variable
+from chatbots.models import DEADLINE, Chatbot, Variable
 from common.texts import REFERENCE
 from compliance.models.workers import Claim
 
@@ -65,6 +65,12 @@ class ComplianceRequest(models.Model):
         EXTRACTS = "extracts", "Daily extracts that are being rebuilt"
         TURN = "turn", "Its next turn: it takes long"
         ROWS = "rows", "Rows that another worker has locked"
+
+    class ExtensionReason(models.TextChoices):
+        """The two reasons of Art. 12(3) GDPR."""
+
+        COMPLEXITY = "complexity", "The request is complex"
+        NUMBER_OF_REQUESTS = "number_of_requests", "There are many requests"
 
     class Lane(models.TextChoices):
         """How workers take a request. All but `normal` and `split` ones are taken one at a time."""
@@ -137,7 +143,18 @@ class ComplianceRequest(models.Model):
     not_before = models.DateTimeField(
         null=True, help_text="No worker takes it earlier: grace period, or back-off after an error."
     )
+    # The chatbot's rule when the request was filed. `due_at` is the end of a day in the chatbot's zone, counted by it
+    # (`compliance.deadlines`); rows of before have the end of a period of days.
+    deadline = models.CharField(max_length=8, db_default="30", help_text="The rule that `due_at` was counted by.")
     due_at = models.DateTimeField()
+    extended_at = models.DateTimeField(null=True)
+    extended_by = models.CharField(
+        max_length=64, blank=True, default="", db_default="", help_text="The actor, as in the change log."
+    )
+    extension_reason = models.CharField(max_length=32, choices=ExtensionReason, null=True)
+    answered_at = models.DateTimeField(
+        null=True, help_text="When the person was told that the request is refused or held: it is not overdue then."
+    )
     held_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     cutoff_at = models.DateTimeField(
@@ -322,6 +339,12 @@ class ComplianceRequest(models.Model):
             ),
             models.CheckConstraint(
                 name="request_lane_known", condition=Q(lane__in=["normal", "split", "isolated", "large", "client"])
+            ),
+            models.CheckConstraint(name="request_deadline_known", condition=Q(deadline__regex=DEADLINE)),
+            models.CheckConstraint(
+                name="request_extension_is_whole",
+                condition=Q(extended_at__isnull=True, extended_by="", extension_reason__isnull=True)
+                | Q(extended_at__isnull=False, extension_reason__in=["complexity", "number_of_requests"]),
             ),
             models.CheckConstraint(
                 name="request_csv_dialect_known",

@@ -5,17 +5,18 @@ from django.core.management.base import CommandParser
 from chatbots.callback_urls import receiver_of
 from chatbots.management.base import (
     add_csv_dialect_argument,
+    add_deadline_argument,
     add_export_assurance_argument,
     add_variables_argument,
 )
-from chatbots.models import Chatbot
+from chatbots.models import GDPR, Chatbot
 from chatbots.operations.chatbots import create_chatbot
 from common.commands import ACTOR, ReportingCommand
 
 # The operation's arguments, whose names are those of the options.
 _ARGUMENTS = (
     *("slug", "name", "timezone", "variables", "uci", "enable_compliance", "hosted_bucket", "enable_extracts"),
-    *("export_assurance", "csv_dialect", "callback_url"),
+    *("export_assurance", "csv_dialect", "deadline", "callback_url"),
 )
 
 
@@ -54,6 +55,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
         )
         add_export_assurance_argument(parser, default=Chatbot.ExportAssurance.ANY)
         add_csv_dialect_argument(parser, default=Chatbot.CsvDialect.STANDARD)
+        add_deadline_argument(parser, default=GDPR)
         parser.add_argument(
             "--callback-url",
             default="",
@@ -74,6 +76,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             "extracts_enabled": chatbot.extracts_enabled,
             "export_assurance": chatbot.export_assurance,
             "csv_dialect": chatbot.csv_dialect,
+            "deadline": chatbot.deadline,
             "callback_receiver": receiver_of(chatbot.callback_url),
         }
         self.report(document, f"Created the chatbot {chatbot.slug}.")

@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 from chatbots.callback_urls import receiver_of
 from chatbots.management.base import (
     add_csv_dialect_argument,
+    add_deadline_argument,
     add_export_assurance_argument,
     add_variables_argument,
     find_chatbot,
@@ -29,6 +30,7 @@ examples:
   manage.py set_chatbot acme --disable-compliance --json
   manage.py set_chatbot acme --export-assurance verified
   manage.py set_chatbot acme --csv-dialect excel_semicolon
+  manage.py set_chatbot acme --deadline ccpa
   manage.py set_chatbot acme --callback-url http://127.0.0.1:9000/privacy
 
 Extracts need a bucket: see set_bucket. Callbacks are signed: see create_callback_secret.
@@ -62,6 +64,7 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
         )
         add_export_assurance_argument(parser)
         add_csv_dialect_argument(parser)
+        add_deadline_argument(parser)
         parser.add_argument(
             "--callback-url",
             metavar="URL",
