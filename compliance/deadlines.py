@@ -9,7 +9,8 @@ A deadline can be extended once, counted anew from the start: to three months (A
 """
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast
+from uuid import UUID
 
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
@@ -58,6 +59,11 @@ SELECT least((counted.day + time '23:59:59') AT TIME ZONE {zone},
                                       ELSE make_interval(days => {times} * ({rule})::int) END)::date AS day) AS last
        ) AS counted)"""
 _OF_CHATBOT = "SELECT b.deadline, {due_at} FROM chatbots_chatbot b WHERE b.id = %s"
+# Requests of before can have more days than their rule.
+_EXTENDED = """
+SELECT greatest(r.due_at, {due_at})
+  FROM compliance_compliancerequest r JOIN chatbots_chatbot b ON b.id = r.chatbot_id WHERE r.id = %s
+"""
 
 
 class Deadline(NamedTuple):
@@ -76,6 +82,15 @@ def deadline_from(start: datetime | None, *, chatbot_id: int) -> Deadline:
     due_at = due_at_sql(start="coalesce(%s, statement_timestamp())", rule="b.deadline", zone="b.timezone")
     [found] = fetch(_OF_CHATBOT.format(due_at=due_at), [start, chatbot_id])
     return Deadline(*found)
+
+
+def extended_due_at(request_id: UUID) -> datetime:
+    """Return the deadline that an extension gives, by the rule of the request and the present zone of its chatbot."""
+    due_at = due_at_sql(
+        start="coalesce(r.requested_at, r.received_at)", rule="r.deadline", zone="b.timezone", is_extended=True
+    )
+    [(found,)] = fetch(_EXTENDED.format(due_at=due_at), [request_id])
+    return cast("datetime", found)
 
 
 def describe(rule: str, *, is_extended: bool = False) -> str:

@@ -220,8 +220,6 @@ UCI_PLACEHOLDERS = frozenset({"", *env.list("UCI_PLACEHOLDERS", ["null", "undefi
 CSV_FORMULA_GUARD = env.bool("CSV_FORMULA_GUARD", True)
 # How long values of variables other than the UCI are kept.
 VARIABLE_DAYS = env.days("VARIABLE_DAYS", "7")
-# When a request is due.
-DUE_DAYS = env.days("DUE_DAYS", "30")
 # How long digests of erased chatters and conversations are kept, to refuse late data and survive a restore.
 ERASURE_LEDGER_DAYS = env.days("ERASURE_LEDGER_DAYS", "90")
 # How old a backup can be when it is restored: at most as old as the ledger's entries about erased chatters.

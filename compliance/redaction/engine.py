@@ -17,15 +17,15 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import F
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
 from chatbots.models import Bucket
 from common.db import fetch
 from compliance.cluster import notify
+from compliance.deadlines import deadline_from
 from compliance.erasure import exports, marking
 from compliance.erasure.engine import Erased, ErasureRun, enter
 from compliance.erasure.marking import MarkedRequests
@@ -155,6 +155,7 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
     """Return a new request for an export, unsaved, or None if its subject is not known any more."""
     if value is None and removed.named_conversations is None:
         return None
+    deadline = deadline_from(None, chatbot_id=removed.chatbot_id)
     repeat = ComplianceRequest(
         id=uuid7(),
         seq=removed.seq,
@@ -170,7 +171,8 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
         include_shared=removed.include_shared,
         include_files=removed.include_files,
         csv_dialect=removed.csv_dialect,
-        due_at=Now() + settings.DUE_DAYS,
+        deadline=deadline.rule,
+        due_at=deadline.due_at,
     )
     repeat.conversation_digests = removed.conversation_digests
     return repeat

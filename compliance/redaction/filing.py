@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
@@ -11,7 +10,7 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog
 from chatbots.models import Chatbot
 from compliance.cluster import notify
-from compliance.deadlines import OPEN
+from compliance.deadlines import OPEN, deadline_from
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES
@@ -54,6 +53,7 @@ def redact(
     selector = ByMessages(tuple(ids))
     check_reference(reference, selector)
     asked = read_requested_at(requested_at, chatbot)
+    deadline = deadline_from(asked, chatbot_id=chatbot.pk)
     request = ComplianceRequest(
         id=uuid7(),
         chatbot=chatbot,
@@ -64,7 +64,8 @@ def redact(
         callback_url=checked_callback_url(callback_url, selector, config),
         requested_at=asked,
         not_before=Now() + CONSOLE_GRACE if origin == ComplianceRequest.Origin.CONSOLE else None,
-        due_at=(asked or Now()) + settings.DUE_DAYS,
+        deadline=deadline.rule,
+        due_at=deadline.due_at,
     )
     with transaction.atomic():
         if origin == ComplianceRequest.Origin.CONSOLE:

@@ -5,7 +5,8 @@ unique index of Replay until the first has ended. If that one committed, the lat
 the later stores its own.
 
 The statement also checks facts that its caller may have cached: that each variable is still the same one and is or
-was the UCI, and that exports have a bucket. So cached facts are never relied on.
+was the UCI, and that exports have a bucket. It reads the chatbot's rule for deadlines and its time zone itself. So
+cached facts are never relied on.
 """
 
 import json
@@ -20,6 +21,7 @@ from psycopg import sql
 
 from chatbots import changelog
 from common.db import as_json, fetch
+from compliance.deadlines import due_at_sql
 from compliance.models import ComplianceRequest, RequestSubject
 from compliance.requests.idempotency import Answer, Key, ReplayKey
 from compliance.work.sql import ids_naming
@@ -36,10 +38,10 @@ _KEY_TYPES = {"place": "int", "digest": "bytea", "request_id": "uuid", "existing
 _FEW = 2
 _EMPTY: tuple[Any, ...] = (None, "", False)
 _EVENT = "request.accepted"
-# Counted from now by the database's clock. The deadline counts from when the person asked. Null without a time.
-_FROM_NOW = ("not_before", "due_at")
-_AFTER = "{} + make_interval(secs => %s)"
 _NOW = "statement_timestamp()"
+# By the database's clock; null without a time.
+_NOT_BEFORE = f"{_NOW} + make_interval(secs => %s)"
+_COUNTED = ("not_before", "due_at")
 
 # All or nothing: no change-log entry without its request, and no request unless all fit and each key was new. `seq`
 # is drawn in the order of the places. A key whose row has not expired is unchanged, and returns no row.
@@ -59,7 +61,7 @@ WITH fits AS MATERIALIZED (
     RETURNING id
 ), filed AS (
     INSERT INTO compliance_compliancerequest ({columns})
-    SELECT {values} FROM fits
+    SELECT {values} FROM fits JOIN chatbots_chatbot b ON b.id = fits.chatbot_id
      WHERE (SELECT count(*) FROM {last}) = %s
      ORDER BY fits.place
     RETURNING {returned}
@@ -92,7 +94,6 @@ def store(
     requests: Sequence[ComplianceRequest],
     *,
     grace: timedelta | None,
-    due_in: timedelta,
     replay: ReplayKey | None,
     keys: Sequence[tuple[Key, Answer]],
     unless_one_waits: Collection[UUID] = (),
@@ -125,7 +126,7 @@ def store(
         *((replay.chatbot.pk, replay.path, replay.body_digest) if replay else (None, "", b"")),
         *key_values,
         len(requests),
-        *(grace.total_seconds() if grace else None, due_in.total_seconds()),
+        grace.total_seconds() if grace else None,
         len(keys) if keys else len(requests),
     ]
     found = fetch(statement, values)
@@ -204,10 +205,11 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
     defaults = {
         field.attname: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()
         for field in ComplianceRequest._meta.concrete_fields
-        if not field.has_db_default() and field.attname not in (*stored, *_FROM_NOW)
+        if not field.has_db_default() and field.attname not in (*stored, *_COUNTED)
     }
     waits = "unless_one_waits" in columns
-    due_from = f"coalesce(fits.requested_at, {_NOW})" if "requested_at" in columns else _NOW
+    start = f"coalesce(fits.requested_at, {_NOW})" if "requested_at" in columns else _NOW
+    due_at = due_at_sql(start=start, rule="b.deadline", zone="b.timezone")
     checks = {
         _HAS_UCI: "variable_id" in columns,
         _HAS_BUCKET: has_exports,
@@ -221,9 +223,9 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
         named=_NAMED if "conversation_digests" in columns else "",
         last="remembered" if has_keys else "fits",
         event=_EVENT,
-        columns=", ".join([*stored, *_FROM_NOW, *defaults]),
+        columns=", ".join([*stored, *_COUNTED, "deadline", *defaults]),
         values=", ".join(
-            [*(f"fits.{name}" for name in stored), *map(_AFTER.format, (_NOW, due_from)), *defaults.values()]
+            [*(f"fits.{name}" for name in stored), _NOT_BEFORE, due_at, "b.deadline", *defaults.values()]
         ),
         returned=", ".join(["id", *_returned()]),
     )
@@ -232,4 +234,4 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
 @cache
 def _returned() -> list[str]:
     by_the_database = [field.attname for field in ComplianceRequest._meta.concrete_fields if field.has_db_default()]
-    return [*by_the_database, *_FROM_NOW]
+    return [*by_the_database, *_COUNTED]

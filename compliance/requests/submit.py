@@ -6,7 +6,6 @@ from copy import copy
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 
 from chatbots import changelog
@@ -143,7 +142,6 @@ def _store(
     is_stored = insert.store(
         requests,
         grace=max((grace_of(chatbot, one.kind, origin) for one in requests), default=None) or None,
-        due_in=settings.DUE_DAYS,
         replay=replay,
         keys=keys,
         unless_one_waits={request.pk for request in unless_equal},

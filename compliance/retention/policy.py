@@ -22,6 +22,7 @@ from common.db import fetch
 from common.isolation import Isolation, in_any_order
 from common.texts import counted
 from compliance.cluster import notify
+from compliance.deadlines import deadline_from
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.retention import due
@@ -318,6 +319,7 @@ def _create(chatbot: Chatbot, request: ComplianceRequest | None, **fields: Any) 
 def _file(
     chatbot: Chatbot, *, origin: ComplianceRequest.Origin, actor: str, not_before: datetime | None = None
 ) -> ComplianceRequest:
+    deadline = deadline_from(not_before, chatbot_id=chatbot.pk)
     request = ComplianceRequest.objects.create(
         id=uuid7(),
         chatbot=chatbot,
@@ -326,7 +328,8 @@ def _file(
         origin=origin,
         filed_by=actor,
         not_before=not_before,
-        due_at=(not_before or _now()) + settings.DUE_DAYS,
+        deadline=deadline.rule,
+        due_at=deadline.due_at,
     )
     _log("request.accepted", request, actor=actor, data={"kind": str(request.kind), "origin": str(origin)})
     return request

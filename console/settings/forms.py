@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.http import QueryDict
 
-from chatbots.models import Chatbot, Membership, Variable
+from chatbots.models import CCPA, GDPR, MOST_DAYS_OF_DEADLINE, Chatbot, Membership, Variable
 from chatbots.operations.chatbots import NewVariable
 from compliance.work.lookups import overview_of
 from console.common.forms import AS_TYPED, ConsoleForm
@@ -86,6 +86,10 @@ class NewChatbotForm(ConsoleForm):
         return arguments
 
 
+# The choice of a deadline that is a number of days.
+DAYS = "days"
+
+
 class SwitchForm(ConsoleForm):
     """A switch is a button, so that a stray click on a checkbox changes nothing."""
 
@@ -111,6 +115,19 @@ class RulesForm(ConsoleForm):
         required=False,
         help_text="Each deletion or redaction, and the first run of a retention period, needs the approval of a "
         "person who did not file it. All API keys count as one person.",
+    )
+    deadline = forms.ChoiceField(
+        choices=[(GDPR, "One month (GDPR)"), (CCPA, "45 days (CCPA)"), (DAYS, "A number of days")],
+        widget=forms.RadioSelect,
+        help_text="By when a request must be answered, counted from the day when the person asked. It applies to "
+        "requests that are filed from now on.",
+    )
+    deadline_days = forms.IntegerField(
+        label="Days until the deadline",
+        required=False,
+        min_value=1,
+        max_value=MOST_DAYS_OF_DEADLINE,
+        help_text="For a deadline of a number of days.",
     )
     grace_minutes = forms.IntegerField(
         label="Grace period in minutes",
@@ -142,14 +159,27 @@ class RulesForm(ConsoleForm):
         return cls(data, chatbot=chatbot)
 
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
-        initial = {name: getattr(chatbot, name) for name in self.base_fields}
+        initial = {name: getattr(chatbot, name, None) for name in self.base_fields}
+        if chatbot.deadline not in {GDPR, CCPA}:
+            initial |= {"deadline": DAYS, "deadline_days": chatbot.deadline}
         super().__init__(*args, initial=initial, **kwargs)
         for field in self.fields.values():
             field.show_hidden_initial = True
 
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if self.cleaned_data.get("deadline") == DAYS and self.cleaned_data.get("deadline_days", 0) is None:
+            self.add_error("deadline_days", "Enter the number of days.")
+        return cleaned
+
     def changes(self) -> dict[str, Any]:
         """Return the changed settings. An unchanged callback URL is not resolved again."""
-        return {name: self.cleaned_data[name] for name in self.changed_data}
+        changes = {name: self.cleaned_data[name] for name in self.changed_data}
+        if {"deadline", "deadline_days"} & changes.keys():
+            rule, days = self.cleaned_data["deadline"], self.cleaned_data["deadline_days"]
+            changes.pop("deadline_days", None)
+            changes["deadline"] = str(days) if rule == DAYS else rule
+        return changes
 
 
 class AssuranceForm(ConsoleForm):

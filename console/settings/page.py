@@ -18,6 +18,7 @@ from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
+from compliance.deadlines import describe
 from compliance.retention import policy
 from compliance.work import bucket_checks
 from compliance.work.lookups import overview_of as resolver_overview
@@ -126,6 +127,7 @@ def _compliance(shown: Shown) -> dict[str, Any]:
     return {
         "forms": shown.forms(rules=forms.RulesForm(chatbot=chatbot)),
         "callback_receiver": receiver_of(chatbot.callback_url),
+        "deadline": describe(chatbot.deadline),
         "timezones": sorted(zoneinfo.available_timezones()) if is_superuser(shown.request) else [],
         "calls": _call_samples(shown.request, chatbot=chatbot, uci=shown.overview.uci),
     }

@@ -42,6 +42,7 @@ def test_create_chatbot_prints_one_json_document():
         "extracts_enabled": False,
         "export_assurance": "any",
         "csv_dialect": "excel_comma",
+        "deadline": "gdpr",
         "callback_receiver": None,
     }
     assert err == ""
@@ -136,7 +137,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
     words = (
         "--name Care --timezone Europe/Paris --enable-extracts --disable-compliance --four-eyes --grace-minutes 15"
         " --token-names-conversation"
-        " --export-assurance verified --csv-dialect excel_semicolon"
+        " --export-assurance verified --csv-dialect excel_semicolon --deadline 21"
     )
     shown = json.loads(set_acme(*words.split(), "--variable", "custom:customer", "--uci", "customer", "--json"))
     assert shown == {
@@ -152,6 +153,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
         "grace_minutes": 15,
         "export_assurance": "verified",
         "csv_dialect": "excel_semicolon",
+        "deadline": "21",
         "callback_receiver": None,
         "variables": ["custom:member_id", "user_channel:plan", "custom:customer"],
         "uci": "customer",
@@ -176,6 +178,7 @@ def test_set_chatbot_changes_nothing_when_repeated(chatbot: Chatbot) -> None:
         (["--uci", "nobody"], "no such variable"),
         (["--variable", "user_channel:member_id"], "custom variable already"),
         (["--grace-minutes", "-1"], "grace_minutes"),
+        *((["--deadline", rule], "deadline: Use gdpr, ccpa, or a number") for rule in ("0", "366", "month", "030")),
         (["--enable-extracts", "--disable-extracts"], "not allowed with"),
     ],
 )

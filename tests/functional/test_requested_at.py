@@ -1,7 +1,7 @@
 """The day on which a person asked: every way of filing takes it, and the deadline counts from it."""
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,7 +27,7 @@ ZONE = "America/New_York"
 
 @pytest.fixture
 def chatbot(chatbot: Chatbot) -> Chatbot:
-    Chatbot.objects.filter(pk=chatbot.pk).update(timezone=ZONE)
+    Chatbot.objects.filter(pk=chatbot.pk).update(timezone=ZONE, deadline="30")
     chatbot.refresh_from_db()
     return chatbot
 
@@ -46,11 +46,17 @@ def ago(days: int) -> tuple[str, datetime]:
     return day, at.at  # type: ignore[attr-defined]
 
 
+def due_from(at: datetime) -> datetime:
+    """Return the end of the day that is 30 days later in the chatbot's time zone."""
+    zone = ZoneInfo(ZONE)
+    return datetime.combine(at.astimezone(zone).date() + 30 * DAY, time(23, 59, 59), zone).astimezone(UTC)
+
+
 def counts_from(at: datetime) -> None:
     """Check that each request was asked for then, and is due 30 days after that."""
     requests = list(ComplianceRequest.objects.all())
     assert requests
-    assert {(one.requested_at, one.due_at) for one in requests} == {(at, at + 30 * DAY)}
+    assert {(one.requested_at, one.due_at) for one in requests} == {(at, due_from(at))}
 
 
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])
@@ -59,7 +65,7 @@ def test_a_call_takes_a_date_of_the_chatbots_time_zone(caller: TokenCaller, path
     answer = caller.post(path, ALICE | {"requested_at": day}).json()
     counts_from(at)
     assert (answer["requested_at"], answer["due_at"]) == tuple(
-        f"{one:%Y-%m-%dT%H:%M:%S.%fZ}" for one in (at, at + 30 * DAY)
+        f"{one:%Y-%m-%dT%H:%M:%S.%fZ}" for one in (at, due_from(at))
     )
 
 
@@ -73,7 +79,7 @@ def test_without_it_the_deadline_counts_from_the_receipt(caller: TokenCaller) ->
     answer = caller.post("data-deletion", ALICE | {"requested_at": None}).json()
     assert answer["requested_at"] == answer["received_at"]
     request = ComplianceRequest.objects.get()
-    assert (request.requested_at, request.due_at) == (None, request.received_at + 30 * DAY)
+    assert (request.requested_at, request.due_at) == (None, due_from(request.received_at))
 
 
 def test_a_clock_that_is_a_little_ahead_counts_as_now(caller: TokenCaller) -> None:

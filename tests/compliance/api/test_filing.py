@@ -54,7 +54,7 @@ def test_a_deletion_is_accepted_with_the_request_object(caller):
     assert answer["status_url"] == f"http://testserver/api/v1/chatbots/acme/requests/{request.pk}"
     assert (request.uci_value, request.variable.name, request.origin) == ("alice-77", "member_id", "api")
     assert request.erase_exports is True
-    assert (request.filed_by, (request.due_at - request.received_at).days) == (f"api:{caller.api_key.prefix}", 30)
+    assert (request.filed_by, request.deadline) == (f"api:{caller.api_key.prefix}", "gdpr")
     assert ALICE[VALUE] not in response.content.decode()
     entry = ChangeLogEntry.objects.get(event="request.accepted")
     assert (entry.request_id, entry.actor) == (request.pk, f"api:{caller.api_key.prefix}")

@@ -261,7 +261,7 @@ def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
     def unfinished_call() -> None:
         with transaction.atomic():
             keys = [(each, Answer(first)) for each in key.all([0])]
-            assert insert.store([], grace=None, due_in=timedelta(), replay=key, keys=keys)
+            assert insert.store([], grace=None, replay=key, keys=keys)
             is_open.set()
             wait_until_blocked()
             transaction.set_rollback(not commits)

@@ -48,6 +48,9 @@ def rules_of(chatbot: Chatbot, **changes: object) -> dict[str, Any]:
     """
     names = ("name", "timezone", "max_conversations_per_deletion", "four_eyes", "grace_minutes", "require_action")
     present = {name: getattr(chatbot, name) for name in (*names, "token_names_conversation", "callback_url")}
+    is_number = chatbot.deadline.isdecimal()
+    present["deadline"] = "days" if is_number else chatbot.deadline
+    present["deadline_days"] = chatbot.deadline if is_number else ""
     filled_in = {name: value for name, value in (present | changes).items() if value is not False}
     return filled_in | {f"initial-{name}": value for name, value in present.items()}
 

@@ -312,6 +312,22 @@ def test_settings_are_saved_each_with_an_entry_in_the_change_log(admin_client: C
     assert found == [{"setting": "callback_url"}, {"setting": "four_eyes", "value": True}, {"setting": "name"}]
 
 
+def test_a_deadline_is_a_rule_or_a_number_of_days(admin_client: Client, chatbot: Chatbot) -> None:
+    for change, stored, text in (
+        ({"deadline": "ccpa", "deadline_days": ""}, "ccpa", "45 days (CCPA)"),
+        ({"deadline": "days", "deadline_days": 20}, "20", "20 days"),
+        ({"deadline": "days", "deadline_days": 21}, "21", "21 days"),
+        ({"deadline": "gdpr", "deadline_days": 21}, "gdpr", "One month (GDPR)"),
+    ):
+        assert_saved(save(admin_client, chatbot, "rules", **rules_of(chatbot, **change)), chatbot, "rules")
+        chatbot.refresh_from_db()
+        assert chatbot.deadline == stored
+        assert text in shown(member(chatbot, Role.VIEWER), chatbot, "compliance")
+    assert recorded("chatbot.changed")[-1] == {"setting": "deadline", "value": "gdpr"}
+    answer = save(admin_client, chatbot, "rules", **rules_of(chatbot, deadline="days", deadline_days=""))
+    assert_refused(answer, "Enter the number of days.")
+
+
 def test_a_setting_changed_by_another_user_is_not_overwritten(admin_client: Client, chatbot: Chatbot) -> None:
     before = shown(admin_client, chatbot)
     filled_in = rules_of(chatbot, name="Acme care")
@@ -336,12 +352,13 @@ def test_a_bad_setting_is_refused_at_its_field(admin_client: Client, chatbot: Ch
         ({"grace_minutes": -1}, "greater than or equal to 0"),
         ({"max_conversations_per_deletion": 2**40}, "less than or equal to"),
         ({"callback_url": "ftp://hooks.example.com/"}, "Use a URL such as"),
+        ({"deadline_days": 366, "deadline": "days"}, "less than or equal to 365"),
     ]
     for change, message in wrong:
         answer = save(admin_client, chatbot, "rules", **rules_of(chatbot, **change))
 
         assert_refused(answer, message.replace("'", "&#x27;"))
-        [field] = change
+        field = next(iter(change))
         assert f'id="rules_{field}_error"' in answer.text
         assert 'aria-invalid="true"' in answer.text
         assert f'href="#rules_{field}"' in answer.text
