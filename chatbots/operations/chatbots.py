@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, transaction
+from django.db import IntegrityError, transaction
 
 from chatbots import changelog, locks
 from chatbots.buckets.locations import is_folder_shared
 from chatbots.callback_urls import checked_url
 from chatbots.models import GDPR, Bucket, Chatbot, Membership, Variable
 from chatbots.operations import resolvers
-from common.db import execute
 
 Category = Variable.Category
 
@@ -251,13 +250,6 @@ def _check_timezone(name: str) -> None:
         close = difflib.get_close_matches(name, known, n=1)
         advice = f"Did you mean {close[0]}?" if close else "Use an IANA name such as Europe/Paris."
         raise ValidationError({"timezone": f"Unknown time zone {name!r}. {advice}"})
-    # PostgreSQL counts deadlines, and has time zones of its own.
-    try:
-        with transaction.atomic():
-            execute("SELECT statement_timestamp() AT TIME ZONE %s", [name])
-    except DataError:
-        detail = f"PostgreSQL does not know the time zone {name!r}. Choose one with the same clocks."
-        raise ValidationError({"timezone": detail}) from None
 
 
 def _check_variables(variables: Sequence[NewVariable], *, uci: str | None) -> None:

@@ -47,7 +47,9 @@ _COUNTED = ("not_before", "due_at")
 # is drawn in the order of the places. A key whose row has not expired is unchanged, and returns no row.
 _STORE = """
 WITH fits AS MATERIALIZED (
-    SELECT * FROM {given} WHERE {fits}
+    SELECT given.*, b.deadline, b.timezone
+      FROM {given} JOIN chatbots_chatbot b ON b.id = given.chatbot_id
+     WHERE {fits}
 ), remembered AS (
     INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, existing, expires_at)
     SELECT %s, %s, key.digest, %s, key.request_id, key.existing,
@@ -61,7 +63,7 @@ WITH fits AS MATERIALIZED (
     RETURNING id
 ), filed AS (
     INSERT INTO compliance_compliancerequest ({columns})
-    SELECT {values} FROM fits JOIN chatbots_chatbot b ON b.id = fits.chatbot_id
+    SELECT {values} FROM fits
      WHERE (SELECT count(*) FROM {last}) = %s
      ORDER BY fits.place
     RETURNING {returned}
@@ -209,7 +211,7 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
     }
     waits = "unless_one_waits" in columns
     start = f"coalesce(fits.requested_at, {_NOW})" if "requested_at" in columns else _NOW
-    due_at = due_at_sql(start=start, rule="b.deadline", zone="b.timezone")
+    due_at = due_at_sql(start=start, rule="fits.deadline", zone="fits.timezone")
     checks = {
         _HAS_UCI: "variable_id" in columns,
         _HAS_BUCKET: has_exports,
@@ -225,7 +227,7 @@ def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: b
         event=_EVENT,
         columns=", ".join([*stored, *_COUNTED, "deadline", *defaults]),
         values=", ".join(
-            [*(f"fits.{name}" for name in stored), _NOT_BEFORE, due_at, "b.deadline", *defaults.values()]
+            [*(f"fits.{name}" for name in stored), _NOT_BEFORE, due_at, "fits.deadline", *defaults.values()]
         ),
         returned=", ".join(["id", *_returned()]),
     )

@@ -19,6 +19,7 @@ from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, engine, policy
 from console.requests.labels import next_step
+from tests.calls import ALICE, TokenCaller
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import (
     ago,
@@ -220,6 +221,8 @@ def test_a_zone_that_postgresql_does_not_know_stops_nobody(chatbot, neighbour, t
         worker.sweep()
 
         assert set(RetentionRun.objects.values_list("chatbot", flat=True)) == {chatbot.pk, neighbour.pk}
+        filed = TokenCaller(chatbot).post("data-deletion", ALICE).json()
+        assert filed["due_at"].endswith("T23:59:59.000000Z")
         assert chatbot_stats([chatbot.pk, neighbour.pk]).retention_late == 0
         RetentionRun.objects.filter(chatbot=neighbour).update(day=ago(3).date())
         assert chatbot_stats([chatbot.pk, neighbour.pk]).retention_late == 1
