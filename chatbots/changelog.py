@@ -52,6 +52,9 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.cancelled": frozenset({"reason"}),
     # The console's time to cancel it was ended.
     "request.started_early": frozenset(),
+    # The deadline was extended. The person got a letter, though the request is held or rejected.
+    "request.extended": frozenset({"reason"}),
+    "request.answered": frozenset({"letter"}),
     "request.started": frozenset({"conversations"}),
     "request.requeued": frozenset({"code", "attempts"}),
     "request.failed": frozenset({"code", "attempts"}),

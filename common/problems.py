@@ -58,6 +58,10 @@ CODES: Mapping[str, tuple[int, str]] = {
     "callback_url_forgotten": (409, "No callback URL is stored any more"),
     "callback_url_missing": (409, "The chatbot has no callback URL"),
     "idempotency_conflict": (409, "The Idempotency-Key was used with another body"),
+    "already_extended": (409, "The deadline was extended before"),
+    "deadline_passed": (409, "The deadline has passed"),
+    "not_extendable": (409, "The deadline cannot be extended"),
+    "not_answerable": (409, "The request has no such answer"),
     "not_cancellable": (409, "The request can no longer be cancelled"),
     "not_held": (409, "The request is not on hold"),
     "not_waiting": (409, "The request does not wait for the console"),
@@ -135,6 +139,14 @@ HELP: Mapping[str, Help] = {
     ),
     "idempotency_conflict": Help(
         "The `Idempotency-Key` was used with another body.", "Use a new key for a new call."
+    ),
+    "already_extended": Help("The deadline was extended, which is possible once.", "Answer the person in time."),
+    "deadline_passed": Help(
+        "The deadline was over before it was to be extended.", "Answer the person now; extend others before `due_at`."
+    ),
+    "not_extendable": Help("The request is final, or a retention run.", "Nothing: nobody waits for it."),
+    "not_answerable": Help(
+        "The letter does not fit the request's state.", "`held` is for requests on hold, `refused` for rejected ones."
     ),
     "not_cancellable": Help("The request has begun or is final.", "Follow its `status_url`."),
     "in_client_bucket": Help("The file is in your own bucket.", "Fetch it from there by its `key`."),

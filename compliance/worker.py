@@ -17,6 +17,7 @@ from common.db import retry_while_unavailable
 from common.isolation import Isolation
 from common.logs import describe_kind
 from common.storage import StorageError
+from compliance.callbacks import deadline_events
 from compliance.cluster import occurrences
 from compliance.cluster.background import HOSTED, BackgroundJobs, Job
 from compliance.erasure import engine as erasure
@@ -174,7 +175,8 @@ def _client_job(chatbot_id: int, work: Callable[[], object], *, requeue: Callabl
 
 
 def sweep(background: BackgroundJobs | None = None) -> None:
-    """Do what is due by time: requeue expired claims, plan extracts, erase late data and values that became UCIs.
+    """Do what is due by time: requeue expired claims, plan extracts, erase late data and values that became UCIs, and
+    announce deadlines.
 
     Expired data is removed by threads of `background` while it has room; without it, here. In a database that was
     restored from a backup it only checks the hosted bucket.
@@ -185,7 +187,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     steps: list[Callable[[], object]] = [
         *(claims.requeue_expired, leases.requeue_expired, machines.ask_if_due, journal.write_due),
         *(scheduling.forget_silence, requeue.release_export_pending, days.plan_due, policy.file_due_runs),
-        *(late_data.erase, uci_values.erase),
+        *(late_data.erase, uci_values.erase, deadline_events.announce_due),
     ]
     if background is None:
         steps.append(expiry.remove_expired)

@@ -100,7 +100,7 @@ def _callback_values() -> Iterator[str]:
 
 
 def _reasons() -> Iterator[str]:
-    by_call = (Decision.CANCEL, Decision.APPROVE, Decision.REJECT)
+    by_call = (Decision.CANCEL, Decision.APPROVE, Decision.REJECT, Decision.EXTEND)
     rows = (
         (f"`{decision}`", f"`{code}`", f"{label}.")
         for decision in by_call

@@ -139,6 +139,7 @@ TABLE = (
             "reject": DECIDE,
             "retry": MANAGE_REQUESTS,
             "cancel": MANAGE_REQUESTS,
+            "extend": DECIDE,
             "resend": MANAGE_REQUESTS,
             # Of a deletion; `test_early_start.py` has the roles for a redaction.
             "start": DECIDE,

@@ -20,17 +20,26 @@ from compliance.models import Callback, ComplianceRequest
 from config.openapi.document import REQUESTS
 from config.openapi.operations import JSON, ResponseModel, Stored, answer, describe, takes
 
-Event = Literal["request.completed", "request.failed", "request.on_hold", "request.rejected", "request.cancelled"]
+Event = Literal[
+    "request.completed",
+    "request.failed",
+    "request.on_hold",
+    "request.rejected",
+    "request.cancelled",
+    "request.due_soon",
+    "request.overdue",
+    "request.extended",
+]
 
 
 class CallbackObject(ResponseModel):
-    """The event that a request reached a state, and its delivery."""
+    """The event that a request reached a state, or an event of its deadline, and its delivery."""
 
     callback_id: UUID
     """The same in each attempt: drop repeats by it."""
     event: Stored[Event]
     occurred_at: UtcInstant
-    """When the request reached the state."""
+    """When the request reached the state; when its deadline was extended, came within 3 days, or passed."""
     state: Stored[Callback.State]
     """`waiting` is tried for a day; `given_up` was not delivered, and can be sent again."""
     receiver: str | None
@@ -80,7 +89,8 @@ class CallbackBody(ResponseModel):
     kind: Literal["deletion", "export", "retention", "redaction"]
     reference: str
     """Your own. Empty if you gave none, or if it is no longer kept."""
-    status: Literal["completed", "failed", "on_hold", "rejected", "cancelled"]
+    status: Literal["accepted", "processing", "completed", "failed", "on_hold", "rejected", "cancelled"]
+    """The state of the event; of an event of the deadline, the state at that time."""
     hold_reason: str | None
     """While on hold."""
     result: Literal["done", "nothing_found"] | None
@@ -88,7 +98,8 @@ class CallbackBody(ResponseModel):
     error_code: str | None
     """Once failed."""
     occurred_at: UtcInstant
-    """When the request reached the state. Callbacks can arrive in another order."""
+    """When the request reached the state; when its deadline was extended, came within 3 days, or passed. Callbacks
+    can arrive in another order."""
 
 
 class CallbackTestResult(ResponseModel):
@@ -259,7 +270,7 @@ def _header(name: str, description: str, example: str) -> dict[str, Any]:
 
 
 _CALL = {
-    "summary": "A request reached a state",
+    "summary": "A request reached a state, or has an event of its deadline",
     "description": "Our call to your receiver. Any 2xx is a success. Anything else is tried again for a day, but 410 "
     "ends it. Redirects are not followed, and the body of your response is not read. The call is signed by Standard "
     "Webhooks with the chatbot's callback secret. If there is none, or while its overlap lasts, it is signed with a "

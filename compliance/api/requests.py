@@ -154,7 +154,7 @@ class RequestView(ComplianceView):
                 ),
             )
         },
-        links=links("download", "cancel", "approve", "reject", "resend"),
+        links=links("download", "cancel", "approve", "reject", "extend", "resend"),
     )
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         return _respond_with(request, find_request(request, request_id))

@@ -195,8 +195,16 @@ class RequestObject(ResponseModel):
     """When the person asked: as filed, otherwise `received_at`."""
     not_before: UtcInstant | None
     """No worker takes it earlier: a time to cancel it, or a pause after an error."""
+    deadline: str
+    """The chatbot's rule when it was filed: `gdpr` (one month), `ccpa` (45 days), or a number of days."""
     due_at: UtcInstant
-    """30 days after `requested_at`, unless the operator has set another period."""
+    """The end of the last day in the chatbot's time zone, counted from `requested_at` by `deadline`."""
+    extended_at: UtcInstant | None
+    """When `due_at` was extended."""
+    extension_reason: Stored[ComplianceRequest.ExtensionReason] | None
+    """Once extended."""
+    answered_at: UtcInstant | None
+    """When you recorded that the person was told of a refusal or a hold: it is not overdue then."""
     started_at: UtcInstant | None
     finished_at: UtcInstant | None
     status_url: str
@@ -267,7 +275,11 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "received_at": request.received_at,
         "requested_at": request.requested_at or request.received_at,
         "not_before": request.not_before,
+        "deadline": request.deadline,
         "due_at": request.due_at,
+        "extended_at": request.extended_at,
+        "extension_reason": request.extension_reason,
+        "answered_at": request.answered_at,
         "started_at": request.started_at,
         "finished_at": _finished_at(request),
         "progress": {

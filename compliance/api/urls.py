@@ -1,6 +1,6 @@
 from django.urls import path
 
-from compliance.api import callbacks, changelog, preview, redaction, requests, submissions
+from compliance.api import callbacks, changelog, deadlines, preview, redaction, requests, submissions
 
 app_name = "compliance-api"
 
@@ -21,4 +21,6 @@ urlpatterns = [
     path("requests/<uuid:request_id>/cancel", requests.CancelView.as_view(), name="cancel"),
     path("requests/<uuid:request_id>/approve", requests.ApproveView.as_view(), name="approve"),
     path("requests/<uuid:request_id>/reject", requests.RejectView.as_view(), name="reject"),
+    path("requests/<uuid:request_id>/extend", deadlines.ExtendView.as_view(), name="extend"),
+    path("requests/<uuid:request_id>/answered", deadlines.AnsweredView.as_view(), name="answered"),
 ]

@@ -7,10 +7,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import BooleanField, ExpressionWrapper
+
 from chatbots import changelog
 from chatbots.callback_secrets import Signers
 from common.db import array, distinct, execute, fetch_in_index_order
 from compliance.callbacks.client import Failure, Outcome, call_of
+from compliance.callbacks.deadline_events import EVENT_OF, STILL_HOLDS
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import dispatcher
 from compliance.work.call_queue import Call, Ending, Queue, Receivers, Row
@@ -59,7 +62,7 @@ class Callbacks(Queue[Callback, Outcome]):
     changes = """last_status = CASE %(calls)s WHEN 0 THEN c.last_status ELSE held.status END,
        url = CASE held.state WHEN 'waiting' THEN c.url ELSE '' END,
        delivered_at = CASE held.state WHEN 'delivered' THEN held.at END"""
-    reported = "c.id, c.chatbot_id, c.request_id, c.status, c.state, c.attempts, c.last_status, c.last_error"
+    reported = f"c.id, c.chatbot_id, c.request_id, {EVENT_OF}, c.state, c.attempts, c.last_status, c.last_error"
 
     def due_chatbots(self) -> list[int]:
         return [chatbot for (chatbot,) in fetch_in_index_order(_CHATBOTS)]
@@ -68,13 +71,16 @@ class Callbacks(Queue[Callback, Outcome]):
         # Of a request, but not its chatter.
         fields = [field.name for field in Callback._meta.local_fields]
         ours = Callback.objects.only(*fields, "request__kind", "request__reference", "chatbot__slug")
-        taken = ours.select_related("request", "chatbot").in_bulk([row.id for row in rows])
-        if orphans := [row for row in rows if row.id not in taken]:
+        holds = ExpressionWrapper(STILL_HOLDS, output_field=BooleanField())
+        ours = ours.select_related("request", "chatbot").annotate(holds=holds)
+        found = ours.in_bulk([row.id for row in rows])
+        self.drop(token, [one for one in found.values() if not vars(one)["holds"]])
+        if orphans := [row for row in rows if row.id not in found]:
             # If tables are distributed, no foreign key prevents the deletion of a chatbot by hand. No key signs its
             # callbacks, so they would be due again and again.
             self.drop(token, orphans)
             logger.warning("callback.without_chatbot callbacks=%s", ",".join(str(row.id) for row in orphans))
-        return list(taken.values())
+        return [one for one in found.values() if vars(one)["holds"]]
 
     def call(self, due: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call[Outcome]:
         return call_of(due, signers=signers, tls=tls)
@@ -90,11 +96,11 @@ class Callbacks(Queue[Callback, Outcome]):
         if over:
             execute(_FORGET, [array(over)])
         entries = []
-        for callback_id, chatbot_id, request_id, status, state, attempts, answer, error in rows:
+        for callback_id, chatbot_id, request_id, event_of, state, attempts, answer, error in rows:
             if state == State.GIVEN_UP:
                 data = {
                     "callback": str(callback_id),
-                    "event": f"request.{status}",
+                    "event": f"request.{event_of}",
                     "code": error,
                     "attempts": attempts,
                 }

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.db import array, fetch
+from compliance.callbacks.deadline_events import EVENT_OF, STILL_HOLDS
 from compliance.cluster import notify
 from compliance.errors import Refused
 from compliance.models import Callback
@@ -34,7 +35,7 @@ UPDATE compliance_callback c
        delivered_at = NULL, give_up_at = statement_timestamp() + make_interval(secs => %(tried)s),
        expires_at = statement_timestamp() + make_interval(secs => %(kept)s)
   FROM chosen WHERE c.id = chosen.id AND chosen.url IS NOT NULL
-RETURNING c.id, c.chatbot_id, c.request_id, c.status
+RETURNING c.id, c.chatbot_id, c.request_id, {EVENT_OF}
 """  # noqa: S608  (a text of ours)
 _FORGOTTEN = f"SELECT count(*) FROM ({_CHOSEN}) AS chosen WHERE url IS NULL"  # noqa: S608  (a text of ours)
 
@@ -53,23 +54,25 @@ def callbacks_of(request_id: UUID) -> list[Callback]:
 
 
 def resend_of_request(*, request_id: UUID, actor: str, dry_run: bool = False) -> Resent:
-    """Send all callbacks of a request again, including delivered ones.
+    """Send all callbacks of a request again, including delivered ones, but no event of a deadline that is over.
 
     Raises Refused (`not_found`: none is on record; `callback_url_forgotten`: none has an address left).
     """
-    found = Callback.objects.filter(request=request_id)
+    found = Callback.objects.filter(STILL_HOLDS, request=request_id)
     return _resend_some(found, actor=actor, dry_run=dry_run, missing="This request has no callbacks on record.")
 
 
 def resend_one(*, callback_id: UUID, actor: str) -> Resent:
     """Send one callback again. Raises Refused as `resend_of_request` does."""
-    found = Callback.objects.filter(pk=callback_id)
-    return _resend_some(found, actor=actor, dry_run=False, missing="There is no such callback.")
+    found = Callback.objects.filter(STILL_HOLDS, pk=callback_id)
+    return _resend_some(
+        found, actor=actor, dry_run=False, missing="There is no such callback, or its deadline is over."
+    )
 
 
 def resend_given_up(*, actor: str, chatbot: Chatbot | None = None, dry_run: bool = False) -> Resent:
     """Send callbacks again that were given up, of all chatbots or of one, in batches of a transaction each."""
-    found = Callback.objects.filter(state=Callback.State.GIVEN_UP)
+    found = Callback.objects.filter(STILL_HOLDS, state=Callback.State.GIVEN_UP)
     if chatbot is not None:
         found = found.filter(chatbot=chatbot)
     outcomes = [_resend(ids, actor=actor, dry_run=dry_run) for ids in _batches(found)]
@@ -107,9 +110,9 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
                 chatbot_id=chatbot_id,
                 request_id=request_id,
                 actor=actor,
-                data={"callback": str(callback_id), "event": f"request.{status}"},
+                data={"callback": str(callback_id), "event": f"request.{event_of}"},
             )
-            for callback_id, chatbot_id, request_id, status in resent
+            for callback_id, chatbot_id, request_id, event_of in resent
         )
         if resent:
             notify.after_commit(notify.enqueue_callbacks)

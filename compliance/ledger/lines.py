@@ -2,10 +2,10 @@
 
 Chatbots and variables have their public ids: a restored database can have given their numbers to others. A variable
 has its name and category too, since it can be lost with the database. Digests are in lower-case hex, times in ISO
-8601 with their zone. `filed_by` and `approved_by` are a key's prefix (`api:...`), a command, or the public id of a
-member of staff (`user:...`). Each line lists exactly what it covers.
+8601 with their zone. An actor is a key's prefix (`api:...`), a command, or the public id of a member of staff
+(`user:...`). Each line lists exactly what it covers.
 
-    accepted      a request was accepted: what it names, and when it is due
+    accepted      a request was accepted: what it names, and when it is due; again when it is extended or answered
     intended      the same of one that has begun to erase: files of it may be gone
     withdrawn     it was cancelled or rejected
     exact         a deletion's chatter or named conversations, its cutoff, and all conversations that it has erased
@@ -38,6 +38,9 @@ Status = ComplianceRequest.Status
 
 # The number of a request's digests in a line, at most: the next line has more of them.
 CONVERSATIONS_PER_LINE = 10_000
+
+# The members that name an actor.
+ACTORS = ("filed_by", "approved_by", "extended_by")
 
 # As texts, since a claim has hundreds of requests, and a journal thousands: PostgreSQL makes them in a fraction of
 # the time that Python takes to.
@@ -81,6 +84,8 @@ SELECT r.id, r.kind, r.status, r.kind <> 'export' AND coalesce(r.started_at, r.c
        json_build_object(
            'request', r.id, 'chatbot', b.public_id, 'received_at', {_TIME.format("r.received_at")},
            'requested_at', {_TIME.format("r.requested_at")}, 'due_at', {_TIME.format("r.due_at")},
+           'deadline', r.deadline, 'extended_at', {_TIME.format("r.extended_at")}, 'extended_by', r.extended_by,
+           'extension_reason', r.extension_reason, 'answered_at', {_TIME.format("r.answered_at")},
            'filed_by', r.filed_by, 'approved_by', r.approved_by)::text,
        json_build_object(
            'variable', v.public_id, 'variable_name', v.name, 'variable_category', v.category,
@@ -138,6 +143,7 @@ def withdrawn(request_ids: Collection[UUID]) -> list[Line]:
             "chatbot": row.filed["chatbot"],
             "status": row.status,
             "at": row.withdrawn_at,
+            "answered_at": row.filed["answered_at"],
         }
         for row in _rows(request_ids)
     ]
@@ -257,7 +263,7 @@ def _rows(request_ids: Collection[UUID]) -> list[_Row]:
     # Each column is parsed at once: in parts, that takes three times as long.
     filed, named = (json.loads(f"[{','.join(row[place] for row in found)}]") for place in (4, 5))
     rows = [_Row._make([*row[:4], *parts, *row[6:]]) for row, *parts in zip(found, filed, named, strict=True)]
-    acted = [(row.filed, name) for row in rows for name in ("filed_by", "approved_by")]
+    acted = [(row.filed, name) for row in rows for name in ACTORS]
     staff = {filed[name] for filed, name in acted if filed[name].startswith("user:")}
     if staff:
         users = get_user_model().objects.filter(pk__in=[int(actor.removeprefix("user:")) for actor in staff])

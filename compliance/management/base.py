@@ -40,6 +40,7 @@ _OPERATIONS: Mapping[Decision, Callable[..., ComplianceRequest]] = {
     Decision.REJECT: decisions.reject,
     Decision.CANCEL: decisions.cancel,
     Decision.RETRY: decisions.retry,
+    Decision.EXTEND: decisions.extend,
 }
 
 _NO_WORKER = (

@@ -151,7 +151,7 @@ def _of_open_requests(
     )
     yield family(
         "_overdue",
-        "Open requests past their due date (DUE_DAYS): a promise is broken. Carry them out.",
+        "Open requests past the deadline of their chatbot's rule, and unanswered. Carry them out.",
         _sum(((row.kind,), row.overdue) for row in found),
     )
     yield family(

@@ -31,7 +31,8 @@ SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(r.waits_si
 # The oldest of each state, which are due first; but the newest failed ones, since those that cannot be retried stay
 # forever and must not hide the others. The condition repeats that of a partial index.
 _ONE_STATE = """
-    SELECT r.kind, r.status, r.received_at, r.requested_at, r.due_at, r.hold_reason, r.waiting_for, r.error_code,
+    SELECT r.kind, r.status, r.received_at, r.requested_at, r.due_at, r.answered_at, r.hold_reason,
+           r.waiting_for, r.error_code,
            r.uci_value IS NOT NULL OR r.named_conversations IS NOT NULL OR r.kind IN ('retention', 'redaction')
                OR (r.origin = 'replay' AND r.uci_digest IS NOT NULL) AS has_subject
       FROM compliance_compliancerequest r

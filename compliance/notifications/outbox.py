@@ -28,12 +28,13 @@ MOST_COUNTED = 1_000
 _PAUSE = timedelta(hours=1)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 
-# Notices of a request that has not been retried, approved or completed since.
+_STILL_DUE = Q(request__status__in=OPEN, request__answered_at=None, request__due_at=F("occurred_at"))
+# Notices of a request that has not been retried, approved, completed, extended or answered since.
 _IS_CURRENT = (
     Q(event=Event.FAILED, request__status=Status.FAILED, request__failed_at=F("occurred_at"))
     | Q(event=Event.ON_HOLD, request__status=Status.ON_HOLD, request__held_at=F("occurred_at"))
-    | Q(event=Event.OVERDUE, request__status__in=OPEN, request__due_at=F("occurred_at"))
-    | Q(event=Event.DUE_SOON, request__status__in=OPEN, request__due_at=F("occurred_at"), occurred_at__gt=Now())
+    | Q(event=Event.OVERDUE) & _STILL_DUE
+    | Q(event=Event.DUE_SOON, occurred_at__gt=Now()) & _STILL_DUE
 )
 _WORST_FIRST = (Event.OVERDUE, Event.FAILED, Event.ON_HOLD, Event.DUE_SOON)
 

@@ -104,7 +104,7 @@ UPDATE compliance_ledgerline l
 """
 # The columns of a rewritten request that the database sets, as for any other. Its place in the queue is a new one.
 _NEW = {field.attname for field in ComplianceRequest._meta.concrete_fields if field.has_db_default()} - {
-    "received_at"
+    *("received_at", "deadline", "extended_by")
 }
 # A conversation keeps its mark, unless only the ledger connects it with the request (`taken`). The marks are not
 # joined as a list (`erasure.rows`).
@@ -189,7 +189,7 @@ def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_
         values = {"lines": array(lines), "chatbots": array({chatbot_of[line] for line in lines}), "reach": reach}
         planned += [ReplayedLine(*row) for row in fetch(_READ, values)]
     planned.sort(key=attrgetter("request_id"))
-    actors = lines_of_ledger.known_actors(one.line.get(by) for one in planned for by in ("filed_by", "approved_by"))
+    actors = lines_of_ledger.known_actors(one.line.get(by) for one in planned for by in lines_of_ledger.ACTORS)
     requests = ComplianceRequest.objects.filter(pk__in=chatbot_of).order_by("seq")
     if not is_dry_run:  # which would hold the locks until its end, while the service can be open
         requests = requests.select_for_update(of=("self",))
@@ -197,7 +197,7 @@ def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_
     for one in planned:
         one.known = known.get(one.request_id)
         one.filed_by = actors.get(one.line.get("filed_by")) or ACTOR
-        one.approved_by = actors.get(one.line.get("approved_by"), "")
+        one.approved_by, one.extended_by = (actors.get(one.line.get(by), "") for by in ("approved_by", "extended_by"))
     return planned
 
 

@@ -31,6 +31,9 @@ Status = ComplianceRequest.Status
 _OPEN = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
 _WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
 
+# Of lines of a version before rules for deadlines: days.
+_FORMER_DEADLINE = "30"
+
 
 class Decision(NamedTuple):
     """The decision on a line. `request` is to be inserted unless this database has it, and `rows` after it.
@@ -82,6 +85,7 @@ class ReplayedLine:
     lost_messages: Sequence[bytes] = ()
     filed_by: str = ACTOR
     approved_by: str = ""
+    extended_by: str = ""
     decision: Decision = field(default=_LEAVE)
 
     @property
@@ -113,10 +117,36 @@ class ReplayedLine:
     def time(self, name: str) -> datetime:
         return datetime.fromisoformat(self.line[name])
 
+    def time_or_none(self, name: str) -> datetime | None:
+        """As `time`; None also of a line of a former version, which lacks the member."""
+        return self.time(name) if self.line.get(name) else None
+
 
 def decide(one: ReplayedLine) -> Decision:
     """Return the decision on a line, in the transaction that files it, with its known request locked and saved."""
+    if one.known:
+        _extend_and_answer(one, one.known)
     return _KINDS[one.kind](one)
+
+
+def _extend_and_answer(one: ReplayedLine, known: ComplianceRequest) -> None:
+    """Let a known request have the extension and the answer of the line, unless it has its own."""
+    changes: dict[str, Any] = {}
+    if one.line.get("extended_at") and known.extended_at is None:
+        changes |= {"due_at": one.time("due_at"), **_extension_of(one)}
+    if one.line.get("answered_at") and known.answered_at is None:
+        changes |= {"answered_at": one.time("answered_at")}
+    for name, value in changes.items():
+        setattr(known, name, value)
+    known.save(update_fields=changes)
+
+
+def _extension_of(one: ReplayedLine) -> dict[str, Any]:
+    return {
+        "extended_at": one.time_or_none("extended_at"),
+        "extended_by": one.extended_by,
+        "extension_reason": one.line.get("extension_reason"),
+    }
 
 
 def _accepted(one: ReplayedLine) -> Decision:
@@ -328,8 +358,11 @@ def _build_request(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceReq
         "filed_by": one.filed_by,
         "approved_by": one.approved_by,
         "received_at": one.time("received_at"),
-        "requested_at": one.time("requested_at") if one.line.get("requested_at") else None,
+        "requested_at": one.time_or_none("requested_at"),
+        "deadline": one.line.get("deadline", _FORMER_DEADLINE),
         "due_at": one.time("due_at"),
+        "answered_at": one.time_or_none("answered_at"),
+        **_extension_of(one),
     }
     return ComplianceRequest(**(of_line | fields))
 

@@ -8,4 +8,6 @@ change-log entry. The workers are notified after the commit. Changes by workers 
     accepted -> accepted                               (start now, before its time to cancel is over)
     accepted, on_hold -> cancelled                     (cancel; never once a deletion has marked)
     failed -> accepted                                 (retry, at the end of the queue)
+
+A deadline is extended, and an answer recorded, without a change of the state.
 """

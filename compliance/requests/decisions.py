@@ -1,4 +1,4 @@
-"""Decisions about filed requests: approve, reject, cancel, retry, start early.
+"""Decisions about filed requests: approve, reject, cancel, retry, extend. Also: the person was answered.
 
 A decision may have a reason, a code of a closed list, and a note in free words, which may contain personal data
 (`compliance.work.free_text`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
@@ -6,7 +6,7 @@ A decision may have a reason, a code of a closed list, and a note in free words,
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -17,14 +17,13 @@ from django.db.models.functions import Now
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.db import fetch
+from compliance import deadlines
 from compliance.cluster import notify
 from compliance.erasure import extracts
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest, RequestNote
+from compliance.models import Callback, ComplianceRequest, JournalEntry, RequestNote
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
-from compliance.requests.submit import CONSOLE_GRACE
 from compliance.retention import policy
-from compliance.work import sql
 from compliance.work.outbox import announce
 from compliance.work.scope import DELETIONS, REDACTIONS
 from compliance.work.transitions import requeue
@@ -39,6 +38,7 @@ class Decision(StrEnum):
     REJECT = "reject"
     CANCEL = "cancel"
     RETRY = "retry"
+    EXTEND = "extend"
 
 
 class ApproveReason(TextChoices):
@@ -71,11 +71,19 @@ class RetryReason(TextChoices):
     OTHER = "other", "Another reason"
 
 
+class Letter(TextChoices):
+    """A letter that answers the person, though the request is not carried out, or not yet."""
+
+    HELD = "held", "The request is held"
+    REFUSED = "refused", "The request is refused"
+
+
 REASONS: Mapping[Decision, type[TextChoices]] = {
     Decision.APPROVE: ApproveReason,
     Decision.REJECT: RejectReason,
     Decision.CANCEL: CancelReason,
     Decision.RETRY: RetryReason,
+    Decision.EXTEND: ComplianceRequest.ExtensionReason,
 }
 
 # The text of every code. A code means the same in each list.
@@ -86,10 +94,11 @@ _EVENTS = {
     Decision.REJECT: "request.rejected",
     Decision.CANCEL: "request.cancelled",
     Decision.RETRY: "request.retried",
+    Decision.EXTEND: "request.extended",
 }
 
-# The kinds that staff can start before the console's time to cancel is over.
-_STARTED_EARLY = (Kind.DELETION, Kind.REDACTION)
+# The state of a request whose person gets the letter.
+_STATE_OF_LETTER = {Letter.HELD: Status.ON_HOLD, Letter.REFUSED: Status.REJECTED}
 
 _OWN = "This chatbot requires four eyes: a person other than the filer must approve."
 _RESTORED = "It was filed again after a restore: an officer decides on it in the console. A key can only cancel it."
@@ -169,6 +178,69 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
     return request
 
 
+def extend(*, request_id: UUID, actor: str, reason: str | None, note: str = "") -> ComplianceRequest:
+    """Extend the deadline of an open request, once and before it has passed. The work goes on as before.
+
+    The new one is counted anew from the start, by the request's rule (`compliance.deadlines`). Raises Refused
+    (`not_found`; `not_extendable`, `already_extended`, `deadline_passed`; `invalid` also without a reason).
+    """
+    if reason is None:
+        raise Refused("invalid", "An extension needs a reason.", pointer="/reason")
+    with _decide(Decision.EXTEND, request_id, actor, reason, note) as request:
+        [(now,)] = fetch("SELECT clock_timestamp()")
+        if refusal := find_extension_refusal(request, now):
+            raise refusal
+        request.due_at = deadlines.extended_due_at(request)
+        request.extended_at, request.extended_by, request.extension_reason = now, actor, reason
+        request.save(update_fields=["due_at", "extended_at", "extended_by", "extension_reason"])
+        JournalEntry.objects.create(kind=JournalEntry.Kind.ACCEPTED, request_id=request.pk)
+        announce([request.pk], event=Callback.DeadlineEvent.EXTENDED)
+    return request
+
+
+def find_extension_refusal(request: ComplianceRequest, now: datetime) -> Refused | None:
+    """Return the reason why a deadline cannot be extended, or None if it can be."""
+    if request.kind == Kind.RETENTION:
+        return Refused("not_extendable", "Nobody has asked for a retention run: its deadline is not extended.")
+    if request.status not in deadlines.OPEN:
+        return Refused("not_extendable", f"The request is {request.get_status_display().lower()}.")
+    if request.extended_at:
+        return Refused("already_extended", "The deadline was extended before. That is possible once.")
+    if request.due_at <= now:
+        return Refused("deadline_passed", "The deadline has passed. It could be extended before.")
+    return None
+
+
+def record_answer(*, request_id: UUID, actor: str, letter: str) -> ComplianceRequest:
+    """Record that the person got a letter (`Letter`) about a held or rejected request: it is not overdue any more.
+
+    Set once: an answered request is returned unchanged. Raises Refused (`not_found`; `not_answerable`: its state does
+    not fit the letter; `invalid`).
+    """
+    if letter not in Letter.values:
+        raise Refused("invalid", f"The letter must be one of {', '.join(Letter.values)}.", pointer="/letter")
+    with transaction.atomic():
+        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
+        if request is None:
+            raise Refused("not_found", "There is no such request.")
+        if request.answered_at:
+            return request
+        state = _STATE_OF_LETTER[Letter(letter)]
+        if request.status != state or request.kind == Kind.RETENTION:
+            raise Refused("not_answerable", f"This letter is about the request of a person that is {state.label}.")
+        request.answered_at = Now()
+        request.save(update_fields=["answered_at"])
+        kinds = JournalEntry.Kind
+        kind = kinds.WITHDRAWN if state == Status.REJECTED else kinds.ACCEPTED
+        JournalEntry.objects.create(kind=kind, request_id=request.pk)
+        data = {"letter": letter}
+        changelog.record(
+            "request.answered", chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor, data=data
+        )
+    request.refresh_from_db()
+    return request
+
+
 def retry_all_failed(
     *, code: str, actor: str, chatbot: Chatbot | None = None, reason: str | None = None, dry_run: bool = False
 ) -> int:
@@ -184,60 +256,6 @@ def retry_all_failed(
     if dry_run:
         return len(ids)
     return sum(_is_retried(request_id, actor, reason) for request_id in ids)
-
-
-def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
-    """End the time that the console gives to cancel a deletion or redaction, and return the request.
-
-    It ends only the console's time. It does not end the chatbot's own grace period, for which a deletion of the API
-    waits too, the wait for four eyes, or the wait after an error. Raises Refused
-    (`not_found`; `not_waiting`, with the reason).
-    """
-    with transaction.atomic():
-        # Without its chatbot, which would be read before the lock is waited for.
-        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
-        if request is None:
-            raise Refused("not_found", "There is no such request.")
-        if not sql.is_open():
-            raise Refused("not_waiting", "The database was restored from a backup. Nothing starts before its replay.")
-        [(now,)] = fetch("SELECT clock_timestamp()")
-        if refusal := find_start_refusal(request, now):
-            raise Refused("not_waiting", refusal)
-        request.not_before = end_of_own_grace(request, now)
-        request.save(update_fields=["not_before"])
-        changelog.record("request.started_early", chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)
-        notify.after_commit(notify.notify_workers)
-    return request
-
-
-def find_start_refusal(request: ComplianceRequest, now: datetime) -> str:
-    """Return the reason why the console's time to cancel cannot be ended, or an empty text if it can be."""
-    until = request.not_before if request.not_before and request.not_before > now else None
-    own = end_of_own_grace(request, now)
-    is_own = request.origin != ComplianceRequest.Origin.CONSOLE
-    if until and not is_own:
-        # The period at the time of filing also counts, if it was longer then.
-        is_own = until > request.received_at + CONSOLE_GRACE or bool(own and own >= until)
-    reasons = {
-        "It is on hold: it needs a decision.": request.status == Status.ON_HOLD,
-        f"It is {request.get_status_display().lower()}, not waiting.": request.status != Status.ACCEPTED,
-        "A worker has taken it already.": bool(
-            request.claim_id or request.started_at or request.cutoff_at or request.waiting_for
-        ),
-        "It waits after an error, and is tried again by itself.": bool(request.error_code),
-        "It waits for nothing but a worker.": until is None,
-        "It is neither a deletion nor a redaction.": request.kind not in _STARTED_EARLY,
-        "It waits for the chatbot's own grace period, which is not shortened.": is_own,
-    }
-    return next((text for text, applies in reasons.items() if applies), "")
-
-
-def end_of_own_grace(request: ComplianceRequest, now: datetime) -> datetime | None:
-    """Return the end of the chatbot's own grace period, or None if it is over. Redactions have none."""
-    if request.kind == Kind.REDACTION:
-        return None
-    end = request.received_at + timedelta(minutes=request.chatbot.grace_minutes)
-    return end if end > now else None
 
 
 def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
@@ -315,9 +333,9 @@ def _decide(
         request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
         if request is None:
             raise Refused("not_found", "There is no such request.")
-        before = request.status, [*request.approved_holds]
+        before = request.status, [*request.approved_holds], request.extended_at
         yield request
-        if (request.status, request.approved_holds) == before:
+        if (request.status, request.approved_holds, request.extended_at) == before:
             return
         entry_id = changelog.record(
             _EVENTS[decision],

@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 from chatbots.models import Chatbot
 from common.crypto import digest
 from common.times import EARLIEST
+from compliance.deadlines import IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest, RequestSubject
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.selectors import ByConversations, Selector
@@ -49,6 +50,15 @@ def matching(
     if received_before is not None:
         condition &= Q(received_at__lt=received_before, id__lt=first_id(received_before + CLOCKS_APART))
     return condition
+
+
+def overdue(chatbot: Chatbot | None, *, with_soon: bool) -> QuerySet[ComplianceRequest]:
+    """Return the open requests that are overdue, of a chatbot or of all; `with_soon` also those that are due soon."""
+    is_late = IS_OVERDUE | IS_DUE_SOON if with_soon else IS_OVERDUE
+    found = ComplianceRequest.objects.filter(is_late, status__in=OPEN).defer("uci_value", "uci_digest")
+    if chatbot is not None:
+        found = found.filter(chatbot=chatbot)
+    return found.select_related("chatbot").order_by("due_at", "pk")
 
 
 class ChatterRequests(NamedTuple):

@@ -32,7 +32,7 @@ _OPEN_OF_CHATBOTS = """
  CROSS JOIN LATERAL (
     SELECT o.*, row_number() OVER (ORDER BY o.id) AS place
       FROM (SELECT r.id, r.chatbot_id, r.kind, r.status, r.hold_reason, r.error_code, r.due_at, r.received_at,
-                   r.requested_at
+                   r.requested_at, r.answered_at
               FROM compliance_compliancerequest r
              WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = s.status
              ORDER BY r.id LIMIT %(most)s) AS o

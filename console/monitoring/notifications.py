@@ -28,7 +28,8 @@ from console.common.scope import MANAGE_REQUESTS, Role, actor_of, may, scope_of,
 
 State = Callback.State
 
-_EVENTS = ("completed", "failed", "on_hold", "rejected", "cancelled")
+_STATES = ("completed", "failed", "on_hold", "rejected", "cancelled")
+_EVENTS = (*_STATES, *Callback.DeadlineEvent.values)
 _TONES = {State.DELIVERED: "ok", State.WAITING: "info", State.GIVEN_UP: "bad"}
 
 
@@ -57,7 +58,10 @@ class CallbackFilterForm(forms.Form):
             states = [one for one in (State.WAITING, State.GIVEN_UP) if given["state"] in ("", one)]
             if not states:
                 return []
-        common = Q(status=given["event"]) if given["event"] else Q()
+        event = given["event"]
+        is_state = event in _STATES
+        common = Q(deadline_event="" if is_state else event) if event else Q()
+        common &= Q(status=event) if is_state else Q()
         common &= Q(last_error=given["error"]) if given["error"] else Q()
         return [common & Q(state=state) for state in states] or [common]
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django import forms
 from django.http import HttpRequest
+from django.utils import timezone
 
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
@@ -59,6 +60,16 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "The request goes to the end of the queue and is tried again.",
         "queued again",
     ),
+    Decision.EXTEND: DecisionOption(
+        decisions.extend,
+        DECIDE,
+        "Extend deadline",
+        "clock",
+        "",
+        "The deadline moves, once: to three months after the person asked (GDPR), 90 days (CCPA), or twice the "
+        "number of days. Tell the person the reason before the present deadline.",
+        "extended",
+    ),
     Decision.CANCEL: DecisionOption(
         decisions.cancel,
         MANAGE_REQUESTS,
@@ -79,6 +90,8 @@ def is_possible(decision: Decision, request: ComplianceRequest, *, is_retryable:
         return request.status == Status.ON_HOLD and decisions.is_cancellable(request)
     if decision is Decision.RETRY:
         return request.status == Status.FAILED and is_retryable
+    if decision is Decision.EXTEND:
+        return decisions.find_extension_refusal(request, timezone.now()) is None
     return decisions.is_cancellable(request)
 
 

@@ -10,7 +10,7 @@ from chatbots.models import ChangeLogEntry
 from common.texts import counted
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.requests.decisions import WORDS
+from compliance.requests.decisions import WORDS, Letter
 from console.changelog import names_of
 
 # A request that is requeued again and again has many.
@@ -90,6 +90,10 @@ def _file(data: Data) -> str:
     return "" if data.get("file") is None else f"Copy of file {data['file']}."
 
 
+def _letter(data: Data) -> str:
+    return f"{dict(Letter.choices).get(str(data.get('letter')), '')}."
+
+
 def _callback(data: Data) -> str:
     return f"{data.get('event', '')}."
 
@@ -107,6 +111,8 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.rejected": ("Rejected", "bad", _nothing),
     "request.cancelled": ("Cancelled", "bad", _nothing),
     "request.started_early": ("Waiting time ended", "", _nothing),
+    "request.extended": ("Deadline extended", "", _nothing),
+    "request.answered": ("Person answered", "ok", _letter),
     "request.started": ("Started", "", _nothing),
     "request.requeued": ("Back in the queue", "", _requeued),
     "request.failed": ("Failed", "bad", _failure),

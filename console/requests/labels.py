@@ -68,7 +68,7 @@ def short_hold(request: ComplianceRequest) -> str:
 
 def due_mark(request: ComplianceRequest) -> str:
     """Return `overdue`, `soon`, or an empty string."""
-    if request.status not in OPEN:
+    if request.status not in OPEN or request.answered_at:
         return ""
     left = request.due_at - timezone.now()
     if left <= timedelta(0):

@@ -13,6 +13,7 @@ from django.utils import timezone
 from chatbots.callback_urls import receiver_of
 from common.texts import counted
 from compliance.callbacks import resend
+from compliance.deadlines import describe
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import disclosure, downloads, results
@@ -20,11 +21,9 @@ from compliance.requests.decisions import (
     HAS_SUBJECT,
     Decision,
     awaits_approval,
-    end_of_own_grace,
-    find_start_refusal,
     needs_second_person,
-    start_now,
 )
+from compliance.requests.early_start import end_of_own_grace, find_start_refusal, start_now
 from compliance.requests.preview import preview_filed
 from compliance.requests.results import conversations_done
 from console.changelog import names_of
@@ -213,8 +212,9 @@ def _answer(
         # The path of a URL can be a secret.
         callbacks=[(callback, receiver_of(callback.url)) for callback in resend.callbacks_of(found.pk)],
         events=timeline(found.pk),
-        people=names_of({found.filed_by, found.approved_by} - {""}),
+        people=names_of({found.filed_by, found.approved_by, found.extended_by} - {""}),
         due=labels.due_mark(found),
+        rule=describe(found.deadline, is_extended=found.extended_at is not None),
         manages=manages,
         decides=decides,
     )

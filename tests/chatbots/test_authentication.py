@@ -195,6 +195,8 @@ SCOPES: dict[str, set[str]] = {
     "POST requests/<uuid:request_id>/cancel": _FILE | {"messages:redact"},
     "POST requests/<uuid:request_id>/approve": {"requests:approve"},
     "POST requests/<uuid:request_id>/reject": {"requests:approve"},
+    "POST requests/<uuid:request_id>/extend": {"requests:approve"},
+    "POST requests/<uuid:request_id>/answered": {"requests:approve"},
 }
 
 

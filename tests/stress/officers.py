@@ -20,7 +20,9 @@ from common.crypto import encrypt
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.redaction import filing
-from compliance.requests.decisions import start_now
+from compliance.requests import decisions
+from compliance.requests.decisions import Letter
+from compliance.requests.early_start import start_now
 from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation
@@ -102,6 +104,20 @@ class Officers:
         if filed and filed.id:
             with suppress(Refused):
                 start_now(request_id=UUID(filed.id), actor=_OFFICER)
+
+    def extend(self, name: str) -> None:
+        """Extend a deadline, which must change nothing of what is erased."""
+        filed = self.truth.named.get(name)
+        if filed and filed.id:
+            with suppress(Refused):
+                decisions.extend(request_id=UUID(filed.id), actor=_OFFICER, reason="complexity")
+
+    def answer(self, name: str) -> None:
+        """Record the letter that fits the state, if any does."""
+        filed = self.truth.named.get(name)
+        for letter in Letter if filed and filed.id else ():
+            with suppress(Refused):
+                decisions.record_answer(request_id=UUID(filed.id), actor=_OFFICER, letter=letter)
 
     def retain(self, name: str, bot: str) -> None:
         """File the retention run of another day, unless one is under way or nothing is due.

@@ -18,6 +18,7 @@ write REQUEST reference|callback_url TEXT       what it contains once it is file
 note REQUEST DECISION TEXT          of staff, who decide
 cancel|approve|reject|retry REQUEST     by a key
 officer REQUEST                     approved by another user
+extend|answer REQUEST               its deadline, or the person whom it concerns
 backup                              of the database, without the bucket
 restore [sudden]                    of the last backup; the ledger is replayed, and clients send all again
 days BOT                            the extracts of two days are made
@@ -94,7 +95,7 @@ _WAYS: dict[str, list[tuple[float, str]]] = {
     "late": [(3, "say acme {anew} {p} {began} {day}")],
     "faults": [(4, "{refusal}; ?{delete}"), (2, "mend"), (4, "{retry}")],
     "stops": [(5, "{stop}"), (1, "kill {w}"), (1, "leases")],
-    "holds": [(3, "{decision} {old}")],
+    "holds": [(3, "{decision} {old}"), (1, "?extend {old}; ?answer {old}")],
 }
 
 # What words are drawn from.

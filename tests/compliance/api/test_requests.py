@@ -30,6 +30,7 @@ FIELDS = {
         "csv_dialect",
     ),
     "not_before",
+    *("deadline", "extended_at", "extension_reason", "answered_at"),
     *("due_at", "started_at", "finished_at", "status_url", "progress", "counts", "export", "error"),
     "assurance",
     "unverified_left_out",

@@ -97,6 +97,7 @@ def test_a_withdrawn_request_is_in_the_ledger(chatbot: Chatbot, storage: ObjectS
         "chatbot": str(chatbot.public_id),
         "status": request.status,
         "at": (request.cancelled_at or request.rejected_at).isoformat(),
+        "answered_at": None,
     }
 
 

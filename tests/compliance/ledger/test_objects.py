@@ -45,9 +45,11 @@ def test_a_deletion_is_in_the_ledger_before_and_after_without_values(chatbot, dr
         "erase_exports": False,
         "received_at": request.received_at.isoformat(),
         "requested_at": None,
-        "due_at": request.due_at.isoformat(),
+        "due_at": request.due_at.isoformat(timespec="microseconds"),
+        "deadline": "30",
+        **dict.fromkeys(("extended_at", "extension_reason", "answered_at")),
         "filed_by": request.filed_by,
-        "approved_by": "",
+        **dict.fromkeys(("approved_by", "extended_by"), ""),
     }
     assert lines_of(storage) == [
         {"kind": "accepted", **names, "request_kind": "deletion", "conversations": None},

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from compliance.models import ComplianceRequest
 from compliance.redaction import filing
-from compliance.requests.decisions import cancel, start_now
+from compliance.requests.decisions import cancel
+from compliance.requests.early_start import start_now
 from tests.compliance.replay.conftest import replay, work, write_journal
 from tests.functional.company import Company
 from tests.functional.redacting import message_of, talk

@@ -81,9 +81,11 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
         "previous_days": None,
         "received_at": request.received_at.isoformat(),
         "requested_at": None,
-        "due_at": request.due_at.isoformat(),
+        "due_at": request.due_at.isoformat(timespec="microseconds"),
+        "deadline": "gdpr",
+        **dict.fromkeys(("extended_at", "extension_reason", "answered_at")),
         "filed_by": request.filed_by,
-        "approved_by": "",
+        **dict.fromkeys(("approved_by", "extended_by"), ""),
     }
 
 
