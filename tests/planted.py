@@ -263,5 +263,6 @@ _FIELDS = {
     "conversations.VariableValue.value": "Document.custom_variables[] Document.user_channel_variables[]",
     "conversations.Conversation.csat_comment": "Csat.comment",
     "conversations.Message.text": "Message.text",
+    "compliance.RequestNote.text": "note",
 }
 OF_THE_API = {field: column for column, fields in _FIELDS.items() for field in fields.split()}

@@ -16,6 +16,7 @@ from common.problems import FieldError, Problem, too_many_errors
 from common.texts import REFERENCE, RULES, WITHOUT_NUL
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
+from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.inputs import RequestInput
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, MOST_IDS, ByConversations, ByUci, Selector
@@ -286,8 +287,10 @@ class ApproveBody(DecisionBody):
 class RejectBody(DecisionBody):
     """Why a held request ends."""
 
-    reason: RejectReason | None = None
+    reason: RejectReason
     """Kept in the change log."""
+    note: str = Field("", max_length=MOST_CHARACTERS_OF_NOTE, pattern=WITHOUT_NUL)
+    """More about the reason, for staff. Erased with the person's data, or with the digests of the request."""
 
 
 def parse_body(model: type[DeletionBody | ExportBody], raw: bytes, *, chatbot: Chatbot) -> DeletionBody | ExportBody:
@@ -315,7 +318,7 @@ def validate(model: type[Model], value: Any) -> Model:
     except ValidationError as error:
         count = error.error_count()
         if count <= _MOST_READ:
-            errors = [_field_error(one) for one in error.errors(include_url=False, include_input=False)]
+            errors = [_field_error(one, model) for one in error.errors(include_url=False, include_input=False)]
         else:
             errors = [too_many_errors(count)]
     if issubclass(model, _SelectorBase):
@@ -359,10 +362,10 @@ def require_no_body(request: Request) -> None:
         parse(NoBody, json_body(request))
 
 
-def read_reason(request: Request, model: type[DecisionBody]) -> str | None:
-    """Return the reason of a decision, or None: the body may be empty. Raises as `require_no_body` does."""
-    reason: str | None = parse(model, json_body(request)).reason if body_of(request) else None
-    return reason
+def read_decision(request: Request, model: type[DecisionBody]) -> dict[str, Any]:
+    """Return what the body says about a decision. An empty body is an empty object. Raises as `require_no_body`."""
+    body = parse(model, json_body(request)) if body_of(request) else validate(model, {})
+    return body.model_dump(exclude_none=True)
 
 
 def invalid_body(errors: Sequence[FieldError]) -> Problem:
@@ -389,12 +392,14 @@ _ERRORS = {
 }
 
 
-def _field_error(one: Any) -> FieldError:
+def _field_error(one: Any, model: type[BaseModel]) -> FieldError:
     context = one.get("ctx", {})
     if one["type"] == "value_error":
         code, detail = "invalid", str(context["error"])
     else:
         code, detail = _ERRORS.get(one["type"], ("invalid", "Is not valid."))
         detail = detail.format(**context, rule=RULES.get(context.get("pattern")))
+    if code == "missing" and model is RejectBody:
+        detail = f"This field is required: one of {', '.join(RejectReason.values)}."
     error = error_at(one["loc"], code, detail)
     return FieldError(pointer=error.pointer, code=error.code, detail=error.detail)

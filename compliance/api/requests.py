@@ -34,7 +34,7 @@ from compliance.api.bodies import (
     RejectBody,
     SelectorBody,
     parse,
-    read_reason,
+    read_decision,
 )
 from compliance.api.downloads import address_of
 from compliance.api.examples import BOTH_SELECTORS, DELETED, EXPORTED, links
@@ -204,16 +204,17 @@ class DownloadView(ComplianceView):
 
 
 def _describe_decision(model: type[DecisionBody], reason: Choices, to: str, **more: Any) -> Callable[[Any], Any]:
-    """Describe a decision about a request, which may have a reason and leads `to` a state."""
+    """Describe a decision about a request, which has a reason and leads `to` a state."""
+    is_required = model.model_fields["reason"].is_required()
     decided = example("deletion", status=to, finished_at=None if to == "accepted" else "2026-11-24T16:10:02.100200Z")
     return describe(
         tag=REQUESTS,
         request=takes(
             model,
             ("reason", {"reason": reason.value}, str(reason.label)),
-            ("empty", {}, "Without a reason; the body may be left out, too"),
+            *(() if is_required else [("empty", {}, "Without a reason; the body may be left out, too")]),
         ),
-        body_required=False,
+        body_required=is_required,
         responses={200: answer(RequestObject, f"The request, {to}.", (to, decided, f"A deletion that is {to}"))},
         **more,
     )
@@ -267,8 +268,8 @@ class RejectView(ComplianceView):
         operation_id="rejectRequest",
         summary="End a held request",
         description="""
-            It is not carried out, and any value it contains is erased. Retention runs, and requests held as
-            `restored`, are rejected in the console.
+            It is not carried out, and any value it contains is erased. The reason is required: the person has to
+            be told it. Retention runs, and requests held as `restored`, are rejected in the console.
             """,
         refuses=["not_cancellable", "not_held", "officers_only"],
     )
@@ -284,9 +285,9 @@ def _decide(
     *,
     find: Callable[[Request, UUID], ComplianceRequest] = find_request,
 ) -> Response:
-    reason = read_reason(call, model)
+    decision = read_decision(call, model)
     found = find(call, request_id)
-    return _respond_with(call, decide(request_id=found.pk, actor=caller_of(call).actor, reason=reason))
+    return _respond_with(call, decide(request_id=found.pk, actor=caller_of(call).actor, **decision))
 
 
 def _respond_with(call: Request, request: ComplianceRequest) -> Response:

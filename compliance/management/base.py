@@ -160,13 +160,22 @@ class DecidingCommand(RequestCommand):
         parser.add_argument(
             "--reason",
             choices=REASONS[self.decision].values,
+            required=self.decision is Decision.REJECT,
             metavar="REASON",
             help=f"The reason for the change log: {', '.join(REASONS[self.decision].values)}.",
+        )
+        parser.add_argument(
+            "--note",
+            default="",
+            metavar="TEXT",
+            help='A note for staff, which is erased with the person\'s data. "-" reads it from standard input, away '
+            "from the shell's history.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         decide = _OPERATIONS[self.decision]
-        self.show(decide(request_id=options["request_id"], actor=ACTOR, reason=options["reason"]))
+        note = sys.stdin.read() if options["note"] == "-" else options["note"]
+        self.show(decide(request_id=options["request_id"], actor=ACTOR, reason=options["reason"], note=note))
 
 
 def _about(options: dict[str, Any]) -> Selector:

@@ -53,7 +53,11 @@ class RejectReason(TextChoices):
     IDENTITY_NOT_CONFIRMED = "identity_not_confirmed", "The person's identity is not confirmed"
     WRONG_VALUE = "wrong_value", "The value is not one person's"
     DUPLICATE = "duplicate", "There is another request for the same"
+    UNFOUNDED_OR_EXCESSIVE = "unfounded_or_excessive", "It is manifestly unfounded or excessive"
     LEGAL_OBLIGATION = "legal_obligation", "The law demands that the data is kept"
+    LEGAL_CLAIMS = "legal_claims", "The data is needed for legal claims"
+    RIGHTS_OF_OTHERS = "rights_of_others", "It would harm the rights of other people"
+    NOT_OUR_DATA = "not_our_data", "Another company is responsible for the data"
     FILED_BY_MISTAKE = "filed_by_mistake", "It was filed by mistake"
     OTHER = "other", "Another reason"
 
@@ -135,8 +139,8 @@ def approve(
     return request
 
 
-def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """End a held request without carrying it out.
+def reject(*, request_id: UUID, actor: str, reason: str, note: str = "") -> ComplianceRequest:
+    """End a held request without carrying it out, for a reason.
 
     Raises Refused (`not_found`, `officers_only`, `not_held`; `not_cancellable` if it has begun).
     """
@@ -178,14 +182,12 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
     return request
 
 
-def extend(*, request_id: UUID, actor: str, reason: str | None, note: str = "") -> ComplianceRequest:
+def extend(*, request_id: UUID, actor: str, reason: str, note: str = "") -> ComplianceRequest:
     """Extend the deadline of an open request, once and before it has passed. The work goes on as before.
 
     The new one is counted anew from the start, by the request's rule (`compliance.deadlines`). Raises Refused
     (`not_found`; `not_extendable`, `already_extended`, `deadline_passed`; `invalid` also without a reason).
     """
-    if reason is None:
-        raise Refused("invalid", "An extension needs a reason.", pointer="/reason")
     with _decide(Decision.EXTEND, request_id, actor, reason, note) as request:
         [(now,)] = fetch("SELECT clock_timestamp()")
         if refusal := find_extension_refusal(request, now):
@@ -351,9 +353,10 @@ def _decide(
 
 
 def _check_reason(decision: Decision, reason: str | None) -> None:
-    """Raise Refused(`invalid`) unless the reason is one of the decision's, or none is given."""
+    """Raise Refused(`invalid`) unless the reason is one of the decision's, or none is given and none is needed."""
     known = REASONS[decision].values
-    if reason is not None and reason not in known:
+    is_needed = decision in {Decision.REJECT, Decision.EXTEND}  # the person is told it
+    if (is_needed or reason is not None) and reason not in known:
         raise Refused("invalid", f"The reason must be one of {', '.join(known)}.", pointer="/reason")
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry
 from common.db import finds_by_index
 from compliance import worker
-from compliance.models import ComplianceRequest, Heartbeat
+from compliance.models import ComplianceRequest, Heartbeat, RequestNote
 from compliance.retention import expiry
 from conversations.models import NameWord
 from tests import factories
@@ -152,8 +152,12 @@ def test_held_requests_are_decided(chatbot) -> None:
         request = deletion_of(chatbot, command, **held)
         for unknown in ("cause_mended", ""):
             assert refused(command, str(request.pk), "--reason", unknown).returncode == 1
-        assert run(command, str(request.pk), "--reason", reason)[1] == f"deletion {request.pk}: {status}\n"
+        if command == "reject_request":
+            assert "--reason" in str(refused(command, str(request.pk)))
+        given = ["--reason", reason, "--note", "She rang."]
+        assert run(command, str(request.pk), *given)[1] == f"deletion {request.pk}: {status}\n"
         assert ChangeLogEntry.objects.get(request_id=request.pk).data == {"reason": reason}
+        assert RequestNote.objects.get(request=request).text == "She rang."
 
 
 def test_a_failed_request_is_retried_at_the_end_of_the_queue(chatbot) -> None:

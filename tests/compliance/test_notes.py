@@ -176,7 +176,7 @@ def test_a_decision_takes_its_own_reasons_and_a_note_that_can_be_kept(chatbot: C
     assert request.status == Status.ON_HOLD
     assert not ChangeLogEntry.objects.exists()
 
-    decisions.reject(request_id=request.pk, actor="user:1", note="x" * 1_000)
+    decisions.reject(request_id=request.pk, actor="user:1", reason="other", note="x" * 1_000)
     assert len(text_of(request) or "") == 1_000
 
     with pytest.raises(IntegrityError), transaction.atomic():

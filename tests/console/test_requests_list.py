@@ -319,7 +319,8 @@ def test_a_missing_choice_or_selection_is_reported(chatbot: Chatbot) -> None:
     request = held(chatbot)
     assert "Choose what to do with the selected requests." in decide(client, "", request)
     assert "Select requests first." in decide(client, "approve:other")
-    assert "Select a valid choice." in decide(client, "approve:cause_mended", request)
+    for unknown in ("approve:cause_mended", "reject", "reject:"):
+        assert "Select a valid choice." in decide(client, unknown, request)
     assert status_of(request) == Status.ON_HOLD
     assert client.get(reverse("console:requests_decide")).status_code == 405
     garbled = client.post(reverse("console:requests_decide"), {"choice": "approve:other", "selected": "x"})

@@ -94,7 +94,7 @@ def _decide(scene: Scene) -> None:
     by_staff = manage("request_deletion", CLINIC, UCI, value, "--json", ends=(0, 4)).document
     scene.requests["nora"] = filed_elsewhere(state, deletion_of(state, value), by_staff["request_id"])
     scene.reaches("gus", "dora", "emil", "nora", "on_hold")
-    manage("reject_request", scene.requests["gus"].id)
+    manage("reject_request", scene.requests["gus"].id, "--reason", "other")
     manage("approve_request", scene.requests["emil"].id)
     scene.reaches("gus", "rejected")
     scene.reaches("emil", "completed")

@@ -165,7 +165,7 @@ class Day(DayOfReaders):
             self.chatbot, f"{self.name} failed", status=Status.FAILED, failed_at=now, error_code="x"
         )
         decisions.approve(request_id=held[0].pk, actor="command", note="of a chatter who will be erased")
-        decisions.reject(request_id=held[1].pk, actor="command")
+        decisions.reject(request_id=held[1].pk, actor="command", reason="other")
         decisions.cancel(request_id=held[2].pk, actor="command")
         decisions.approve(request_id=held[3].pk, actor="command", note="filed again")
         decisions.retry(request_id=failed.pk, actor="command")

@@ -188,7 +188,7 @@ def test_the_command_extends(chatbot: Chatbot, open_request: ComplianceRequest) 
     assert (
         report("extend_request", str(open_request.pk), "--reason", "complexity")["extension_reason"] == "complexity"
     )
-    assert "needs a reason" in str(refused("extend_request", str(open_request.pk)))
+    assert "must be one of complexity" in str(refused("extend_request", str(open_request.pk)))
 
 
 def test_an_officer_extends_on_the_page_of_the_request(chatbot: Chatbot, open_request: ComplianceRequest) -> None:

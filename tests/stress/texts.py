@@ -48,7 +48,7 @@ class Writer:
         one.may_be_cancelled |= decision in {"cancel", "reject"}
         actor, text = f"user:{next(self._numbers)}", f"noted.{name}.{of}"
         with suppress(Refused):
-            getattr(decisions, decision)(request_id=one.id, actor=actor, note=text)
+            getattr(decisions, decision)(request_id=one.id, actor=actor, reason="other", note=text)
             if ChangeLogEntry.objects.filter(request_id=one.id, actor=actor).exists():
                 one.written.append(Text("note", text, of, now()))
 

@@ -259,7 +259,9 @@ class World:
             return self._command(*COMMANDS[decision], filed)
         has_four_eyes = Chatbot.objects.get(slug=filed.bot).four_eyes
         is_own = decision == "approve" and has_four_eyes and not filed.is_by_staff
-        response = self._call(filed.bot, f"requests/{filed.id}/{decision}", b"", "application/json")
+        response = self._call(
+            filed.bot, f"requests/{filed.id}/{decision}", b'{"reason": "other"}', "application/json"
+        )
         # 403: for officers alone.
         if response.status_code not in {200, 403, 409} or (is_own and response.status_code == 200):
             self._report(f"{decision} was answered with {response.status_code}" + " to who filed it" * is_own)

@@ -9,8 +9,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests import decisions
+from compliance.requests.decisions import RejectReason
 from compliance.retention import policy
 from compliance.work import claims
 from compliance.work.transitions import requeue
@@ -22,6 +23,7 @@ Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
 
 APPROVER = ["requests:approve"]
+OTHER = {"reason": "other"}
 
 
 def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
@@ -42,7 +44,7 @@ def events(request: ComplianceRequest) -> list[str]:
     ],
 )
 def test_a_decision_is_answered_with_the_request_object(caller, chatbot, decision, status, event):
-    for body in (b"", b"{}", b" { } "):
+    for body in ({"reason": "other"},) if decision == "reject" else (b"", b"{}", b" { } "):
         request = held(chatbot)
         response = caller.post(f"requests/{request.pk}/{decision}", body)
         assert response.status_code == 200
@@ -68,6 +70,22 @@ def test_a_decision_may_have_a_reason_code(caller, chatbot, decision, reason, of
     assert pointers(answer) == {"/reason": "unknown_value"}
     assert caller.post(f"requests/{request.pk}/{decision}", {"reason": reason}).status_code == 200
     assert ChangeLogEntry.objects.get(request_id=request.pk).data == {"reason": reason}
+
+
+def test_a_rejection_needs_a_reason_and_keeps_a_note_apart_from_the_log(caller, chatbot):
+    request = held(chatbot)
+    path = f"requests/{request.pk}/reject"
+    for body, error in ((b"", "missing"), ({}, "missing"), ({"reason": None}, "unknown_value")):
+        answer = problem(caller.post(path, body), 400, "invalid")
+        assert [(one["pointer"], one["code"]) for one in answer["errors"]] == [("/reason", error)]
+        assert all(code in answer["errors"][0]["detail"] for code in RejectReason.values)
+    for note, error in (("x" * 1_001, "too_long"), ("a\0b", "wrong_pattern"), (7, "wrong_type")):
+        assert pointers(caller.post(path, OTHER | {"note": note})) == {"/note": error}
+    assert events(request) == []
+
+    assert caller.post(path, {"reason": "legal_claims", "note": "She rang."}).json()["status"] == "rejected"
+    assert ChangeLogEntry.objects.get(request_id=request.pk).data == {"reason": "legal_claims"}
+    assert RequestNote.objects.get(request=request).text == "She rang."
 
 
 def test_a_waiting_request_of_either_kind_is_cancelled_once_and_forgets_whom_it_named(caller, chatbot):
@@ -107,10 +125,10 @@ def test_started_or_ended_requests_are_not_cancelled(caller, chatbot):
 @pytest.mark.parametrize("decision", ["approve", "reject"])
 def test_only_held_requests_are_decided_and_only_once(caller, chatbot, decision):
     request = deletion_of(chatbot, "alice-77")
-    problem(caller.post(f"requests/{request.pk}/{decision}", {}), 409, "not_held")
+    problem(caller.post(f"requests/{request.pk}/{decision}", OTHER), 409, "not_held")
     request = held(chatbot)
-    assert caller.post(f"requests/{request.pk}/{decision}", {}).status_code == 200
-    problem(caller.post(f"requests/{request.pk}/{decision}", {}), 409, "not_held")
+    assert caller.post(f"requests/{request.pk}/{decision}", OTHER).status_code == 200
+    problem(caller.post(f"requests/{request.pk}/{decision}", OTHER), 409, "not_held")
     assert len(events(request)) == 1
 
 
@@ -136,7 +154,7 @@ def test_a_key_does_not_decide_on_a_retention_run(caller, chatbot):
     ComplianceRequest.objects.update(status=Status.ON_HOLD, not_before=None, **held_for)
 
     for decision in ("approve", "reject"):
-        answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
+        answer = problem(caller.post(f"requests/{request.pk}/{decision}", OTHER), 403, "officers_only")
         assert "in the console" in answer["detail"]
 
     assert events(request) == ["request.accepted"]
@@ -149,7 +167,7 @@ def test_a_key_cancels_what_was_filed_again_after_a_restore_and_staff_alone_deci
     request = held(chatbot, hold_reason="restored", filed_by="replay")
     for four_eyes, decision in product([True, False], ["approve", "reject"]):
         Chatbot.objects.update(four_eyes=four_eyes)
-        answer = problem(caller.post(f"requests/{request.pk}/{decision}", {}), 403, "officers_only")
+        answer = problem(caller.post(f"requests/{request.pk}/{decision}", OTHER), 403, "officers_only")
         assert "in the console" in answer["detail"]
     assert events(request) == []
     assert caller.get(f"requests/{request.pk}").json()["status"] == "on_hold"
@@ -158,7 +176,7 @@ def test_a_key_cancels_what_was_filed_again_after_a_restore_and_staff_alone_deci
     outcomes = {decisions.approve: Status.ACCEPTED, decisions.reject: Status.REJECTED}
     for (decide, status), actor in product(outcomes.items(), ["user:1", "command"]):
         request = held(chatbot, hold_reason="restored", filed_by="replay")
-        assert decide(request_id=request.pk, actor=actor).status == status
+        assert decide(request_id=request.pk, actor=actor, reason="other").status == status
 
 
 def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):

@@ -119,7 +119,7 @@ def test_each_state_is_sent_in_order(chatbot, signing, receiver, drain) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
     held = file(signing, receiver.url())
     drain()
-    decisions.reject(request_id=held.pk, actor="user:1")
+    decisions.reject(request_id=held.pk, actor="user:1", reason="other")
 
     deliver()
 

@@ -83,7 +83,7 @@ def test_no_file_goes_before_the_ledger_says_that_the_deletion_has_begun(chatbot
 @pytest.mark.parametrize("how", ["cancel", "reject"])
 def test_a_withdrawn_request_is_in_the_ledger(chatbot: Chatbot, storage: ObjectStorage, how: str) -> None:
     request = deletion_of(chatbot, "42", status="on_hold", hold_reason="awaiting_approval", held_at=Now())
-    getattr(decisions, how)(request_id=request.pk, actor="command")
+    getattr(decisions, how)(request_id=request.pk, actor="command", reason="other")
 
     become_due()
     journal.write_due()

@@ -164,7 +164,7 @@ def test_what_was_withdrawn_stays_so(company: Company) -> None:
 
     with restored():
         decisions.cancel(request_id=UUID(cancelled), actor="user:7")
-        decisions.reject(request_id=UUID(rejected), actor="user:7")
+        decisions.reject(request_id=UUID(rejected), actor="user:7", reason="other")
         before = withdrawn()
         decisions.cancel(request_id=UUID(company.delete("alice")), actor="user:7")
         write_journal()

@@ -149,7 +149,7 @@ def test_but_it_waits_for_an_export_that_was_filed_before_it(company, storage, m
 
     for one in deletions:
         with pytest.raises(Refused, match="had begun"):
-            decisions.reject(request_id=UUID(one), actor="user:7")
+            decisions.reject(request_id=UUID(one), actor="user:7", reason="other")
     refusals.end()
     for one in exports:
         decisions.retry(request_id=UUID(one), actor="user:7")

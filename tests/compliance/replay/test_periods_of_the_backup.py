@@ -152,7 +152,7 @@ def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> 
     said = labels.next_step(held_run(company))
     assert "set it again in the settings of the chatbot: this cancels the run" in said
     assert "sets the retention period back" not in said
-    decisions.reject(request_id=held_run(company).pk, actor="user:9")
+    decisions.reject(request_id=held_run(company).pk, actor="user:9", reason="other")
     next_day(company)
 
     work()
@@ -209,7 +209,7 @@ def test_nor_is_one_that_the_backup_itself_had_replaced(company: Company, decide
     if decide is decisions.cancel:
         decisions.approve(request_id=run.pk, actor="user:9")
 
-    decide(request_id=run.pk, actor="user:9")
+    decide(request_id=run.pk, actor="user:9", reason="other")
     next_day(company)
     work()
 

@@ -70,7 +70,7 @@ def test_under_four_eyes_it_is_stored_until_that_is_approved_and_stays_if_it_is_
     assert became(company.send(LOST, bobs)) == ["created"] * 2
     [result] = company.send(CARD)
     assert SECRET in message_of(result["number"]).text
-    decisions.reject(request_id=UUID(rejected), actor="user:7")
+    decisions.reject(request_id=UUID(rejected), actor="user:7", reason="other")
     decisions.approve(request_id=UUID(approved), actor="user:7")
     work()
     assert gone(number_of(company, "c-2")) == [False]

@@ -158,7 +158,7 @@ def test_a_deletion_in_between_separates_two_exports(chatbot: Chatbot) -> None:
         status="on_hold", hold_reason="awaiting_approval", held_at=rejected.received_at
     )
     assert not submit(chatbot, reference="T-1").existing
-    decisions.reject(request_id=rejected.pk, actor="user:1")
+    decisions.reject(request_id=rejected.pk, actor="user:1", reason="other")
     assert submit(chatbot).pk == first.pk
 
 

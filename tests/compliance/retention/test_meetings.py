@@ -152,7 +152,7 @@ def test_keys_read_runs_and_decide_nothing(chatbot: Chatbot, neighbour: Chatbot,
 
     problem(caller.post(f"{path}/cancel", {}), 409, "not_cancellable")
     for action in ("approve", "reject"):
-        problem(caller.post(f"{path}/{action}", {}), 403, "officers_only")
+        problem(caller.post(f"{path}/{action}", {"reason": "other"}), 403, "officers_only")
     problem(TokenCaller(neighbour).get(path), 404, "not_found")
     drain()
 

@@ -158,7 +158,7 @@ def test_rejecting_a_held_first_run_sets_the_period_back(chatbot: Chatbot, drain
     begin_now(request)
     drain()
 
-    decisions.reject(request_id=request.pk, actor="user:8")
+    decisions.reject(request_id=request.pk, actor="user:8", reason="other")
 
     assert (period_of(chatbot), deleted(old)) == (None, [False])
 
