@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.core import checks
@@ -15,7 +16,7 @@ from chatbots.models import Chatbot
 from chatbots.operations.buckets import check_hosted_bucket
 from common import former_schema
 from common.texts import counted
-from compliance import database_rights, inventory, rotation
+from compliance import database_rights, inventory, letters, rotation
 from compliance.retention import expiry
 from conversations.placement import distribution
 
@@ -116,6 +117,21 @@ def check_canary(**_: object) -> list[CheckMessage]:
         hint = "Begin each with /, such as /var/log/data-compliance/*.log*"
         problems.append(Error("CANARY_LOG_FILES has a relative pattern.", hint=hint, id="compliance.E012"))
     return problems
+
+
+@register
+def letters_can_be_written(**_: object) -> list[CheckMessage]:
+    """Check an operator's templates of letters. Those of ours are tested."""
+    folder = Path(settings.LETTER_TEMPLATES)
+    if not settings.LETTER_TEMPLATES:
+        return []
+    if not (folder.is_absolute() and folder.is_dir()):
+        hint = "Set it to the absolute path of a folder that this process can read, or remove it."
+        return [Error("LETTER_TEMPLATES is no folder.", hint=hint, id="compliance.E015")]
+    hint = f"Correct or remove the file in {folder} (docs/operators/letters.md)."
+    return [
+        Error(f"A letter cannot be written: {fault}", hint=hint, id="compliance.E016") for fault in letters.faults()
+    ]
 
 
 @register(Tags.security, deploy=True)

@@ -355,6 +355,11 @@ CANARY_EVERY = timedelta(minutes=max(10, _canary_minutes)) if _canary_minutes el
 CANARY_URL = env.own_origin("CANARY_URL") if env.str("CANARY_URL", "") else ""
 CANARY_LOG_FILES: list[str] = env.list("CANARY_LOG_FILES", [])
 
+# --- Letters -------------------------------------------------------------------------------------------
+
+# A folder with templates that replace those of `templates/letters/`. Empty: none.
+LETTER_TEMPLATES = env.str("LETTER_TEMPLATES", "")
+
 # --- Logs ----------------------------------------------------------------------------------------------
 
 LOG_FORMAT = env.str("LOG_FORMAT", "line", validate=OneOf(["line", "json"]))

@@ -35,6 +35,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_REQUEST}progress/", request_page.progress, name="request_progress"),
     path(f"{_REQUEST}download/", request_page.download, name="request_download"),
     path(f"{_REQUEST}download/<int:file_id>/", request_page.download, name="request_copy"),
+    path(f"{_REQUEST}letters/<slug:kind>.<slug:form>", request_page.letter, name="request_letter"),
     path(f"{_REQUEST}whom/", request_page.show_subject, name="request_whom"),
     path(f"{_REQUEST}<slug:action>/", request_page.act, name="request_action"),
     path("file/", views.choose_chatbot, name="file"),

@@ -129,6 +129,7 @@ TABLE = (
     Page("requests_decide", MANAGE_REQUESTS, "POST"),
     Page("request", READ),
     Page("request_progress", READ),
+    *(Page("request_letter", READ, given={"kind": "received", "form": form}) for form in ("txt", "html")),
     Page("request_whom", DECIDE, "POST"),
     Page("request_download", MANAGE_REQUESTS),
     Page("request_copy", MANAGE_REQUESTS),
@@ -141,6 +142,7 @@ TABLE = (
             "cancel": MANAGE_REQUESTS,
             "extend": DECIDE,
             "resend": MANAGE_REQUESTS,
+            "answer": MANAGE_REQUESTS,
             # Of a deletion; `test_early_start.py` has the roles for a redaction.
             "start": DECIDE,
         }.items()

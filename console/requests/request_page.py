@@ -12,9 +12,11 @@ from django.utils import timezone
 
 from chatbots.callback_urls import receiver_of
 from common.texts import counted
+from compliance import letters
 from compliance.callbacks import resend
 from compliance.deadlines import describe
 from compliance.errors import Refused
+from compliance.letters import Letter, TemplateFault
 from compliance.models import ComplianceRequest
 from compliance.requests import disclosure, downloads, results
 from compliance.requests.decisions import (
@@ -22,6 +24,7 @@ from compliance.requests.decisions import (
     Decision,
     awaits_approval,
     needs_second_person,
+    record_answer,
 )
 from compliance.requests.early_start import end_of_own_grace, find_start_refusal, start_now
 from compliance.requests.preview import preview_filed
@@ -33,6 +36,7 @@ from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_
 from console.requests import decisions, labels
 from console.requests.decisions import DecisionForm
 from console.requests.history import timeline
+from console.requests.letters import LETTER_FORMS, letter_file, shown_letters
 from console.requests.list_page import UNREAD
 from console.requests.presenters import (
     Choice,
@@ -80,12 +84,27 @@ def download(request: HttpRequest, request_id: UUID, file_id: int | None = None)
     return redirect("download", token)
 
 
+@page
+def letter(request: HttpRequest, request_id: UUID, kind: str, form: str) -> HttpResponse:
+    """Return a letter to the person as a file, `txt` or `html`."""
+    found = _find(request, request_id)
+    if kind not in letters.offered(found) or form not in LETTER_FORMS:
+        raise Http404
+    try:
+        return letter_file(found, Letter(kind), form, outcomes=results.read([found]))
+    except TemplateFault as fault:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        return pages.refusal(request, status=status, title="Letter not available", text=str(fault))
+
+
 @action
 def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
-    """Make a decision on the request, start it early, or send its callbacks again."""
+    """Make a decision on the request, start it early, record its answer, or send its callbacks again."""
     found = _find(request, request_id)
     if action == "resend":
         return _resend(request, found)
+    if action == "answer":
+        return _record_answer(request, found)
     if action == "start":
         return _start(request, found)
     try:
@@ -125,6 +144,16 @@ def _start(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
         return _answer(request, _find(request, found.pk), refused=refused.detail, status=HTTPStatus.CONFLICT)
     own = "The console's waiting time has ended. It still waits for the chatbot's own grace period."
     messages.success(request, own if started.not_before else "The waiting time has ended.")
+    return redirect("console:request", found.pk)
+
+
+def _record_answer(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
+    pages.require(request, found.chatbot, MANAGE_REQUESTS)
+    try:
+        record_answer(request_id=found.pk, actor=actor_of(request), letter=request.POST.get("letter", ""))
+    except Refused as refused:
+        return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
+    messages.success(request, "The request is recorded as answered.")
     return redirect("console:request", found.pk)
 
 
@@ -212,6 +241,7 @@ def _answer(
         # The path of a URL can be a secret.
         callbacks=[(callback, receiver_of(callback.url)) for callback in resend.callbacks_of(found.pk)],
         events=timeline(found.pk),
+        letters=shown_letters(found, outcomes),
         people=names_of({found.filed_by, found.approved_by, found.extended_by} - {""}),
         due=labels.due_mark(found),
         rule=describe(found.deadline, is_extended=found.extended_at is not None),

@@ -203,7 +203,8 @@ def words_of_the_console() -> str:
     sources = [*(ROOT / "templates").rglob("*.html"), *(ROOT / "console").rglob("*.py")]
     sources += [*(ROOT / "chatbots").glob("*.py"), *(ROOT / "chatbots/operations").glob("*.py")]
     sources += [*(ROOT / "compliance/models").glob("*.py"), *(ROOT / "conversations/models").glob("*.py")]
-    sources += [ROOT / "compliance/requests/decisions.py", *(ROOT / "accounts").glob("*.py")]
+    sources += [ROOT / "compliance/letters.py", ROOT / "compliance/requests/decisions.py"]
+    sources += [*(ROOT / "accounts").glob("*.py")]
     return re.sub(r"\s+", " ", " ".join(map(_words_of, sources)))
 
 

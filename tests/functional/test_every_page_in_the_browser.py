@@ -32,8 +32,8 @@ pytestmark = [
 
 # Parts of pages, and files.
 _NO_PAGES = {
-    *("request_progress", "check_progress", "request_download", "request_copy", "conversation_file"),
-    "changelog_download",
+    *("request_progress", "check_progress", "request_download", "request_copy", "request_letter"),
+    *("conversation_file", "changelog_download"),
 }
 # They redirect unless a log-in has started, or without a second factor.
 _WITH_STATE = {"login_code", "second_factor_recovery_codes", "second_factor_remove"}
