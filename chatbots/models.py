@@ -28,6 +28,8 @@ DEADLINE = r"^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$"
 
 # Characters of a UCI value.
 MAX_UCI_LENGTH = 512
+# Days of a retention period.
+SHORTEST_RETENTION, LONGEST_RETENTION = 1, 3_650
 
 
 def uci_value_fault(value: str) -> str | None:
@@ -45,6 +47,8 @@ SERVICE_FOLDERS = ["uploads", "erasure_ledger"]
 
 class Chatbot(models.Model):
     class RetentionDays(models.IntegerChoices):
+        """The product's list of periods. Any other number of days may be chosen, too."""
+
         MONTHS_3 = 90, "3 months"
         MONTHS_6 = 180, "6 months"
         MONTHS_12 = 365, "12 months"
@@ -72,7 +76,7 @@ class Chatbot(models.Model):
     name = models.CharField(max_length=200)
     timezone = models.CharField(max_length=64, default="UTC", help_text="An IANA name such as Europe/Paris.")
     compliance_enabled = models.BooleanField(default=False, help_text="Whether deletions and exports may be filed.")
-    retention_days = models.PositiveSmallIntegerField(null=True, blank=True, choices=RetentionDays)
+    retention_days = models.PositiveSmallIntegerField(null=True, blank=True)
     retention_set_at = models.DateTimeField(
         null=True,
         editable=False,
@@ -144,7 +148,8 @@ class Chatbot(models.Model):
             ),
             models.CheckConstraint(
                 name="chatbot_retention_days_offered",
-                condition=Q(retention_days__isnull=True) | Q(retention_days__in=[90, 180, 365, 730, 1095]),
+                condition=Q(retention_days__isnull=True)
+                | Q(retention_days__range=(SHORTEST_RETENTION, LONGEST_RETENTION)),
             ),
             models.CheckConstraint(
                 name="chatbot_export_assurance_known",

@@ -12,7 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Min
 
 from chatbots import digest_key
-from chatbots.models import Chatbot
+from chatbots.models import Bucket, Chatbot
 from chatbots.operations.buckets import check_hosted_bucket
 from common import former_schema
 from common.texts import counted
@@ -212,16 +212,17 @@ def conversations_are_distributed(*, databases: Sequence[str] | None = None, **_
 
 @register(Tags.database, deploy=True)
 def retention_outlives_hosted_files(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
-    """Check, for `check --deploy --database default`, that retention keeps conversations longer than hosted files."""
+    """Check, for `check --deploy --database default`, that no daily extract outlives its conversations."""
     if DEFAULT_DB_ALIAS not in (databases or ()):
         return []
-    shortest = Chatbot.objects.aggregate(days=Min("retention_days"))["days"]
+    hosted = Chatbot.objects.filter(extracts_enabled=True, bucket__hosting=Bucket.Hosting.HOSTED)
+    shortest = hosted.aggregate(days=Min("retention_days"))["days"]
     if shortest is None or timedelta(days=shortest) > settings.HOSTED_FILE_DAYS:
         return []
     return [
         Error(
-            f"HOSTED_FILE_DAYS is {settings.HOSTED_FILE_DAYS.days}, the shortest retention period "
-            f"{counted(shortest, 'day')}.",
+            f"HOSTED_FILE_DAYS is {settings.HOSTED_FILE_DAYS.days}, the shortest retention period of a chatbot with "
+            f"hosted extracts {counted(shortest, 'day')}.",
             hint="Retention runs would have to rebuild daily extracts. Set HOSTED_FILE_DAYS below the period.",
             id="compliance.E007",
         )

@@ -69,7 +69,7 @@ def _redact(page: "Page", _scene: "Scene") -> None:
 
 
 def _save_period(page: "Page", _scene: "Scene") -> None:
-    page.get_by_label("Delete conversations after").select_option(label="3 months")
+    page.get_by_label("Delete conversations after").select_option(label="3 months (90 days)")
     page.get_by_role("button", name="Save period").click()
     page.get_by_label("to confirm").wait_for()
 

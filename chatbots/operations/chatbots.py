@@ -6,7 +6,9 @@ import zoneinfo
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -40,6 +42,10 @@ _NOT_LOGGED = ("name", "callback_url")
 
 _EXTRACTS_NEED_A_BUCKET = (
     "Extracts need a bucket to go to. Set one first: in the console, with set_bucket, or with --hosted-bucket."
+)
+_EXTRACTS_NEED_A_LONGER_PERIOD = (
+    "Hosted extracts are kept longer than this chatbot's conversations, so each retention run would rebuild them. "
+    "Choose a retention period of more than HOSTED_FILE_DAYS first, or ask an operator to lower that."
 )
 _VARIABLE_NAME = re.compile(r"\S(.{0,126}\S)?")
 _USER_CHANNEL_NAME = re.compile(r"[a-z0-9_]+")
@@ -129,7 +135,7 @@ def change_chatbot(
         changes["callback_url"] = checked_url(str(changes["callback_url"]), field="callback_url")
     with transaction.atomic():
         current = locks.locked(chatbot.pk)
-        _check_extracts(chatbot, changes)
+        _check_extracts(current, changes)
         changed = [name for name, value in changes.items() if getattr(current, name) != value]
         for name in changed:
             setattr(current, name, changes[name])
@@ -239,9 +245,22 @@ def _insert(row: Chatbot | User, taken: Mapping[str, str | ValidationError]) -> 
     raise ValidationError(dict(taken))
 
 
+def extracts_outlive(chatbot: Chatbot, days: int) -> bool:
+    """Return whether daily extracts of this chatbot are kept as long as conversations with this retention period.
+
+    Retention runs would rebuild them over and over. Extracts in a client's bucket are not changed.
+    """
+    is_hosted = Bucket.objects.filter(chatbot=chatbot, hosting=Bucket.Hosting.HOSTED).exists()
+    return is_hosted and timedelta(days=days) <= settings.HOSTED_FILE_DAYS
+
+
 def _check_extracts(chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> None:
-    if changes.get("extracts_enabled") and not Bucket.objects.filter(chatbot=chatbot).exists():
+    if not changes.get("extracts_enabled"):
+        return
+    if not Bucket.objects.filter(chatbot=chatbot).exists():
         raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
+    if chatbot.retention_days and extracts_outlive(chatbot, chatbot.retention_days):
+        raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_LONGER_PERIOD})
 
 
 def _check_timezone(name: str) -> None:

@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from chatbots.models import Chatbot
+from chatbots.models import LONGEST_RETENTION, SHORTEST_RETENTION, Chatbot
 from compliance.models.requests import ComplianceRequest
 
 
@@ -20,13 +20,13 @@ class RetentionRun(models.Model):
     request = models.OneToOneField(
         ComplianceRequest, on_delete=models.PROTECT, related_name="retention_run", null=True
     )
-    retention_days = models.PositiveSmallIntegerField(choices=Chatbot.RetentionDays)
+    retention_days = models.PositiveSmallIntegerField()
     older_than = models.DateTimeField(help_text="Conversations whose last message is older are due.")
     announced = models.PositiveIntegerField(
         null=True, help_text="Of a first run: the number of conversations that was shown and confirmed."
     )
     previous_days = models.PositiveSmallIntegerField(
-        null=True, choices=Chatbot.RetentionDays, help_text="Of a first run: the period before, if there was one."
+        null=True, help_text="Of a first run: the period before, if there was one."
     )
     examined_number = models.BigIntegerField(
         default=0, help_text="Conversations up to this number are either closed by this run or were not due."
@@ -49,7 +49,8 @@ class RetentionRun(models.Model):
                 condition=Q(announced__isnull=True, is_replayed=False),
             ),
             models.CheckConstraint(
-                name="retentionrun_days_offered", condition=Q(retention_days__in=Chatbot.RetentionDays.values)
+                name="retentionrun_days_offered",
+                condition=Q(retention_days__range=(SHORTEST_RETENTION, LONGEST_RETENTION)),
             ),
             models.CheckConstraint(
                 name="retentionrun_first_has_request",

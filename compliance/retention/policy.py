@@ -17,7 +17,8 @@ from django.db.models import F, OuterRef, Q, Subquery
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog, locks
-from chatbots.models import Chatbot
+from chatbots.models import LONGEST_RETENTION, SHORTEST_RETENTION, Chatbot
+from chatbots.operations.chatbots import extracts_outlive
 from common.db import fetch
 from common.isolation import Isolation, in_any_order
 from common.texts import counted
@@ -81,14 +82,9 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
     for the first run, which this files. Any change ends a run that waits, and one that is under way.
     Raises ValidationError (`retention_days`, `confirmed`).
     """
-    if days is not None and days not in Chatbot.RetentionDays.values:
-        raise ValidationError({"retention_days": "Choose one of the periods."})
-    if days is not None and timedelta(days=days) <= settings.HOSTED_FILE_DAYS:
-        kept = counted(settings.HOSTED_FILE_DAYS.days, "day")
-        detail = f"Hosted files are kept for {kept} (HOSTED_FILE_DAYS): choose longer."
-        raise ValidationError({"retention_days": detail})
     with transaction.atomic():
         current = locks.locked(chatbot.pk)
+        check_period(current, days)
         before = current.retention_days
         if days == before and (days is None or current.retention_set_at):
             return current
@@ -105,6 +101,28 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
             _file_first(current, confirmed or 0, in_force, actor, set_at=set_at)
             notify.after_commit(notify.notify_workers)
     return current
+
+
+def check_period(chatbot: Chatbot, days: int | None) -> None:
+    """Raise ValidationError (`retention_days`) unless the chatbot can have this period."""
+    if days is None:
+        return
+    if not SHORTEST_RETENTION <= days <= LONGEST_RETENTION:
+        raise ValidationError({"retention_days": f"Choose {SHORTEST_RETENTION} to {LONGEST_RETENTION:,} days."})
+    if chatbot.extracts_enabled and extracts_outlive(chatbot, days):
+        kept = settings.HOSTED_FILE_DAYS.days
+        detail = (
+            f"The daily extracts of this chatbot are kept for {counted(kept, 'day')}, and each run would rebuild "
+            f"them. Choose {counted(kept + 1, 'day')} or more, turn daily extracts off, or ask an operator to lower "
+            "HOSTED_FILE_DAYS."
+        )
+        raise ValidationError({"retention_days": detail})
+
+
+def label(days: int) -> str:
+    """Return `12 months (365 days)` for a period of the product's list, and `45 days` for another one."""
+    listed, number = dict(Chatbot.RetentionDays.choices).get(days), counted(days, "day")
+    return f"{listed} ({number})" if listed else number
 
 
 def needs_confirmation(chatbot: Chatbot, days: int) -> bool:

@@ -35,7 +35,7 @@ from console.common import pages
 from console.common.forms import ConsoleForm
 from console.common.pages import chatbot_or_404, render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, Role, actor_of
-from console.settings import bucket, forms, key_forms
+from console.settings import bucket, forms, key_forms, retention_forms
 from console.settings.page import PAGE_OF, PAGES, RefusedForm, address_of, show
 
 Form = TypeVar("Form", bound=ConsoleForm)
@@ -165,21 +165,22 @@ def set_member(submitted: Submitted[forms.MemberForm]) -> str:
 # --- The retention period
 
 
-@action(forms.RetentionForm, "retention", roles=DECIDE)
-def set_retention(submitted: Submitted[forms.RetentionForm]) -> Answer:
+@action(retention_forms.RetentionForm, "retention", roles=DECIDE)
+def set_retention(submitted: Submitted[retention_forms.RetentionForm]) -> Answer:
     """Save a longer period, or none, at once. For any other period, show first what it would erase."""
     chatbot, days = submitted.chatbot, submitted.form.chosen
+    policy.check_period(chatbot, days)
     if days is not None and policy.needs_confirmation(chatbot, days):
         return _confirm(submitted, days)
     policy.change_period(chatbot=chatbot, days=days, actor=submitted.actor)
     return "Retention period saved." if days else "Retention turned off. A run that waited is cancelled."
 
 
-def _confirm(submitted: Submitted[forms.RetentionForm], days: int) -> Answer:
-    """Save the period if the shown number was typed, or else show the number."""
+def _confirm(submitted: Submitted[retention_forms.RetentionForm], days: int) -> Answer:
+    """Save the period if the shown number was confirmed, or else show the number."""
     request, chatbot, actor = submitted.request, submitted.chatbot, submitted.actor
-    typed = request.POST if "confirmed" in request.POST else None
-    form = forms.RetentionConfirmationForm(typed, chatbot=chatbot, actor=actor, days=days)
+    confirmation = request.POST if "shown" in request.POST else None
+    form = retention_forms.RetentionConfirmationForm(confirmation, chatbot=chatbot, actor=actor, days=days)
     if form.is_bound and form.is_valid():
         policy.change_period(chatbot=chatbot, days=days, actor=actor, confirmed=form.cleaned_data["confirmed"])
         return "Retention period saved. The first run waits 24 hours; until then it can be cancelled."
@@ -188,9 +189,10 @@ def _confirm(submitted: Submitted[forms.RetentionForm], days: int) -> Answer:
         "retention_confirm.html",
         "Delete conversations automatically",
         status=400 if form.is_bound else 200,
-        days=days,
-        period=Chatbot.RetentionDays(days).label,
+        period=policy.label(days),
+        chosen=submitted.form,
         found=found,
+        is_typed=found.first_run > 0 or not found.is_whole,
         form=form,
         token=form.sealed(found.first_run),
         waits_hours=int(policy.FIRST_RUN_WAITS.total_seconds() // 3600),

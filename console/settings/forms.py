@@ -1,13 +1,10 @@
 """The forms of the settings that change a chatbot. The operations validate what they submit."""
 
-import re
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from django import forms
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.http import QueryDict
 
@@ -15,7 +12,6 @@ from chatbots.models import CCPA, GDPR, MOST_DAYS_OF_DEADLINE, Chatbot, Membersh
 from chatbots.operations.chatbots import NewVariable
 from compliance.work.lookups import overview_of
 from console.common.forms import AS_TYPED, ConsoleForm
-from console.common.sealed import InvalidToken, Seal
 
 # The id of the list in `console/timezones.html`.
 TIMEZONES = "timezones"
@@ -274,77 +270,6 @@ class MemberForm(ConsoleForm):
     def role_or_none(self) -> Membership.Role | None:
         role = self.cleaned_data["role"]
         return Membership.Role(role) if role else None
-
-
-class RetentionForm(ConsoleForm):
-    """The period, by its days; empty for none."""
-
-    names: ClassVar = {"retention_days": "days"}
-
-    days = forms.ChoiceField(
-        label="Delete conversations after",
-        required=False,
-        choices=[("", "Off: never delete automatically"), *Chatbot.RetentionDays.choices],
-        help_text="Counted from the last message of each conversation.",
-    )
-
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        return cls(data, chatbot=chatbot)
-
-    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"days": chatbot.retention_days or ""}, **kwargs)
-
-    @property
-    def chosen(self) -> int | None:
-        return int(self.cleaned_data["days"]) if self.cleaned_data["days"] else None
-
-
-# A number on the page is valid for this long. Then it has to be counted again.
-_NUMBER_HOLDS = timedelta(minutes=30)
-
-
-class ShownNumberField(forms.IntegerField):
-    """A whole number that may be typed as pages show it, with commas or spaces between groups of three digits."""
-
-    def to_python(self, value: Any) -> int | None:
-        text = str(value or "").strip()
-        return super().to_python(re.sub(r"[,\s]", "", text) if _GROUPED.fullmatch(text) else value)
-
-
-_GROUPED = re.compile(r"[0-9]{1,3}(?:[,\s][0-9]{3})+")
-
-
-class RetentionConfirmationForm(ConsoleForm):
-    """The number on the page, typed by the user. `shown` contains it, sealed."""
-
-    shown = forms.CharField(widget=forms.HiddenInput)
-    confirmed = ShownNumberField(
-        label="Number of conversations",
-        min_value=0,
-        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
-        localize=False,
-    )
-
-    def __init__(self, *args: Any, chatbot: Chatbot, actor: str, days: int, **kwargs: Any) -> None:
-        self._seal = Seal(f"retention:{days}", chatbot, actor)
-        super().__init__(*args, **kwargs)
-
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
-        typed = self.cleaned_data.get("confirmed")
-        try:
-            shown = self._seal.open(self.cleaned_data.get("shown", ""))
-        except InvalidToken:
-            shown = None
-        if shown is None or shown.is_older_than(_NUMBER_HOLDS):
-            raise ValidationError("The number is no longer current. Check it again.")
-        if typed is not None and typed != shown.value:
-            self.add_error("confirmed", "This is not the number above.")
-        return cleaned
-
-    def sealed(self, number: int) -> str:
-        return self._seal.seal(number)
 
 
 _MOST_CHARACTERS = 10_000

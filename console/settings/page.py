@@ -26,7 +26,7 @@ from config.openapi.samples import post_samples
 from console.common.forms import ConsoleForm
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
-from console.settings import forms, key_forms
+from console.settings import forms, key_forms, retention_forms
 from console.settings.bucket import (
     BucketForm,
     CredentialRow,
@@ -166,7 +166,7 @@ def _bucket(shown: Shown) -> dict[str, Any]:
 
 def _retention(shown: Shown) -> dict[str, Any]:
     return {
-        "forms": shown.forms(retention=forms.RetentionForm(chatbot=shown.chatbot)),
+        "forms": shown.forms(retention=retention_forms.RetentionForm(chatbot=shown.chatbot)),
         "first_run": policy.waiting_first_run(shown.chatbot),
         "latest_run": policy.latest_run(shown.chatbot),
     }

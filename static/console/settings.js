@@ -20,6 +20,17 @@
   if (dialog) dialog.querySelector("[aria-invalid='true']")?.focus();
   else document.querySelector("[data-takes-focus]")?.focus();
 
+  // The number of days is for another period than those listed.
+  for (const fields of document.querySelectorAll("[data-other]")) {
+    const [choice, number] = fields.querySelectorAll("select, input");
+    const show = () => {
+      number.disabled = choice.value !== fields.dataset.other; // one that is not shown is not sent
+      number.closest(".field").hidden = number.disabled;
+    };
+    choice.addEventListener("change", show);
+    show();
+  }
+
   // The operator's bucket has no settings.
   for (const form of document.querySelectorAll("form[data-bucket]")) {
     const show = () => {

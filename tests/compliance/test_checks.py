@@ -84,6 +84,8 @@ def test_hosted_files_that_outlive_the_shortest_retention_period_are_refused(cha
     assert found(ours=90, theirs=365) == []
     settings.HOSTED_FILE_DAYS = timedelta(days=180)
     assert found() == []
+    assert found(ours=365, theirs=180) == [], "no extracts"
+    Chatbot.objects.update(extracts_enabled=True)
     assert found(ours=365) == []
     assert found(ours=365, theirs=180) == ["compliance.E007"]
     assert checks.retention_outlives_hosted_files(databases=None) == []

@@ -33,7 +33,7 @@ def test_what_was_erased_redacted_and_expired_since_is_gone_again_and_refused(co
     company.delete("alice")
     company.delete(["c-2", "c-7"])
     redact(company, redacted)
-    file_run(company.chatbot, 1095)
+    file_run(company.chatbot, 1_000)
     work()
     numbers, erased = (alices, named, bobs, old, redacted, theirs), [True, True, False, True, False, False]
     assert (gone(*numbers), message_of(redacted).kind) == (erased, "redacted")

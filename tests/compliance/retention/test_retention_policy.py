@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -262,6 +262,12 @@ def test_set_retention_says_the_number_before_it_sets_anything(chatbot, capsys) 
     call_command("set_retention", "acme", "90", "--confirm", "1")
     assert (period_of(chatbot), run_of(first_run(chatbot)).announced) == (90, 1)
     assert "--confirm" not in capsys.readouterr().out
+    call_command("set_retention", "acme", "45", "--confirm", "1")
+    assert "acme: retention 45 days" in capsys.readouterr().out
+    for wrong in ("0", "3651", "-1", "1.5", "ninety"):
+        with pytest.raises((SystemExit, CommandError)):
+            call_command("set_retention", "acme", wrong, "--confirm", "1")
+    assert period_of(chatbot) == 45
     call_command("set_retention", "acme", "off")
     assert (period_of(chatbot), policy.waiting_first_run(chatbot)) == (None, None)
 

@@ -8,14 +8,16 @@ import pytest
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
+from playwright.sync_api import expect
 
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
-from console.settings import forms
-from tests.compliance.retention.runs import conversation_aged, file_run, keep_for
+from console.settings import retention_forms
+from tests.browser import needs_chromium, signed_in
+from tests.compliance.retention.runs import begin_now, conversation_aged, file_run, first_run, keep_for
 from tests.console.request_pages import decide
-from tests.console.settings.saving import assert_saved, page_of, save, shown
+from tests.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
 from tests.people import Role, member
 
 Status = ComplianceRequest.Status
@@ -76,7 +78,7 @@ def test_a_number_of_another_chatbot_or_of_an_hour_ago_is_refused(chatbot, neigh
     assert save(officer, chatbot, "retention", days="90", shown=theirs, confirmed="0").status_code == 400
     ours = token_of(save(officer, chatbot, "retention", days="90"))
     with monkeypatch.context() as patch:
-        patch.setattr(forms, "_NUMBER_HOLDS", timedelta(0))
+        patch.setattr(retention_forms, "_NUMBER_HOLDS", timedelta(0))
         assert save(officer, chatbot, "retention", days="90", shown=ours, confirmed="0").status_code == 400
     assert period_of(chatbot) is None
 
@@ -115,19 +117,88 @@ def test_the_run_says_what_it_does_and_cancelling_sets_the_period_back(chatbot: 
     assert [one["value"] for one in values] == [90, 365]
 
 
+@pytest.mark.parametrize("days", [1, 45, 3650])
+def test_any_number_of_days_is_saved_after_the_same_look(chatbot: Chatbot, officer: Client, days: int) -> None:
+    conversation_aged(chatbot, days + 1)
+    page = save(officer, chatbot, "retention", days="other", other_days=days)
+    assert f"Delete after {policy.label(days)}" in page.text
+    chosen = {"days": "other", "other_days": str(days)}
+    assert [f'name="{name}" value="{value}"' in page.text for name, value in chosen.items()] == [True, True]
+    assert period_of(chatbot) is None
+
+    saved = save(officer, chatbot, "retention", **chosen, shown=token_of(page), confirmed="1")
+
+    assert_saved(saved, chatbot, "retention")
+    assert period_of(chatbot) == days
+    text = shown(officer, chatbot, "retention")
+    assert '<option value="other" selected>' in text
+    assert f'name="other_days" value="{days}"' in text
+    assert f"deleted {days:,} day{'s' if days > 1 else ''} after their last message" in text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"days": "other"}, "Enter the number of days."),
+        ({"days": "other", "other_days": "0"}, "greater than or equal to 1"),
+        ({"days": "other", "other_days": "3651"}, "less than or equal to 3650"),
+        ({"days": "other", "other_days": "many"}, "Enter a whole number."),
+        ({"days": "365", "other_days": "45"}, "Choose “Another number of days” for this number"),
+        ({"days": "45"}, "Select a valid choice."),
+    ],
+)
+def test_it_is_never_guessed_which_period_is_meant(chatbot, officer, chosen, message) -> None:
+    assert_refused(save(officer, chatbot, "retention", **chosen), message)
+    assert period_of(chatbot) is None
+
+
+def test_zero_is_confirmed_without_typing_it_and_the_guard_stays(chatbot, officer, drain) -> None:
+    """What becomes due until the first run begins was not confirmed."""
+    page = save(officer, chatbot, "retention", days="90")
+    assert "The first run deletes nothing." in page.text
+    assert 'name="confirmed"' not in page.text
+
+    assert_saved(save(officer, chatbot, "retention", days="90", shown=token_of(page)), chatbot, "retention")
+    conversation_aged(chatbot, 91)
+    request = first_run(chatbot)
+    begin_now(request)
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, "too_many_conversations")
+
+
+def test_a_number_above_zero_has_to_be_typed(chatbot: Chatbot, officer: Client) -> None:
+    conversation_aged(chatbot, 91)
+    page = save(officer, chatbot, "retention", days="90")
+    for typed in ({}, {"confirmed": ""}):
+        answer = save(officer, chatbot, "retention", days="90", shown=token_of(page), **typed)
+        assert (answer.status_code, period_of(chatbot)) == (400, None)
+        assert "This is not the number above." in answer.text
+
+
 def test_turning_it_off_needs_no_number(chatbot: Chatbot, officer: Client) -> None:
     keep_for(chatbot, 90)
     assert_saved(save(officer, chatbot, "retention", days=""), chatbot, "retention")
     assert period_of(chatbot) is None
 
 
-def test_a_period_below_the_days_of_hosted_files_is_refused(chatbot: Chatbot, officer: Client, settings: Any) -> None:
-    settings.HOSTED_FILE_DAYS = settings.HOSTED_FILE_DAYS * 3
-    keep_for(chatbot, None)
-    page = save(officer, chatbot, "retention", days="90")
-    answer = save(officer, chatbot, "retention", days="90", shown=token_of(page), confirmed="0")
-    assert period_of(chatbot) is None
-    assert "choose longer" in answer.text
+def test_hosted_extracts_never_outlive_the_conversations(chatbot: Chatbot, officer: Client) -> None:
+    """Each night's run would rebuild them."""
+    assert_saved(save(officer, chatbot, "extracts", on="True"), chatbot, "extracts")
+    refused = save(officer, chatbot, "retention", days="other", other_days="40")
+    assert_refused(refused, "Choose 41 days or more, turn daily extracts off, or ask an operator")
+    assert "Nothing has been saved yet" in save(officer, chatbot, "retention", days="other", other_days="41").text
+
+    save(officer, chatbot, "extracts", on="False")
+    page = save(officer, chatbot, "retention", days="other", other_days="40")
+    save(officer, chatbot, "retention", days="other", other_days="40", shown=token_of(page))
+    assert period_of(chatbot) == 40
+    assert_refused(save(officer, chatbot, "extracts", on="True"), "Hosted extracts are kept longer")
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting="client", bucket="theirs", region="eu-west-3", access_key_id="k", secret_encrypted="x"
+    )
+    assert_saved(save(officer, chatbot, "extracts", on="True"), chatbot, "extracts")
 
 
 def test_a_run_under_way_shows_what_it_has_deleted_so_far(chatbot: Chatbot, officer: Client) -> None:
@@ -145,3 +216,19 @@ def test_a_run_under_way_shows_what_it_has_deleted_so_far(chatbot: Chatbot, offi
     text = officer.get(reverse("console:request", args=[request.pk])).text
     assert "4,321 conversations erased so far" in text
     assert "of 5,000" not in text
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("script", [True, False])
+def test_another_number_of_days_is_chosen_by_keyboard(live_server, chromium, chatbot, admin_user, *, script) -> None:
+    page = signed_in(chromium, live_server.url, admin_user, page_of(chatbot, "retention"), script=script).page
+    number = page.get_by_label("Number of days")
+    expect(number).to_be_visible(visible=not script)
+    page.get_by_label("Delete conversations after").focus()
+    page.keyboard.type("Another")
+    page.keyboard.press("Tab")
+    expect(number).to_be_focused()
+    page.keyboard.type("45")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Delete after 45 days")).to_be_visible()
