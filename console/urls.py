@@ -8,7 +8,7 @@ from console import help as help_pages
 from console.conversations import log_page, redact_page, transcript_page
 from console.filing import views
 from console.monitoring import dashboard, files, notifications, refused
-from console.requests import list_page, request_page
+from console.requests import due_page, list_page, request_page
 from console.settings import actions
 from console.settings.page import check_progress, settings_overview, settings_page
 
@@ -30,6 +30,7 @@ urlpatterns: list[URLPattern] = [
     path("conversations/<int:number>/redact/", redact_page.redact, name="redact"),
     path("lookup/", lookup.look_up_page, name="lookup"),
     path("requests/", list_page.requests, name="requests"),
+    path("due/", due_page.due, name="due"),
     path("requests/decide/", list_page.decide, name="requests_decide"),
     path(_REQUEST, request_page.request_page, name="request"),
     path(f"{_REQUEST}progress/", request_page.progress, name="request_progress"),

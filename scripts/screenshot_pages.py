@@ -69,7 +69,8 @@ def _redact(page: "Page", _scene: "Scene") -> None:
 
 
 def _save_period(page: "Page", _scene: "Scene") -> None:
-    page.get_by_label("Delete conversations after").select_option(label="3 months (90 days)")
+    page.get_by_label("Delete conversations after").select_option(label="Another number of days")
+    page.get_by_label("Number of days").fill("45")
     page.get_by_role("button", name="Save period").click()
     page.get_by_label("to confirm").wait_for()
 
@@ -92,6 +93,7 @@ PICTURES = (
     Picture("preview", lambda scene: f"/admin/file/{scene.slug}/", then=_preview),
     Picture("preview-many", lambda scene: f"/admin/file/{scene.slug}/many/", then=_preview_many),
     Picture("requests", lambda scene: f"/admin/requests/?chatbot={scene.slug}"),
+    Picture("due", lambda scene: f"/admin/due/?chatbot={scene.slug}"),
     Picture("request-held", _of_request("held"), then=_approve),
     Picture("request-failed", _of_request("failed")),
     Picture("request-completed", _of_request("completed")),

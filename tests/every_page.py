@@ -126,6 +126,8 @@ TABLE = (
     Page("set_member", SUPERUSER_ONLY, "POST"),
     Page("requests", READ),
     Page("requests", READ, named=True),
+    Page("due", READ),
+    Page("due", READ, named=True),
     Page("requests_decide", MANAGE_REQUESTS, "POST"),
     Page("request", READ),
     Page("request_progress", READ),

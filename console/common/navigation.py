@@ -34,6 +34,7 @@ _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
             ("Conversations", "console:conversations", "bubbles", READ),
             ("Look up", "console:lookup", "search", READ),
             ("Requests", "console:requests", "inbox", READ),
+            ("Due", "console:due", "clock", READ),
             ("File a request", "console:file", "plus", MANAGE_REQUESTS),
             ("Help", "console:help", "help", None),
         ),

@@ -61,6 +61,9 @@ class Links:
     def requests(self, **filters: str) -> str:
         return _address("console:requests", {**self._chatbot, "view": "all", **filters})
 
+    def overdue(self) -> str:
+        return f"{_address('console:due', self._chatbot)}#overdue"
+
     def refused_identities(self) -> str:
         return _address("console:refused_identities", self._chatbot)
 
@@ -116,7 +119,7 @@ def _tiles(
 
     age = "none" if oldest is None else duration(oldest.age)
     return [
-        _tile("Overdue", open_now.overdue, links.requests(due="overdue"), "bad"),
+        _tile("Overdue", open_now.overdue, links.overdue(), "bad"),
         _tile(f"Due within {DUE_SOON_WITHIN.days} days", open_now.due_soon, links.requests(due="soon"), "warn"),
         of(Status.ON_HOLD, "On hold", "warn", "need a decision"),
         of(Status.FAILED, "Failed", "bad", "need a retry"),

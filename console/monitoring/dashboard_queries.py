@@ -11,6 +11,7 @@ from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import CLOCKS_APART, first_id
+from compliance.work.due import CAN_CONTINUE_SQL
 from conversations.models.conversations import EARLIEST
 
 Status = ComplianceRequest.Status
@@ -26,24 +27,25 @@ _MOST_SHOWN = 8
 _MOST_LISTED = 1_000
 
 # Each state is a range of the index whose condition is repeated here.
-_OPEN_OF_CHATBOTS = """
+_OPEN_OF_CHATBOTS = f"""
   FROM unnest(%(chatbots)s::bigint[]) AS c(id)
  CROSS JOIN unnest(%(open)s::text[]) AS s(status)
  CROSS JOIN LATERAL (
     SELECT o.*, row_number() OVER (ORDER BY o.id) AS place
       FROM (SELECT r.id, r.chatbot_id, r.kind, r.status, r.hold_reason, r.error_code, r.due_at, r.received_at,
-                   r.requested_at, r.answered_at
+                   r.requested_at, r.answered_at, {CAN_CONTINUE_SQL} AS can_continue
               FROM compliance_compliancerequest r
              WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = s.status
              ORDER BY r.id LIMIT %(most)s) AS o
  ) AS r
-"""
+"""  # noqa: S608  (a text of ours)
 # The last row read is not counted: it only shows that there are more.
 _OPEN = f"""
 SELECT r.status, r.kind, count(*) FILTER (WHERE NOT r.is_last), bool_or(r.is_last),
        count(*) FILTER (WHERE NOT r.is_last AND r.is_late), coalesce(bool_or(r.is_last AND r.is_late), FALSE),
        count(*) FILTER (WHERE NOT r.is_last AND r.is_soon), coalesce(bool_or(r.is_last AND r.is_soon), FALSE)
-  FROM (SELECT r.status, r.kind, r.place = %(most)s AS is_last, {OVERDUE_SQL} AS is_late, {DUE_SOON_SQL} AS is_soon
+  FROM (SELECT r.status, r.kind, r.place = %(most)s AS is_last, r.can_continue AND {OVERDUE_SQL} AS is_late,
+               r.can_continue AND {DUE_SOON_SQL} AS is_soon
           {_OPEN_OF_CHATBOTS}) AS r
  GROUP BY 1, 2
 """  # noqa: S608  (a text of ours)

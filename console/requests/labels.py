@@ -77,6 +77,35 @@ def due_mark(request: ComplianceRequest) -> str:
     return "soon" if left <= DUE_SOON_WITHIN and had_longer else ""
 
 
+_DECISIONS = {
+    HoldReason.TOO_MANY_CONVERSATIONS: "Waits for an officer: over the guard",
+    HoldReason.AWAITING_APPROVAL: "Waits for the approval of a second person",
+    HoldReason.EXPORT_PENDING: "Waits for an earlier export",
+    HoldReason.RESTORED: "Waits for an officer, after a restore",
+}
+_CONTINUES = {
+    WaitingFor.EXTRACTS: "Waits for daily extracts to be rebuilt",
+    WaitingFor.TURN: "Continues in turns: it takes long",
+    WaitingFor.ROWS: "Continues in a few seconds",
+}
+
+
+def short_step(request: ComplianceRequest) -> str:
+    """Return what an open request waits for, short enough for a list."""
+    if request.status == Status.FAILED:
+        return f"Waits for a retry: {request.error_code}"
+    if request.hold_reason:
+        return _DECISIONS[HoldReason(request.hold_reason)]
+    if request.status == Status.PROCESSING:
+        return "A worker carries it out"
+    if waiting_for := waits_for(request):
+        return _CONTINUES[WaitingFor(waiting_for)]
+    if request.not_before and request.not_before > timezone.now():
+        starts = localtime(request.not_before, ZoneInfo(request.chatbot.timezone))
+        return f"{'Is tried again' if request.error_code else 'Starts'} on {starts:%Y-%m-%d at %H:%M}"
+    return "Waits for a worker"
+
+
 def next_step(request: ComplianceRequest) -> str:
     """Return a sentence on the next step of the request, and what it waits for."""
     status = Status(request.status)

@@ -1,5 +1,6 @@
 """The list of requests: its filters, the query behind them, its rows, and decisions on selected ones."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -10,7 +11,8 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import Case, DateTimeField, Q, QuerySet, Value, When
+from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -45,7 +47,9 @@ _VIEWS: Mapping[str, Mapping[Status, Q]] = {
     "needs-attention": {status: _NEEDS_ATTENTION.get(status, IS_OVERDUE) for status in OPEN},
     "in-progress": {Status.ACCEPTED: Q(), Status.PROCESSING: Q()},
 }
-_DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON}
+_DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON, "ahead": Q(due_at__gt=Now(), answered_at=None)}
+# Of open requests by their deadline. No one can do anything about a failed one that cannot be retried.
+_BY_DEADLINE = {status: HAS_SUBJECT if status == Status.FAILED else Q() for status in OPEN}
 
 
 class RequestFilterForm(forms.Form):
@@ -54,7 +58,11 @@ class RequestFilterForm(forms.Form):
     kind = choice_filter(ComplianceRequest.Kind.choices)
     status = choice_filter(Status.choices)
     hold_reason = choice_filter(ComplianceRequest.HoldReason.choices)
-    due = choice_filter([("overdue", "Overdue"), ("soon", f"Within {DUE_SOON_WITHIN.days} days")])
+    due = choice_filter(
+        [("overdue", "Overdue"), ("soon", f"Within {DUE_SOON_WITHIN.days} days"), ("ahead", "Not overdue")]
+    )
+    due_from = day_filter(label="Due from")
+    due_to = day_filter(label="Due until")
     origin = choice_filter(ComplianceRequest.Origin.choices, label="Filed via")
     received_from = day_filter()
     received_to = day_filter(label="to")
@@ -66,7 +74,7 @@ class RequestFilterForm(forms.Form):
 
     def __init__(self, *args: Any, chatbots: list[Chatbot], zone: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._zone = ZoneInfo(zone)
+        self._chatbots, self._zone = chatbots, ZoneInfo(zone)
         self.fields = {"chatbot": choice_filter([(one.slug, one.name) for one in chatbots]), **self.fields}
         self.fields["received_from"].label = f"Filed from ({zone})"
 
@@ -77,13 +85,14 @@ class RequestFilterForm(forms.Form):
     def branches(self, view: str) -> list[Q]:
         """Return the conditions of a valid form in a view: one for each state, or one for all of them."""
         given = self.cleaned_data
-        states = dict(_VIEWS[view]) or (dict.fromkeys(OPEN, Q()) if given["due"] else {})
+        by_deadline = any(given[name] for name in ("due", "due_from", "due_to"))
+        states = dict(_VIEWS[view]) or (dict(_BY_DEADLINE) if by_deadline else {})
         chosen = {Status(one) for one in (given["status"], given["hold_reason"] and Status.ON_HOLD) if one}
         if len(chosen) > 1 or (states and not chosen <= states.keys()):
             return []
         for status in chosen:
             states = {status: states.get(status, Q())}
-        common = _DUE.get(given["due"], Q())
+        common = _DUE.get(given["due"], Q()) & self._due_between(given["due_from"], given["due_to"])
         common &= Q(hold_reason=given["hold_reason"]) if given["hold_reason"] else Q()
         common &= Q(origin=given["origin"]) if given["origin"] else Q()
         common &= matching(
@@ -94,12 +103,30 @@ class RequestFilterForm(forms.Form):
         )
         return [Q(status=status) & condition & common for status, condition in states.items()] or [common]
 
-    def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
+    def _due_between(self, first: date | None, last: date | None) -> Q:
+        """Return the condition for deadlines of open requests on these days, each in the zone of its chatbot."""
+        condition = Q(answered_at=None) if first or last else Q()
+        if first:
+            condition &= Q(due_at__gte=self._begins(first))
+        if last:
+            condition &= Q(due_at__lt=self._begins(last, days=1))
+        return condition
+
+    def _begins(self, day: date, *, days: int = 0) -> Case:
+        """Return the beginning of a day in the zone of each chatbot. It does not change the choice of an index."""
+        by_zone: dict[str, list[int]] = defaultdict(list)
+        for one in self._chatbots:
+            by_zone[one.timezone].append(one.pk)
+        begins = {zone: self._midnight(day, days=days, zone=ZoneInfo(zone)) for zone in by_zone}
+        whens = [When(chatbot__in=ids, then=Value(begins[zone])) for zone, ids in by_zone.items()]
+        return Case(*whens, output_field=DateTimeField())
+
+    def _midnight(self, day: date | None, *, days: int = 0, zone: ZoneInfo | None = None) -> datetime | None:
         if day is None:
             return None
         # There are no requests outside of these days, and the last day of the calendar has no next one.
         within = min(max(day, EARLIEST.date()), LATEST.date())
-        return midnight(within + timedelta(days=days), self._zone)
+        return midnight(within + timedelta(days=days), zone or self._zone)
 
 
 @page

@@ -56,6 +56,11 @@
     addEventListener("hashchange", take); // another link, pasted into this tab
   }
 
+  for (const button of document.querySelectorAll("[data-prints]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => print());
+  }
+
   // A form is sent once: a second click on its button does nothing.
   for (const form of document.querySelectorAll("form[data-once]")) {
     form.addEventListener("submit", (event) => {

@@ -143,7 +143,7 @@ class DayOfReaders:
         assert self.token.get(f"requests/{request.pk}").status_code == 200
         # The dashboard has a test of its own: `tests/console/monitoring/test_dashboard_queries.py`. These are lists.
         given_up = {"state": "given_up", "error": "no_answer", "event": "failed"}
-        lists = [("exports", {}), ("callbacks", {}), ("callbacks", given_up), ("extracts", {}), *LISTS]
+        lists = [("exports", {}), ("due", {}), ("callbacks", {}), ("callbacks", given_up), ("extracts", {}), *LISTS]
         for name, filters in lists:
             for chosen in ({}, {"chatbot": self.chatbot.slug}):
                 assert self.admin.get(reverse(f"console:{name}"), filters | chosen).status_code == 200
