@@ -10,6 +10,7 @@ from django.conf import settings
 
 from common.db import array, fetch, fetch_in_index_order
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
+from compliance.notifications import digest
 from compliance.notifications.outbox import with_unsent_notices
 from compliance.work.health import FIRST_IN_QUEUES
 from compliance.work.lookups import called_chatbots
@@ -192,4 +193,6 @@ def files_kept_too_long() -> dict[str, float]:
 
 def mailboxes_failing() -> int:
     """Return how many officers have a mail due whose last attempt failed."""
-    return with_unsent_notices().filter(attempts__gt=0).count() if settings.MAILS else 0
+    if not settings.MAILS:
+        return 0
+    return (with_unsent_notices() | digest.without_digest()).filter(attempts__gt=0).count()

@@ -162,6 +162,7 @@ class Notice(models.Model):
     class Event(models.TextChoices):
         FAILED = "failed", "Failed"
         ON_HOLD = "on_hold", "On hold"
+        # In the digest; no notice is created any more. Those of an older version are deleted with age.
         DUE_SOON = "due_soon", "Due soon"
         OVERDUE = "overdue", "Overdue"
 
@@ -186,7 +187,7 @@ class Notice(models.Model):
 
 
 class Mailbox(Lease):
-    """The last notice that an officer got, and when the next mail may be sent. Times are the database's."""
+    """The last notice and digest that an officer got, and when the next mail may be sent, by the database's clock."""
 
     # Longer than all time limits of a mail together.
     lease = timedelta(minutes=5)
@@ -198,6 +199,9 @@ class Mailbox(Lease):
         default=0, help_text="The last notice that was mailed, or no longer applied."
     )
     mailed_at = models.DateTimeField(null=True)
+    digest_on = models.DateField(
+        null=True, help_text="The last day whose digest was mailed, or was not needed, since nothing was due."
+    )
     attempts = models.PositiveIntegerField(default=0, help_text="Failed attempts since the last mail.")
     last_error = models.CharField(max_length=32, blank=True, default="", help_text="Ours, never a library's text.")
 

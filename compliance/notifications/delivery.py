@@ -6,38 +6,48 @@ Notices that cannot be sent are in a later mail. A mail contains ids of requests
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import groupby
+from datetime import date
+from email.utils import parseaddr
+from itertools import chain, groupby
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
+from django.utils.crypto import salted_hmac
 
 from common import outbound
+from common.texts import counted
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Notice
-from compliance.notifications import outbox
+from compliance.notifications import digest, outbox
 from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, MailItem, OfficerMail
 from compliance.work.sql import is_open
 
 logger = logging.getLogger(__name__)
 
+_SWITCHED_OFF = "Switch such mails off in the console, under Notifications."
 # No further mail is begun later in a turn.
 TURN_SECONDS = 20.0
 _BYE_SECONDS = 2.0
 
 _TITLES = {
-    Notice.Event.OVERDUE: "Overdue",
     Notice.Event.FAILED: "Failed",
     Notice.Event.ON_HOLD: "On hold: needs a decision",
-    Notice.Event.DUE_SOON: f"Due within {DUE_SOON_WITHIN.days} days",
 }
+_DIGEST_TITLES = {
+    Notice.Event.OVERDUE: "overdue",
+    Notice.Event.DUE_SOON: f"due within {DUE_SOON_WITHIN.days} days",
+}
+# Of a digest: chatbots, and requests of each. Others are counted.
+MOST_CHATBOTS = 20
+MOST_OF_CHATBOT = 10
 
 
 def deliver(*, seconds: float = TURN_SECONDS) -> bool:
-    """Create notices and mail them to the officers who may get one now; return whether some may be left.
+    """Create notices, and send the mails of notices and the digests that are due; return whether some may be left.
 
     Does nothing without a mail server. A mail is sent twice only if its worker is killed before it records that.
     """
@@ -48,7 +58,7 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
     server = get_connection()
     try:
         while time.monotonic() < end and is_open():
-            mail = outbox.take()
+            mail = outbox.take() or digest.take()
             if mail is None:
                 return False
             if not _send(mail, server):
@@ -88,15 +98,52 @@ def _close(server: BaseEmailBackend) -> None:
 
 
 def _compose(mail: OfficerMail) -> EmailMessage:
-    """Return the mail with an officer's new notices. Plain text; no link without CONSOLE_URL."""
+    """Return the mail with an officer's new notices, or the digest. Plain text; no link without CONSOLE_URL."""
+    # Keeps auto-responders from replying.
+    headers = {"Auto-Submitted": "auto-generated"}
+    if mail.digest_on is not None:
+        headers["Message-ID"] = _message_id(mail.mailbox.pk, mail.digest_on)
+        subject, lines = f"[Data Compliance] Due: {_digest_counts(mail.items)}", _digest_lines(mail.items)
+    else:
+        subject, lines = _subject(mail.items), _lines(mail.items)
     return EmailMessage(
-        subject=_subject(mail.items),
-        body="\n".join(_lines(mail.items)),
+        subject=subject,
+        body="\n".join(lines),
         from_email=settings.DEFAULT_FROM_EMAIL,
         to=[mail.address],
-        # Keeps auto-responders from replying.
-        headers={"Auto-Submitted": "auto-generated"},
+        headers=headers,
     )
+
+
+def _message_id(user: int, day: date) -> str:
+    """Return the same id for each attempt of a digest, so that a mail system can drop a repeated one."""
+    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
+    return f"<{salted_hmac('compliance.digest', f'{user}:{day}').hexdigest()}@{domain or 'localhost'}>"
+
+
+def _digest_counts(items: Iterable[MailItem]) -> str:
+    events = Counter(item.event for item in items)
+    return ", ".join(f"{events[event]:,} {words}" for event, words in _DIGEST_TITLES.items() if events[event])
+
+
+def _digest_lines(items: Sequence[MailItem]) -> Iterator[str]:
+    by_chatbot = [list(group) for _, group in groupby(items, key=lambda item: item.slug)]
+    for group in by_chatbot[:MOST_CHATBOTS]:
+        yield f"{' '.join(group[0].chatbot.split())}: {_digest_counts(group)}"
+        yield ""
+        for item in group[:MOST_OF_CHATBOT]:
+            yield from _about(item)
+        if len(group) > MOST_OF_CHATBOT:
+            yield f"and {len(group) - MOST_OF_CHATBOT:,} more." + _link(f"/admin/due/?chatbot={group[0].slug}", " ")
+            yield ""
+    if left := by_chatbot[MOST_CHATBOTS:]:
+        yield f"and {counted(len(left), 'more chatbot')}: {_digest_counts(chain.from_iterable(left))}."
+        yield ""
+    if settings.CONSOLE_URL:
+        yield _link("/admin/due/", "All of them, by week: ")
+        yield ""
+    yield f"You get this once a day, after {digest.BEGINS_AT:%H:%M}, as an officer of these chatbots."
+    yield _SWITCHED_OFF + _link("/admin/mails/", " ")
 
 
 def _subject(items: Sequence[MailItem]) -> str:
@@ -119,11 +166,11 @@ def _lines(items: Sequence[MailItem]) -> Iterator[str]:
             yield from _about(item)
     left = len(items) - MOST_ITEMS
     if left > 0:
-        counted = f"and {left:,} more" if len(items) <= MOST_COUNTED else f"and more than {left - 1:,} more"
-        yield f"{counted}." + _link("/admin/requests/", " All of them: ")
+        rest = f"and {left:,} more" if len(items) <= MOST_COUNTED else f"and more than {left - 1:,} more"
+        yield f"{rest}." + _link("/admin/requests/", " All of them: ")
         yield ""
     yield "You get this as an officer of these chatbots, at most once an hour."
-    yield "Switch such mails off in the console, under Notifications." + _link("/admin/mails/", " ")
+    yield _SWITCHED_OFF + _link("/admin/mails/", " ")
 
 
 def _about(item: MailItem) -> Iterator[str]:
@@ -131,7 +178,8 @@ def _about(item: MailItem) -> Iterator[str]:
     due = item.due_at.astimezone(ZoneInfo(item.timezone))
     yield f"* {kind} {item.request_id}, chatbot {' '.join(item.chatbot.split())}"
     yield f"  {_state(item)}"
-    yield f"  Due {due:%Y-%m-%d %H:%M} ({item.timezone})"
+    is_late = "Overdue since" if item.event == Notice.Event.OVERDUE else "Due"
+    yield f"  {is_late} {due:%a %Y-%m-%d %H:%M} ({item.timezone})"
     if link := _link(f"/admin/requests/{item.request_id}/", ""):
         yield f"  {link}"
     yield ""

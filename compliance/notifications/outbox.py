@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Case, Exists, F, IntegerField, Max, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from chatbots.models import Membership
 from common import leases
 from common.db import execute, lock_until_commit
-from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import Mailbox, Notice
 from compliance.models.requests import ComplianceRequest
 
@@ -28,15 +28,11 @@ MOST_COUNTED = 1_000
 _PAUSE = timedelta(hours=1)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 
-_STILL_DUE = Q(request__status__in=OPEN, request__answered_at=None, request__due_at=F("occurred_at"))
-# Notices of a request that has not been retried, approved, completed, extended or answered since.
-_IS_CURRENT = (
-    Q(event=Event.FAILED, request__status=Status.FAILED, request__failed_at=F("occurred_at"))
-    | Q(event=Event.ON_HOLD, request__status=Status.ON_HOLD, request__held_at=F("occurred_at"))
-    | Q(event=Event.OVERDUE) & _STILL_DUE
-    | Q(event=Event.DUE_SOON, occurred_at__gt=Now()) & _STILL_DUE
+# Notices of a request that has not been retried, approved or completed since.
+_IS_CURRENT = Q(event=Event.FAILED, request__status=Status.FAILED, request__failed_at=F("occurred_at")) | Q(
+    event=Event.ON_HOLD, request__status=Status.ON_HOLD, request__held_at=F("occurred_at")
 )
-_WORST_FIRST = (Event.OVERDUE, Event.FAILED, Event.ON_HOLD, Event.DUE_SOON)
+_WORST_FIRST = (Event.FAILED, Event.ON_HOLD)
 
 
 # Older events get no notice.
@@ -47,13 +43,13 @@ _MOST_AT_ONCE = 1_000
 
 # By the index of requests that are not completed, whose condition is in each part. Searched anew each time, so that
 # late commits are not missed.
-_CREATE = f"""
+_CREATE = """
 INSERT INTO compliance_notice (chatbot_id, request_id, event, occurred_at)
 SELECT chatbot.id, new.id, new.event, new.occurred_at
   FROM unnest(%(chatbots)s::bigint[]) AS chatbot(id)
  CROSS JOIN LATERAL (
     SELECT r.id, e.event, e.occurred_at
-      FROM unnest(ARRAY['failed', 'on_hold', 'accepted', 'processing']) AS open(status)
+      FROM unnest(ARRAY['failed', 'on_hold']) AS open(status)
      CROSS JOIN LATERAL (
         SELECT r.* FROM compliance_compliancerequest r
          WHERE r.chatbot_id = chatbot.id AND r.chatbot_id > 0
@@ -63,10 +59,6 @@ SELECT chatbot.id, new.id, new.event, new.occurred_at
         SELECT 'failed' AS event, r.failed_at AS occurred_at WHERE r.status = 'failed'
         UNION ALL
         SELECT 'on_hold', r.held_at WHERE r.status = 'on_hold'
-        UNION ALL
-        SELECT 'overdue', r.due_at WHERE {OVERDUE_SQL}
-        UNION ALL
-        SELECT 'due_soon', r.due_at WHERE {DUE_SOON_SQL}
      ) AS e
      WHERE e.occurred_at > statement_timestamp() - make_interval(secs => %(new)s)
        AND NOT EXISTS (
@@ -76,7 +68,7 @@ SELECT chatbot.id, new.id, new.event, new.occurred_at
  ) AS new
  ORDER BY new.occurred_at, new.id
 ON CONFLICT DO NOTHING
-"""  # noqa: S608  (a text of ours)
+"""
 
 # One worker at a time, so that notices become visible in their order.
 _LOCK = 0x6463_6D66  # "dcmf"
@@ -84,7 +76,7 @@ _LOCK = 0x6463_6D66  # "dcmf"
 
 @dataclass(frozen=True)
 class MailItem:
-    """A notice of a request, and the request as it is now."""
+    """An event of a request, and the request as it is now."""
 
     event: str
     request_id: UUID
@@ -95,16 +87,21 @@ class MailItem:
     due_at: datetime
     chatbot: str
     timezone: str
+    slug: str
 
 
 @dataclass(frozen=True)
 class OfficerMail:
-    """A mail to be sent. `items`: at most MOST_COUNTED + 1, the worst first; none if no notice is current."""
+    """A mail to be sent: of notices up to `last_notice_id`, or the digest of the day `digest_on`.
+
+    `items` of notices are at most MOST_COUNTED + 1, the worst first. There are none if no mail is needed.
+    """
 
     mailbox: Mailbox
     address: str
-    last_notice_id: int
     items: Sequence[MailItem]
+    last_notice_id: int | None = None
+    digest_on: date | None = None
 
 
 def officers() -> QuerySet[Membership]:
@@ -152,9 +149,15 @@ def take() -> OfficerMail | None:
 
 
 def record_delivered(mail: OfficerMail, *, mailed: bool) -> None:
-    """Record that a mail was sent, or that nothing was current. After a mail, the next one waits for an hour."""
-    sent: dict[str, Any] = {"wait": _PAUSE, "mailed_at": Now()} if mailed else {}
-    mail.mailbox.release(last_notified_id=mail.last_notice_id, last_error="", attempts=0, **sent)
+    """Record that a mail was sent, or was not needed. After a mail, the next one about notices waits for an hour."""
+    recorded: dict[str, Any] = {"last_error": "", "attempts": 0} | ({"mailed_at": Now()} if mailed else {})
+    if mail.digest_on is not None:
+        # It neither waited for the end of such an hour nor begins one.
+        left = max(timedelta(), mail.mailbox.next_attempt_at - timezone.now())
+        mail.mailbox.release(wait=left, digest_on=mail.digest_on, **recorded)
+    else:
+        pause = _PAUSE if mailed else timedelta()
+        mail.mailbox.release(wait=pause, last_notified_id=mail.last_notice_id, **recorded)
 
 
 def record_failure(mail: OfficerMail, *, error: str) -> None:
@@ -170,7 +173,8 @@ def _current_items(notices: QuerySet[Notice]) -> list[MailItem]:
         .order_by(Case(*ranks, output_field=IntegerField()), "pk")
         .values_list(
             *("event", "request_id", "request__kind", "request__status", "request__hold_reason"),
-            *("request__error_code", "request__due_at", "chatbot__name", "chatbot__timezone"),
+            *("request__error_code", "request__due_at"),
+            *("chatbot__name", "chatbot__timezone", "chatbot__slug"),
         )
     )
     return [MailItem(*row) for row in rows[: MOST_COUNTED + 1]]

@@ -22,6 +22,7 @@ from compliance.callbacks.resend import resend_one
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.errors import Refused
 from compliance.models import Callback, Mailbox
+from compliance.notifications import digest
 from console.common.lists import MergedQuery, choice_filter
 from console.common.pages import action, back_to, form, page, render
 from console.common.scope import MANAGE_REQUESTS, Role, actor_of, may, scope_of, selected
@@ -142,5 +143,7 @@ def mails(request: HttpRequest) -> HttpResponse:
         has_address=bool(user.email),
         is_on=settings.MAILS,
         due_soon_days=DUE_SOON_WITHIN.days,
+        digest_at=digest.BEGINS_AT,
+        digest_zone=next((one.chatbot.timezone for one in roles if one.mails), ""),
         mailbox=Mailbox.objects.filter(user=user).first(),
     )

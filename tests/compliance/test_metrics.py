@@ -203,6 +203,8 @@ def test_callbacks_extracts_files_and_mails_are_counted(chatbot: Chatbot, settin
     assert series['dca_files_kept_too_long_seconds{kind="extract"}'] == 0
     assert series["dca_mailboxes_failing"] == 1
     Mailbox.objects.update(last_notified_id=notice.pk)
+    assert series_of()["dca_mailboxes_failing"] == 1, "without the digest of the day"
+    Mailbox.objects.update(digest_on=now.date() + DAY)
     assert series_of()["dca_mailboxes_failing"] == 0
 
 

@@ -3,9 +3,6 @@
 import logging
 import socket
 import time
-from collections.abc import Iterator
-from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -20,48 +17,10 @@ from compliance.models import ComplianceRequest, Mailbox, Notice
 from compliance.notifications import delivery, outbox
 from compliance.requests import decisions
 from tests import hostile
-from tests.factories import deletion_of, export_of
+from tests.compliance.notifications.officers import DAY, VALUE, Role, an_hour_passes, failed, held, member
+from tests.factories import deletion_of
 from tests.hostile import Behaviour, Hostile, behaving
-from tests.mail_server import MailServer, mail_server
-
-Role = Membership.Role
-
-VALUE = "jane.doe@example.org"
-DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def server(settings: Settings) -> Iterator[MailServer]:
-    with mail_server() as server:
-        settings.MAILS = True
-        settings.EMAIL_BACKEND = "common.outbound.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", server.port, 10
-        settings.DEFAULT_FROM_EMAIL = "compliance@example.com"
-        settings.CONSOLE_URL = "https://console.example.com"
-        yield server
-
-
-@pytest.fixture
-def officer(chatbot: Chatbot) -> User:
-    return member(chatbot, "ada")
-
-
-def member(chatbot: Chatbot, name: str, role: Role = Role.OFFICER, **fields: Any) -> User:
-    user, _ = User.objects.get_or_create(
-        username=name, defaults={"email": f"{name}@example.com", "is_staff": True} | fields
-    )
-    Membership.objects.create(chatbot=chatbot, user=user, role=role)
-    return user
-
-
-def failed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
-    given = {"status": "failed", "failed_at": timezone.now(), "error_code": "storage_unavailable"} | fields
-    return export_of(chatbot, VALUE, **given)
-
-
-def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
-    given = {"status": "on_hold", "held_at": timezone.now(), "hold_reason": "too_many_conversations"} | fields
-    return deletion_of(chatbot, VALUE, **given)
+from tests.mail_server import MailServer
 
 
 def drips_after_starttls(server: Hostile, connection: socket.socket) -> None:
@@ -71,37 +30,22 @@ def drips_after_starttls(server: Hostile, connection: socket.socket) -> None:
     hostile.drips_a_handshake(server, connection)
 
 
-def an_hour_passes() -> None:
-    Mailbox.objects.update(next_attempt_at=timezone.now())
-
-
 def test_an_officer_is_notified_of_each_event_once_without_personal_data(server, officer, chatbot) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(name="Acme\nsupport", timezone="Europe/Paris")
-    now = timezone.now()
-    due = {
-        "late": now - DAY,
-        "soon": now + 2 * DAY,
-        "in time": now + 8 * DAY,
-        "late long ago": now - 8 * DAY,
-    }
-    filed = {name: deletion_of(chatbot, VALUE, due_at=at, reference="T-1") for name, at in due.items()}
-    ComplianceRequest.objects.update(received_at=now - 30 * DAY)
-    fast = deletion_of(chatbot, VALUE, due_at=now + DAY)  # due soon from the start
-    over = deletion_of(chatbot, VALUE, due_at=now - DAY)
-    decisions.cancel(request_id=over.pk, actor="command")
-    found = [filed["late"], failed(chatbot), held(chatbot), filed["soon"]]
+    late = deletion_of(chatbot, VALUE, due_at=timezone.now() - DAY)  # in the digest
+    found = [failed(chatbot, reference="T-1"), held(chatbot)]
 
     assert not delivery.deliver()
     an_hour_passes()
     assert not delivery.deliver()
 
-    [mail] = server.mails
+    [mail, _] = server.mails
     text = mail.get_content()
     places = [text.index(str(request.pk)) for request in found]
     assert places == sorted(places), "the worst first"
-    assert not any(str(one.pk) in text for one in (filed["in time"], filed["late long ago"], fast, over))
+    assert str(late.pk) not in text
     assert mail["To"] == "ada@example.com"
-    assert mail["Subject"] == ("[Data Compliance] 4 requests need you: 1 overdue, 1 failed, 1 on hold, 1 due soon")
+    assert mail["Subject"] == "[Data Compliance] 2 requests need you: 1 failed, 1 on hold"
     assert "Failed: storage_unavailable" in text
     assert "On hold: More conversations than the chatbot's guard allows" in text
     assert "chatbot Acme support" in text
@@ -109,7 +53,19 @@ def test_an_officer_is_notified_of_each_event_once_without_personal_data(server,
     assert f"https://console.example.com/admin/requests/{found[0].pk}/" in text
     assert VALUE not in mail.as_string()
     assert "T-1" not in mail.as_string()
-    assert Notice.objects.count() == 4
+    assert Notice.objects.count() == 2
+
+
+def test_notices_of_an_older_version_about_deadlines_are_passed_over(server, officer, chatbot) -> None:
+    due = timezone.now() + 20 * DAY
+    request = deletion_of(chatbot, VALUE, due_at=due)
+    for event in (Notice.Event.DUE_SOON, Notice.Event.OVERDUE):
+        Notice.objects.create(chatbot=chatbot, request=request, event=event, occurred_at=due)
+
+    assert not delivery.deliver()
+
+    assert server.mails == []
+    assert Mailbox.objects.get().last_notified_id == Notice.objects.latest("pk").pk
 
 
 def test_a_second_failure_after_a_retry_is_notified_again(server, officer, chatbot) -> None:
