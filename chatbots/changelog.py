@@ -41,7 +41,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "file.downloaded": frozenset({"file", "conversation"}),
     "export.downloaded": frozenset({"file"}),
     "storage.reconciled": frozenset({"orphans", "old_versions", "uploads", "exports", "extracts"}),
-    "request.accepted": frozenset({"kind", "origin", "reason"}),
+    "request.accepted": frozenset({"kind", "origin", "reason", "csat_comment"}),
     "request.reused": frozenset({"origin", "times"}),
     "request.held": frozenset({"reason"}),
     "request.released": frozenset({"reason"}),
@@ -60,7 +60,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.failed": frozenset({"code", "attempts"}),
     "request.retried": frozenset({"reason"}),
     "request.completed": frozenset(
-        {"result", "conversations", "messages", "files", "exports", "unverified_left_out"}
+        {"result", "conversations", "messages", "files", "exports", "unverified_left_out", "csat_comments"}
     ),
     "callback.given_up": frozenset({"callback", "event", "code", "attempts"}),
     "callback.resent": frozenset({"callback", "event"}),

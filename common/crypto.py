@@ -18,7 +18,7 @@ from django.conf import settings
 _FORMAT = "v1"
 _NONCE_BYTES = 12
 
-OfClients = Literal["conversation", "message", "chatter", "replay", "body"]
+OfClients = Literal["conversation", "message", "csat_comment", "chatter", "replay", "body"]
 OfStaff = Literal["login", "recovery_code", "staff"]
 
 _FINGERPRINT = b"fingerprint of DIGEST_KEY"

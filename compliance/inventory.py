@@ -92,6 +92,7 @@ CONVERSATION = Store(
         **_all("score csat_score", Disposition.KEPT, "a number in a closed range, for analytics"),
         "csat_vote": (Disposition.KEPT, "closed list of values, for analytics"),
         "csat_comment": (Disposition.EMPTIED, "what the person wrote"),
+        "csat_comment_redacted": (Disposition.KEPT, "yes or no: whether a redaction removed the comment"),
         "deletion_request_id": (Disposition.KEPT, "why it was deleted"),
         "deleted_at": (Disposition.KEPT, "when we erased it; says nothing of the person"),
     },
@@ -197,7 +198,7 @@ STORES: tuple[Store, ...] = (
             ),
             **_all(
                 "conversations_total erased_before conversations shared_conversations messages identities "
-                "variable_values files exports extracts extracts_left unverified_left_out "
+                "variable_values files exports extracts extracts_left unverified_left_out csat_comments "
                 "assurance_user_channel assurance_platform assurance_verified",
                 Disposition.KEPT,
                 "how much was done; a count of ours",
@@ -312,9 +313,9 @@ STORES: tuple[Store, ...] = (
         compliance.Redaction,
         ReachedBy.REQUEST,
         _all(
-            "id chatbot request conversation_id message_numbers reason",
+            "id chatbot request conversation_id message_numbers csat_comment reason",
             Disposition.KEPT,
-            "which messages were redacted, by numbers of ours, and a code for the reason",
+            "which messages were redacted, by numbers of ours, whether the CSAT comment was, and a code for why",
         ),
     ),
     Store(

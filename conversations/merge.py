@@ -1,8 +1,8 @@
 """A document and its conversation in memory: the document's variables, its changes and its additions.
 
-A present field overwrites, an absent one stays, a known message is not changed. `started_at` is that of the first
-document for good, since an erasure's cutoff is compared with it. A push or file message sets the conversation's flag,
-whatever the document's `push` is. `rows.py` reads and writes the database.
+A present field overwrites, an absent one stays, a known message is not changed, nor is a redacted CSAT comment.
+`started_at` is that of the first document for good, since an erasure's cutoff is compared with it. A push or file
+message sets the conversation's flag, whatever the document's `push` is. `rows.py` reads and writes the database.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ class IncomingDocument:
     """A document with its variables by id, and the digests of those values that identify a chatter.
 
     `signed` is the chatter of its identity token, which is also in `values` and `chatters`. `redacted` are
-    the ids of messages that are stored without their text.
+    the ids of messages that are stored without their text. `is_comment_redacted`: so is the CSAT comment.
     """
 
     document: Document
@@ -39,6 +39,7 @@ class IncomingDocument:
     chatters: dict[int, bytes]
     signed: "SignedChatter | None" = None
     redacted: frozenset[str] = frozenset()
+    is_comment_redacted: bool = False
 
     def is_signed(self, variable_id: int) -> bool:
         return self.signed is not None and self.signed.variable_id == variable_id
@@ -48,10 +49,11 @@ class IncomingDocument:
         return self.signed is not None and not self.signed.is_declared and self.signed.variable_id == chatter[0]
 
     def redact(self, tombstones: Tombstones, chatbot: UUID) -> "IncomingDocument":
-        """Return the document with the messages that were redacted before their row was lost."""
+        """Return the document with the messages and the comment that were redacted before their row was lost."""
         ids = [message["id"] for message in self.document.get("messages") or ()]
         redacted = tombstones.redacted(chatbot, self.digest, ids)
-        return replace(self, redacted=redacted) if redacted else self
+        has_comment = tombstones.has_comment(chatbot, self.digest)
+        return replace(self, redacted=redacted, is_comment_redacted=has_comment) if redacted or has_comment else self
 
 
 class SignedChatter(NamedTuple):
@@ -180,6 +182,7 @@ class ConversationRow:
     csat_score: int | None = None
     csat_vote: str | None = None
     csat_comment: str | None = None
+    csat_comment_redacted: bool = False
     deletion_request_id: UUID | None = None
 
 
@@ -247,7 +250,10 @@ class MergedConversation:
 
         A value sent again is kept longer, which is no change.
         """
-        columns_changed = self._overwrite(_columns(incoming.document))
+        columns = _columns(incoming.document)
+        if incoming.is_comment_redacted or self.row.csat_comment_redacted:
+            columns |= {"csat_comment": None, "csat_comment_redacted": True}
+        columns_changed = self._overwrite(columns)
         added = self._add_messages(incoming.document.get("messages") or [], incoming.redacted)
         self.row_changed = self.row_changed or columns_changed or added > 0
         values_changed, is_named = False, self.number is not None or bool(self.known_identities)

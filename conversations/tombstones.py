@@ -1,7 +1,8 @@
 """Tombstones: the only records by which intake refuses erased data, or stores it as redacted.
 
 A chatter's tombstone refuses conversations that began before its cutoff, or that are stored with a number up to the
-cutoff's. A conversation's tombstone always refuses. With a message's tombstone, the message is stored as redacted.
+cutoff's. A conversation's tombstone always refuses. With a message's tombstone, the message is stored as redacted; a
+conversation's CSAT comment has one of the same kind.
 Rows that still exist have the same effect: an erased conversation by its mark, a redacted message by its kind.
 
 Read them in intake's transaction, under its lock on the chatbot (`locks`): a process that writes one holds that lock
@@ -119,10 +120,20 @@ class Tombstones:
             return frozenset()
         return frozenset(one for one in message_ids if message_digest(chatbot, conversation, one) in known)
 
+    def has_comment(self, chatbot: UUID, conversation: bytes) -> bool:
+        """Return whether the conversation's CSAT comment was redacted, and its row was lost."""
+        known = self._messages.get(conversation)
+        return known is not None and comment_digest(chatbot, conversation) in known
+
 
 def message_digest(chatbot: UUID, conversation: bytes, external_id: str) -> bytes:
     """Return the digest of a message's id; `chatbot` is the public id, `conversation` the conversation's digest."""
     return crypto.digest("message", chatbot, f"{conversation.hex()}:{external_id}")
+
+
+def comment_digest(chatbot: UUID, conversation: bytes) -> bytes:
+    """Return a digest for the CSAT comment of a conversation, which never depends on its text."""
+    return crypto.digest("csat_comment", chatbot, conversation.hex())
 
 
 def write(rows: Sequence[NewTombstone], *, chatbot_id: int) -> None:

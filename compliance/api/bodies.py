@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from rest_framework.request import Request
 
 from chatbots.api.views import json_body
@@ -124,10 +125,26 @@ class _FiledBody(AddressBody):
 class RedactionBody(_FiledBody):
     """A redaction."""
 
-    ids: Annotated[list[_Id], Field(min_length=1, max_length=MOST_IDS, json_schema_extra={"uniqueItems": True})]
-    """The platform's ids of the messages, all of this conversation."""
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"title": "Messages", "properties": {"csat_comment": {"enum": [False, None]}}},
+            "then": {"properties": {"ids": {"minItems": 1}}},
+        }
+    )
+
+    csat_comment: bool | None = None
+    """Redact the comment of the conversation's CSAT too, or alone. Refused if the conversation never had one."""
+    ids: Annotated[list[_Id], Field(max_length=MOST_IDS, json_schema_extra={"uniqueItems": True})]
+    """The platform's ids of the messages, all of this conversation. Empty for the CSAT comment alone."""
     reason: Redaction.Reason = Field(strict=False)
     """Kept in the change log."""
+
+    @field_validator("ids")
+    @classmethod
+    def _is_something(cls, ids: list[str], info: ValidationInfo) -> list[str]:
+        if not ids and not info.data.get("csat_comment"):
+            raise PydanticCustomError("too_short", "Too short", {"min_length": 1})
+        return ids
 
 
 class _RequestBody(_SelectorBase, _FiledBody):

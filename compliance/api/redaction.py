@@ -1,4 +1,4 @@
-"""Redact messages of a conversation."""
+"""Redact messages of a conversation, and its CSAT comment."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -23,6 +23,7 @@ _FILED = example(
     redaction={
         "number": 17,
         "messages": 1,
+        "csat_comment": False,
         "reason": "payment_data",
         "removed_exports": [],
         "removed_exports_total": 0,
@@ -40,18 +41,22 @@ class RedactView(ComplianceView):
         summary="Redact messages",
         description="""
             Removes the text and the files of single messages, such as one with a card number. The messages stay, with
-            time and sender, as `"kind": "redacted"`; sent again they stay so. The response comes at once; workers do
-            the rest. Hosted exports that hold the conversation are removed and filed again, and hosted daily extracts
-            are rebuilt. It is not an error if a message is redacted already.
+            time and sender, as `"kind": "redacted"`; sent again they stay so. With `csat_comment` also the comment of
+            the conversation's CSAT, or that alone: score and vote stay, and no comment is stored in the conversation
+            any more. The response comes at once; workers do the rest. Hosted exports that hold the conversation are
+            removed and filed again, and hosted daily extracts are rebuilt. It is not an error if a message or the
+            comment is redacted already.
             """,
         tag=CONVERSATIONS,
         request=takes(
             RedactionBody,
             ("one", {"ids": ["m1"], "reason": "payment_data"}, "A card number"),
+            ("comment", {"ids": [], "csat_comment": True, "reason": "other_person"}, "The CSAT comment alone"),
             (
                 "all_fields",
                 {
                     "ids": ["m1", "m2"],
+                    "csat_comment": True,
                     "reason": "credentials",
                     "reference": "TICKET-7",
                     "callback_url": "https://hooks.example.com/privacy",
@@ -71,6 +76,7 @@ class RedactView(ComplianceView):
             chatbot=caller.chatbot,
             number=number,
             ids=body.ids,
+            csat_comment=body.csat_comment or False,
             reason=body.reason,
             origin=ComplianceRequest.Origin.API,
             actor=caller.actor,

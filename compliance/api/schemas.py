@@ -44,6 +44,13 @@ class Counts(ResponseModel):
     """Days that were rebuilt."""
 
 
+class RequestCounts(Counts):
+    """The numbers that a request counts."""
+
+    csat_comments: int
+    """Of a redaction. A deletion empties them with their `conversations`."""
+
+
 class AssuranceCounts(ResponseModel):
     """A chatter's conversations, by how far the identity in each can be relied on (`established_by` of the log)."""
 
@@ -166,6 +173,8 @@ class Redacted(ResponseModel):
     """Of the conversation."""
     messages: int
     """The number of selected messages; `counts` has the number of those that still had a text."""
+    csat_comment: bool
+    """Whether the comment of the conversation's CSAT was selected; `counts` says whether there still was one."""
     reason: Stored[Redaction.Reason]
     removed_exports: list[RemovedExport]
     """The finished hosted exports that held the conversation, the first 100 of them."""
@@ -185,7 +194,7 @@ class RequestObject(ResponseModel):
     """While on hold."""
     selector: ComplianceRequest.Selector
     """How it selects its data: by a chatter's UCI value, or by conversations' ids. `age` is that of a retention run,
-    `messages` that of a redaction, which selects messages of a conversation."""
+    `messages` that of a redaction, which selects messages of a conversation, or its CSAT comment."""
     result: Stored[ComplianceRequest.Result] | None
     """Once completed."""
     reference: str
@@ -214,7 +223,7 @@ class RequestObject(ResponseModel):
     """While a request that was begun waits. `extracts`: a deletion has erased the rows, and daily extracts that held
     them are rebuilt. `turn`: it takes long, and others are served in between. `rows`: another worker has locked
     some of its conversations; it continues within seconds."""
-    counts: Counts
+    counts: RequestCounts
     assurance: AssuranceCounts | None
     """The chatter's live conversations that a deletion found when it marked, or an export in its snapshot, also those
     that it leaves out. Null before that is known, and of requests that name no chatter."""
@@ -324,6 +333,7 @@ def _redaction(redaction: models.Redaction | None, removed: RemovedExports | Non
     return {
         "number": redaction.conversation_id,
         "messages": len(redaction.message_numbers),
+        "csat_comment": redaction.csat_comment,
         "reason": redaction.reason,
         "removed_exports": [{"request_id": one.removed_id, "repeated_by": one.repeat_id} for one in removed.first],
         "removed_exports_total": removed.all,

@@ -3,8 +3,9 @@
 One statement searches all stores. The engine runs it to find its work, and again in the transaction that completes;
 `verify_erasure` runs it for completed requests. It searches the conversations in scope (`scope`), every store that
 belongs to one (`compliance/inventory.py`), the exports that have to go, and hosted daily extracts; of a redaction its
-messages and their files in place of the conversation. Notes on the chatter's requests are searched beside it. Objects
-are searched when they are removed (`purge`). Results contain stores and counts of rows, and no content.
+messages, their files and its CSAT comment in place of the conversation. Notes on the chatter's requests are searched
+beside it. Objects are searched when they are removed (`purge`). Results contain stores and counts of rows, and no
+content.
 """
 
 from collections import defaultdict
@@ -116,6 +117,17 @@ UNION ALL
 SELECT {identities}, request_id, erased_before, NULL, named, NULL FROM people WHERE named > 0
 UNION ALL
 SELECT 'digests_left', request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
+""")
+# The comment of a conversation that a redaction covers, or that a document could still bring.
+_SEARCH_COMMENTS = sql.SQL("""
+UNION ALL
+SELECT {conversations}, s.request_id, NULL, s.id, 1, NULL
+  FROM scope AS s
+ CROSS JOIN LATERAL (
+       SELECT 1 FROM conversations_conversation
+        WHERE id = s.id AND chatbot_id = ANY(%(chatbots)s)
+          AND (csat_comment IS NOT NULL OR (deleted_at IS NULL AND NOT csat_comment_redacted))) AS c
+ WHERE s.csat_comment
 """)
 
 # Keys that a completed deletion should have cleared: those of its chatter's own exports in a client's bucket. The
@@ -234,7 +246,8 @@ def _of_deletions() -> tuple[sql.Composable, sql.Composable]:
 def _of_redactions() -> tuple[sql.Composable, sql.Composable]:
     with_text = "f.id = ANY(s.message_numbers) AND f.kind <> 'redacted'"
     messages, files = _search(Message._meta.db_table, with_text), _search(FILES, REDACTIONS.file)
-    return sql.SQL(REDACTIONS.head), sql.Composed([messages, files])
+    comments = _SEARCH_COMMENTS.format(conversations=sql.Literal(CONVERSATION.table))
+    return sql.SQL(REDACTIONS.head), sql.Composed([messages, files, comments])
 
 
 def _search(table: str, which: str = "TRUE") -> sql.Composable:

@@ -9,7 +9,7 @@ has its name and category too, since it can be lost with the database. Digests a
     intended      the same of one that has begun to erase: files of it may be gone
     withdrawn     it was cancelled or rejected
     exact         a deletion's chatter or named conversations, its cutoff, and all conversations that it has erased
-    redacted      a redaction's messages
+    redacted      a redaction's messages, and whether it covers the CSAT comment
     retention     a run, and conversations that it erases: a line for each slice, and one without any at the end
     key_revoked   a key that authenticates nothing any more
 """
@@ -98,7 +98,7 @@ SELECT r.id, r.kind, r.status, r.kind <> 'export' AND coalesce(r.started_at, r.c
 """  # noqa: S608
 _FORMER_REDACTIONS = """
 SELECT l.request_id, l.line->>'conversation', ARRAY(SELECT jsonb_array_elements_text(l.line->'messages')),
-       l.line->>'reason'
+       coalesce((l.line->>'csat_comment')::boolean, FALSE), l.line->>'reason'
   FROM compliance_ledgerline l JOIN compliance_compliancerequest r ON r.id = l.request_id
  WHERE l.request_id = ANY(%s) AND r.kind = 'redaction' AND (r.origin = 'replay' OR l.kind = 'redacted')
 """
@@ -190,7 +190,8 @@ def retention_slice(request_id: UUID, *, chatbot_id: int, numbers: Collection[in
 
 
 def redacted(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
-    """Return the lines of these redactions: the conversation and its messages, by digests of their ids.
+    """Return the lines of these redactions: the conversation and its messages, by digests of their ids, and whether
+    they cover the CSAT comment.
 
     Without those that a deletion has erased meanwhile: its own line has the conversation.
     """
@@ -290,8 +291,8 @@ def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
     if not request_ids:
         return {}
     found: dict[UUID, Line] = {
-        request_id: {"conversation": conversation, "messages": messages, "reason": reason}
-        for request_id, conversation, messages, reason in fetch(_FORMER_REDACTIONS, [array(request_ids)])
+        request_id: {"conversation": conversation, "messages": messages, "csat_comment": comment, "reason": reason}
+        for request_id, conversation, messages, comment, reason in fetch(_FORMER_REDACTIONS, [array(request_ids)])
     }
     for redaction in Redaction.objects.filter(request__in=request_ids).select_related("chatbot"):
         chatbot, number = redaction.chatbot, redaction.conversation_id
@@ -306,6 +307,7 @@ def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
         found[redaction.request_id] = {
             "conversation": conversation.hex() or former["conversation"],
             "messages": list(dict.fromkeys([*digests, *former["messages"]])),
+            "csat_comment": redaction.csat_comment,
             "reason": redaction.reason,
         }
     return found

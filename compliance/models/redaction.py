@@ -11,9 +11,9 @@ MOST_MESSAGES = 100
 
 
 class Redaction(models.Model):
-    """The messages of one conversation that a redaction empties, by our numbers.
+    """What a redaction empties in one conversation: messages, by our numbers, and the CSAT comment.
 
-    The messages themselves are marked as redacted, as long as their conversation is stored.
+    Messages and conversation are themselves marked as redacted, as long as the conversation is stored.
     """
 
     class Reason(models.TextChoices):
@@ -28,14 +28,20 @@ class Redaction(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
     message_numbers = ArrayField(
-        models.BigIntegerField(), help_text="The messages' numbers, 1 to 100; no database constraint."
+        models.BigIntegerField(),
+        help_text="The messages' numbers, 1 to 100, or none with `csat_comment`; no database constraint.",
+    )
+    csat_comment = models.BooleanField(
+        default=False, db_default=False, help_text="Whether it redacts the conversation's CSAT comment."
     )
     reason = models.CharField(max_length=24, choices=Reason)
 
     class Meta:
         constraints = [
             models.CheckConstraint(
-                name="redaction_names_some_messages", condition=Q(message_numbers__len__range=(1, MOST_MESSAGES))
+                name="redaction_names_something",
+                condition=Q(message_numbers__len__range=(1, MOST_MESSAGES))
+                | Q(message_numbers__len=0, csat_comment=True),
             ),
             models.CheckConstraint(
                 name="redaction_reason_known",

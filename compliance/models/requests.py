@@ -210,13 +210,16 @@ class ComplianceRequest(models.Model):
     exports = models.PositiveIntegerField(default=0)
     extracts = models.PositiveIntegerField(default=0)
     extracts_left = models.PositiveIntegerField(default=0, help_text="Daily extracts still to be rebuilt.")
-    # Without a check constraint, for which PostgreSQL would read the table under an exclusive lock. Workers of an
-    # older version leave it at 0 during an upgrade.
+    # The later ones have no check constraint, for which PostgreSQL would read the table under an exclusive lock.
+    # Workers of an older version leave them at 0 during an upgrade.
     unverified_left_out = models.IntegerField(
         default=0,
         db_default=0,
         help_text="Conversations that an export left out: their chatter's identity was weaker than the chatbot "
         "demands.",
+    )
+    csat_comments = models.IntegerField(
+        default=0, db_default=0, help_text="Of a redaction; a deletion empties them with their conversations."
     )
     # Of a chatter's live conversations at the mark or in the snapshot, by `conversations.models.Assurance`.
     assurance_user_channel = models.IntegerField(default=0, db_default=0)

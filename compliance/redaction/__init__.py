@@ -1,1 +1,1 @@
-"""Redactions: the text and the files of single messages are removed, and the messages stay."""
+"""Redactions: the text and the files of single messages are removed, or a CSAT comment, and all else stays."""

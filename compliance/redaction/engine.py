@@ -1,6 +1,6 @@
-"""Carry out a redaction: empty its messages, then remove other copies of their text, by the steps of a deletion.
+"""Carry out a redaction: empty its messages and CSAT comment, then remove other copies, by the steps of a deletion.
 
-    hold? -> ledger -> empty the messages, flag days, expire exports and file them again (one transaction)
+    hold? -> ledger -> empty the texts, flag days, expire exports and file them again (one transaction)
           -> verify -> files, exports -> verify -> ledger -> verify and complete
                |
                +-> daily extracts to be rebuilt: requeue until they are
@@ -9,7 +9,7 @@ The transaction that empties holds intake's lock alone, as a deletion's mark doe
 shares the lock either before, and its conversations are recorded and found here; or after, and it finds that it began
 before the redaction (`compliance.export.records`). A first daily extract waits for it.
 
-Within it the conversation's row is locked, as by intake and uploads: a document with a redacted message changes
+Within it the conversation's row is locked, as by intake and uploads: a document with a redacted text changes
 nothing, and an upload of its file finds it redacted, whenever it began (`conversations.uploads`).
 """
 
@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from django.db.models import F
 from django.db.models.functions import Coalesce
 from uuid_utils.compat import uuid7
 
@@ -79,7 +78,7 @@ def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
 
 
 def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
-    """Empty the messages; return False if the conversation or intake's lock was not free in time."""
+    """Empty the texts; return False if the conversation or intake's lock was not free in time."""
     try:
         with held.transaction():
             # No deletion marks between the search for one and the export that is filed before it.
@@ -91,15 +90,15 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
                 messages.find_lost(request.redaction, now)
             if earlier := messages.redacted_at(request.redaction):
                 # Exports that contain the texts began before then, and have expired. Later ones are clean.
-                cutoff, emptied = earlier, 0
+                cutoff = earlier
             else:
-                cutoff, emptied = now, messages.empty(request.redaction)
+                cutoff = now
+                completion.add_counts({request.pk: messages.empty(request.redaction)})
                 _file_again(request, exports.expire_redacted(request.redaction.conversation_id))
             ComplianceRequest.objects.filter(pk=request.pk).update(
                 status=Status.PROCESSING,
                 started_at=Coalesce("started_at", now),
                 cutoff_at=cutoff,
-                messages=F("messages") + emptied,
             )
             log("request.started", [(request.pk, request.chatbot_id, {})])
     except locks.Busy:
@@ -179,16 +178,16 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
 
 
 class _RedactionErasure(ErasureRun):
-    """An ErasureRun of one request that has emptied its messages."""
+    """An ErasureRun of one request that has emptied its texts."""
 
     of = REDACTIONS
 
     def _erase_chunk(self) -> bool:
-        """Empty messages that still have a text, for example after a restored backup."""
+        """Empty what still has a text, for example after a restored backup."""
         [redaction] = Redaction.objects.filter(request__in=self._active)
-        emptied = messages.empty(redaction) if messages.lock(redaction) else 0
-        completion.add_counts({redaction.request_id: Counter(messages=emptied)} if emptied else {})
-        return emptied > 0
+        emptied = messages.empty(redaction) if messages.lock(redaction) else Counter[str]()
+        completion.add_counts({redaction.request_id: emptied})
+        return bool(emptied)
 
     def _read_ledger(self, clean: Sequence[UUID]) -> Erased:
         return lines.redacted(clean)

@@ -1,11 +1,13 @@
-"""The messages of redactions, by their conversation and numbers: found by the ledger's digests, and emptied."""
+"""What redactions empty, messages and CSAT comments: found by the ledger's digests, and emptied."""
 
+from collections import Counter
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Max, Min, Q, QuerySet
+from django.db.models.functions import TruncHour
 
 from chatbots.models import Chatbot
 from compliance.erasure import extracts
@@ -20,20 +22,23 @@ class FoundMessages(NamedTuple):
     """The number of an open conversation (None if there is none) and the numbers of its messages, by digest.
 
     `with_text` are the numbers of messages that are not redacted. `is_closed`: the conversation is marked or erased.
+    `is_comment_redacted`: nothing is to be done about its CSAT comment.
     """
 
     conversation: int | None
     numbers: dict[bytes, int]
     with_text: set[int]
     is_closed: bool
+    is_comment_redacted: bool
 
 
 def find(chatbot: Chatbot, conversation: bytes, digests: Collection[bytes]) -> FoundMessages:
     """Find messages of a conversation by the digests of their ids, as lines of the ledger contain them."""
     conversations = Conversation.objects.filter(chatbot=chatbot, external_id_digest=conversation)
-    number, mark = conversations.values_list("pk", "deletion_request_id").first() or (None, None)
+    columns = "pk", "deletion_request_id", "csat_comment_redacted"
+    number, mark, is_comment_redacted = conversations.values_list(*columns).first() or (None, None, False)
     if mark is not None:
-        return FoundMessages(None, {}, set(), is_closed=True)
+        return FoundMessages(None, {}, set(), is_closed=True, is_comment_redacted=is_comment_redacted)
     messages = Message.objects.filter(chatbot=chatbot, conversation=number) if number else Message.objects.none()
     found = {
         message_digest(chatbot.public_id, conversation, external_id): (pk, kind)
@@ -45,6 +50,7 @@ def find(chatbot: Chatbot, conversation: bytes, digests: Collection[bytes]) -> F
         {digest: pk for digest, (pk, _) in wanted.items()},
         {pk for pk, kind in wanted.values() if kind != Message.Kind.REDACTED},
         is_closed=False,
+        is_comment_redacted=is_comment_redacted,
     )
 
 
@@ -68,7 +74,7 @@ def find_lost(redaction: Redaction, now: datetime) -> None:
 def remember(
     chatbot: Chatbot, request_id: UUID, conversation: bytes, messages: Collection[bytes], now: datetime
 ) -> None:
-    """Store digests of a conversation and its messages, so that intake stores these messages as redacted."""
+    """Store digests of a conversation and its messages or its comment, so that intake stores these as redacted."""
     rows = [NewTombstone(message, conversation, request_id, now) for message in messages]
     tombstones.write(rows, chatbot_id=chatbot.pk)
 
@@ -80,27 +86,29 @@ def lock(redaction: Redaction) -> bool:
 
 
 def redacted_at(redaction: Redaction) -> datetime | None:
-    """Return when the last message of the redaction was redacted, if all were; they may be erased since.
+    """Return when the last part of the redaction was redacted, if each was; they may be erased since.
 
     The caller has locked the conversation.
     """
-    if _with_text(redaction).exists():
+    if _with_text(redaction).exists() or _of_comment(redaction).exists():
         return None
+    overlapping = Q(message_numbers__overlap=redaction.message_numbers)
+    if redaction.csat_comment:
+        overlapping |= Q(csat_comment=True)
     begun = Redaction.objects.filter(
-        conversation_id=redaction.conversation_id,
-        message_numbers__overlap=redaction.message_numbers,
-        request__cutoff_at__isnull=False,
+        overlapping, conversation_id=redaction.conversation_id, request__cutoff_at__isnull=False
     )
-    rows = list(begun.values_list("request__cutoff_at", "message_numbers"))
-    is_each = {number for _, numbers in rows for number in numbers}.issuperset(redaction.message_numbers)
-    return max(at for at, _ in rows if at) if is_each else None
+    rows = list(begun.values_list("request__cutoff_at", "message_numbers", "csat_comment"))
+    is_each = {number for _, numbers, _ in rows for number in numbers}.issuperset(redaction.message_numbers)
+    is_comment = not redaction.csat_comment or any(is_comment for *_, is_comment in rows)
+    return max(at for at, *_ in rows if at) if is_each and is_comment else None
 
 
-def empty(redaction: Redaction) -> int:
-    """Empty the messages of a locked conversation, hide their files, and flag the extracts of their days.
+def empty(redaction: Redaction) -> Counter[str]:
+    """Empty the messages and the comment of a locked conversation, hide files, and flag the extracts of their days.
 
-    Returns the number of messages that had not been redacted. Call it in a transaction. Messages that do not exist
-    any more, or are redacted already, are skipped.
+    Returns the numbers of messages and comments that had not been redacted. Call it in a transaction. What does not
+    exist any more, or is redacted already, is skipped.
     """
     # No reader uses them any more, and no export that begins now includes them.
     UploadedFile.objects.filter(
@@ -110,8 +118,32 @@ def empty(redaction: Redaction) -> int:
     ).update(state=UploadedFile.State.REMOVING, name="")
     sent = list(_with_text(redaction).values_list("sent_at", flat=True))
     _with_text(redaction).update(kind=Message.Kind.REDACTED, text="")
-    extracts.flag([DeletedSpan(redaction.conversation_id, redaction.chatbot_id, at, at) for at in sent])
-    return len(sent)
+    spans = [(at, at) for at in sent]
+    comments = _of_comment(redaction).filter(csat_comment__isnull=False).count()
+    # Without a comment too: one that comes later stays out.
+    if _of_comment(redaction).update(csat_comment=None, csat_comment_redacted=True):
+        spans = _all_hours(redaction)
+    extracts.flag([DeletedSpan(redaction.conversation_id, redaction.chatbot_id, *span) for span in spans])
+    return +Counter(messages=len(sent), csat_comments=comments)
+
+
+def _of_comment(redaction: Redaction) -> QuerySet[Conversation]:
+    """Return the conversation if its comment is still to be redacted. An erased one has none."""
+    if not redaction.csat_comment:
+        return Conversation.objects.none()
+    return Conversation.objects.filter(
+        chatbot=redaction.chatbot_id,
+        pk=redaction.conversation_id,
+        deleted_at__isnull=True,
+        csat_comment_redacted=False,
+    )
+
+
+def _all_hours(redaction: Redaction) -> list[tuple[datetime, datetime]]:
+    """Return the times of the first and the last message of each hour: all lines of extracts have the comment."""
+    messages = Message.objects.filter(chatbot=redaction.chatbot_id, conversation=redaction.conversation_id)
+    hours = messages.annotate(hour=TruncHour("sent_at", tzinfo=UTC)).values("hour")
+    return list(hours.annotate(first=Min("sent_at"), last=Max("sent_at")).values_list("first", "last"))
 
 
 def _with_text(redaction: Redaction) -> QuerySet[Message]:

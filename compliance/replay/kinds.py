@@ -20,6 +20,7 @@ from compliance.redaction.messages import find as find_messages
 from compliance.replay.loading import ACTOR
 from compliance.retention import due, policy
 from compliance.work.scope import REDACTIONS
+from conversations.tombstones import comment_digest
 
 HoldReason = ComplianceRequest.HoldReason
 Kind = ComplianceRequest.Kind
@@ -61,7 +62,8 @@ class ReplayedLine:
 
     `numbers` are the conversations that it covers, `of_others` those of them with another request's mark that only
     the ledger contains. `names_any`: whether any of its data is here, erased or not. `reach` is the highest
-    conversation number when the restore was noticed. Of a redaction, `lost_messages` have no row here.
+    conversation number when the restore was noticed. Of a redaction, `lost_messages` have no row here; the digest of
+    a CSAT comment is among them if its conversation has none.
     """
 
     request_id: UUID
@@ -92,6 +94,11 @@ class ReplayedLine:
     def chatbot(self) -> int:
         """The chatbot of a line about a known one."""
         return self.chatbot_id or 0
+
+    @property
+    def has_comment(self) -> bool:
+        """Whether a redaction covers the CSAT comment. Lines of an older version do not say so."""
+        return bool(self.line.get("csat_comment"))
 
     @property
     def is_completed(self) -> bool:
@@ -167,7 +174,7 @@ def _accepted(one: ReplayedLine) -> Decision:
 def _accepted_redaction(one: ReplayedLine) -> Decision:
     messages, _ = _find_messages(one)
     is_held = one.four_eyes and not one.had_begun
-    if messages:
+    if one.numbers:
         return _file_again(one, Kind.REDACTION, is_held=is_held)._replace(rows=[_redaction(one, messages)])
     if is_held:
         return Decision(Plan.LOST_REDACTION, Outcome.LOST_REDACTION)
@@ -258,9 +265,9 @@ def _redacted(one: ReplayedLine) -> Decision:
     if one.is_completed:
         # A single machine of Citus can have been restored.
         messages = [number for number in messages if number in found.with_text]
-        if not messages:
+        if not messages and (not one.has_comment or found.is_comment_redacted or not one.numbers):
             return _LEAVE
-    elif not messages and (known is None or found.conversation is None):
+    elif not one.numbers and (known is None or found.conversation is None):
         return _remember_redaction(one, is_announced=known is not None)
     # It was approved if that was needed, since it has redacted.
     approved = [str(HoldReason.AWAITING_APPROVAL)]
@@ -338,13 +345,17 @@ def _unusable(one: ReplayedLine, kind: Kind) -> Decision | None:
 
 
 def _find_messages(one: ReplayedLine) -> tuple[list[int], FoundMessages]:
-    """Find the messages of a redaction by their ids' digests; record its conversation, and the missing messages."""
+    """Find the messages of a redaction by their ids' digests; record its conversation, and what is missing of it."""
     wanted = _bytes(one.line["messages"])
     chatbot = Chatbot.objects.get(pk=one.chatbot)
-    found = find_messages(chatbot, bytes.fromhex(one.line["conversation"]), wanted)
+    conversation = bytes.fromhex(one.line["conversation"])
+    found = find_messages(chatbot, conversation, wanted)
+    if one.has_comment and found.conversation is None:
+        wanted.append(comment_digest(chatbot.public_id, conversation))
     # A conversation that is closed refuses all of its messages.
     one.lost_messages = [] if found.is_closed else [each for each in wanted if each not in found.numbers]
-    one.numbers = [found.conversation] if found.conversation and found.numbers else []
+    is_any_here = bool(found.numbers) or one.has_comment
+    one.numbers = [found.conversation] if found.conversation and is_any_here else []
     return list(found.numbers.values()), found
 
 
@@ -389,7 +400,7 @@ def _begin_again(one: ReplayedLine, request: ComplianceRequest) -> ComplianceReq
     if request.selector == ComplianceRequest.Selector.CONVERSATIONS and request.named_conversations is None:
         request.conversation_digests = one.named  # they were deleted, since none of their data was left
     if request.status == Status.COMPLETED:
-        request.messages = 0  # a redaction counts them again
+        request.messages = request.csat_comments = 0  # a redaction counts them again
     request.approved_by = request.approved_by or one.approved_by
     request.origin, request.status = ComplianceRequest.Origin.REPLAY, Status.ACCEPTED
     request.attempts, request.error_code, request.error_detail = 0, "", ""
@@ -405,6 +416,7 @@ def _redaction(one: ReplayedLine, messages: Sequence[int]) -> Redaction:
         chatbot_id=one.chatbot,
         conversation_id=one.numbers[0],
         message_numbers=sorted(messages),
+        csat_comment=one.has_comment,
         reason=one.line["reason"],
     )
 

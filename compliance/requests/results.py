@@ -23,6 +23,7 @@ BY_WORKER = "worker"
 COUNTED: Mapping[str, str] = {
     "conversations": "Conversations",
     "messages": "Messages",
+    "csat_comments": "CSAT comments",
     "identities": "UCI values",
     "variable_values": "Values of other variables",
     "files": "Uploaded files",
@@ -34,7 +35,9 @@ COUNTED: Mapping[str, str] = {
 KEPT_OF_CONVERSATION = "number, day, channel, flags and scores"
 
 # The data that a redaction removes.
-REDACTED = ("messages", "files", "exports", "extracts")
+REDACTED = ("messages", "csat_comments", "files", "exports", "extracts")
+# A deletion empties a comment with its conversation.
+ERASED = tuple(name for name in COUNTED if name != "csat_comments")
 
 # The data that an export's file can contain.
 EXPORTED = ("conversations", "messages", "files")

@@ -12,8 +12,9 @@ For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`)
   backup);
 - if it has the request's mark; of a retention run under way, only the slice that it works on.
 
-A redaction (`REDACTIONS`) has its messages in scope, with their files. Of their conversation it has the exports that
-began before it emptied the messages, and the days that may hold one of them.
+A redaction (`REDACTIONS`) has its messages in scope, with their files, and maybe the conversation's CSAT comment. Of
+the conversation it has the exports that began before it emptied these, and the days that may hold one of the
+messages, or for the comment all of its days.
 
 `%(chatbots)s` are the chatbots of all rows `r` (`compliance.work.sql.subjects`).
 OFFSET 0 makes PostgreSQL use indexes: it cannot know how few rows there are.
@@ -103,12 +104,13 @@ DELETIONS = Scope(
 REDACTIONS = Scope(
     """
 WITH r AS MATERIALIZED (
-    SELECT q.id, q.seq, q.variable_id, q.uci_digest, q.cutoff_at, x.conversation_id, x.message_numbers
+    SELECT q.id, q.seq, q.variable_id, q.uci_digest, q.cutoff_at, x.conversation_id, x.message_numbers,
+           x.csat_comment
       FROM compliance_redaction AS x JOIN compliance_compliancerequest AS q ON q.id = x.request_id
      WHERE x.request_id = ANY(%(ids)s::uuid[]) AND q.cutoff_at IS NOT NULL
 ), scope AS MATERIALIZED (
     SELECT r.id AS request_id, r.conversation_id AS id, NULL::bigint AS erased_before, r.cutoff_at,
-           r.message_numbers, m.times
+           r.message_numbers, r.csat_comment, CASE WHEN NOT r.csat_comment THEN m.times END AS times
       FROM r
      CROSS JOIN LATERAL (
            SELECT array_agg(sent_at) AS times FROM conversations_message

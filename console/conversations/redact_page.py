@@ -1,4 +1,4 @@
-"""Redact selected messages of a transcript. Their texts are shown first, and a confirmation files the redaction."""
+"""Redact selected messages or the CSAT comment. The texts are shown first, and a confirmation files the redaction."""
 
 import re
 from http import HTTPStatus
@@ -37,25 +37,29 @@ class RedactionForm(RequestedAtForm):
 
 @action
 def redact(request: HttpRequest, number: int) -> HttpResponse:
-    """Show the selected messages; with `confirmed`, file their redaction and show its request."""
+    """Show what is selected; with `confirmed`, file their redaction and show its request."""
     conversation, chatbot = conversation_or_404(request, number)
     require(request, chatbot, MANAGE_REQUESTS)
     # In the order of their numbers, whatever the order in the form.
     chosen = {int(one) for one in request.POST.getlist("messages") if re.fullmatch(r"[0-9]{1,18}", one)}
     if conversation.is_closed:
         return closed_conversation(request, conversation)
-    if not 1 <= len(chosen) <= MOST_MESSAGES:
-        return _select_others(request, conversation, f"Select 1 to {MOST_MESSAGES} messages.")
+    csat_comment = "csat_comment" in request.POST
+    if len(chosen) > MOST_MESSAGES or not (chosen or csat_comment):
+        return _select_others(request, conversation, f"Select 1 to {MOST_MESSAGES} messages, or the CSAT comment.")
     is_confirmed = "confirmed" in request.POST
     form = RedactionForm(request.POST if is_confirmed else None, chatbot=chatbot, initial=request.POST.dict())
     try:
-        filing.refuse_waiting(chatbot=chatbot, number=conversation.pk, message_numbers=chosen)
+        filing.refuse_waiting(
+            chatbot=chatbot, number=conversation.pk, message_numbers=chosen, csat_comment=csat_comment
+        )
         if not form.is_valid():
-            return _confirmation_page(request, conversation, sorted(chosen), form)
+            return _confirmation_page(request, conversation, sorted(chosen), form, csat_comment=csat_comment)
         filed = filing.redact(
             chatbot=chatbot,
             number=conversation.pk,
             message_numbers=sorted(chosen),
+            csat_comment=csat_comment,
             origin=ComplianceRequest.Origin.CONSOLE,
             actor=actor_of(request),
             **form.cleaned_data,
@@ -68,7 +72,7 @@ def redact(request: HttpRequest, number: int) -> HttpResponse:
 
 
 def _confirmation_page(
-    request: HttpRequest, conversation: Conversation, numbers: list[int], form: RedactionForm
+    request: HttpRequest, conversation: Conversation, numbers: list[int], form: RedactionForm, *, csat_comment: bool
 ) -> HttpResponse:
     """Show what would be redacted. The change log records it as a view of the conversation."""
     chatbot = conversation.chatbot
@@ -78,19 +82,21 @@ def _confirmation_page(
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
         return closed_conversation(request, conversation)
-    if len(found) < len(numbers):
+    if len(found) < len(numbers) or (csat_comment and not open_one.csat_comment):
         raise Http404
     in_order = sorted(found, key=lambda one: (one.message.sent_at, one.message.pk))
+    selected = [counted(len(numbers), "message")] * bool(numbers) + ["the CSAT comment"] * csat_comment
     return render(
         request,
         "console/conversations/redact.html",
-        title=f"Redact {counted(len(numbers), 'message')}",
+        title=f"Redact {' and '.join(selected)}",
         status=HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK,
         conversation=conversation,
         chatbot=chatbot,
         zone=chatbot.timezone,
         days=by_day(in_order, zone=ZoneInfo(chatbot.timezone)),
         numbers=numbers,
+        csat_comment=open_one.csat_comment if csat_comment else None,
         form=form,
         minutes=_MINUTES,
     )

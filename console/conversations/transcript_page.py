@@ -70,12 +70,13 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         conversation=open_one,
         chatbot=chatbot,
         zone=chatbot.timezone,
-        days=by_day(read, zone=ZoneInfo(chatbot.timezone), waiting=waiting),
+        days=by_day(read, zone=ZoneInfo(chatbot.timezone), waiting=waiting.messages),
         places=places,
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
         reasons=Redaction.Reason.choices,
-        open_redactions=sorted(set(waiting.values())),
+        comment_waits_for=waiting.csat_comment,
+        open_redactions=sorted({*waiting.messages.values(), *filter(None, [waiting.csat_comment])}),
         address=reverse("console:conversation", args=[open_one.pk]),
     )
 

@@ -124,7 +124,7 @@ def next_step(request: ComplianceRequest) -> str:
 
 _UNDER_WAY = {
     Kind.EXPORT: "A worker is writing the file.",
-    Kind.REDACTION: "A worker is removing the messages' texts and files.",
+    Kind.REDACTION: "A worker is removing the texts and files.",
 }
 _ENDED = {
     Status.FAILED: "It does not continue by itself. See below what to do.",
@@ -139,7 +139,7 @@ _ENDED_WITHOUT_VALUE = {
     }
     for kind, left in (
         (Kind.RETENTION, "No conversation was erased."),
-        (Kind.REDACTION, "No message was redacted."),
+        (Kind.REDACTION, "Nothing was redacted."),
     )
 }
 
@@ -153,7 +153,7 @@ _WAITING = {
 
 
 _REDACTED_WAITS = (
-    "Its messages are redacted. It completes when the daily extracts that contained them are rebuilt: {clean} of "
+    "Its texts are redacted. It completes when the daily extracts that contained them are rebuilt: {clean} of "
     "{total} are."
 )
 
@@ -275,7 +275,7 @@ def _completed(request: ComplianceRequest) -> str:
     if request.kind == Kind.EXPORT:
         return "The file is complete."
     if request.kind == Kind.REDACTION:
-        return "The messages' texts and files are deleted, and verification found nothing left."
+        return "The texts and files are deleted, and verification found nothing left."
     if request.kind == Kind.RETENTION:
         return "Everything that was due is erased, and verification found nothing left."
     return "All data in scope is erased, verification found nothing left, and the value was erased from the request."

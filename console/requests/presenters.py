@@ -16,6 +16,7 @@ from compliance.requests.disclosure import DisclosedSubject
 from compliance.requests.preview import Preview
 from compliance.requests.results import (
     COUNTED,
+    ERASED,
     EXPORTED,
     KEPT_OF_CONVERSATION,
     MOST_FILES,
@@ -83,10 +84,11 @@ def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
     kept = {
         "conversations": KEPT_OF_CONVERSATION if request.conversations else "",
         "messages": "time and sender" if request.kind == Kind.REDACTION else "",
+        "csat_comments": "score and vote",
         "exports": f"{exports:,}, listed below" if exports else "",
         "extracts": f"{extracts:,} in the client's bucket" if extracts else "",
     }
-    names = REDACTED if request.kind == Kind.REDACTION else COUNTED
+    names = REDACTED if request.kind == Kind.REDACTION else ERASED
     return [StoreCount(COUNTED[name], numbers[name], kept.get(name, "")) for name in names]
 
 

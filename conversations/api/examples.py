@@ -53,7 +53,7 @@ CONVERSATION = {
     "agent_handover": False,
     "push": False,
     "score": 7.5,
-    "csat": {"score": 4, "vote": "positive", "comment": "quick"},
+    "csat": {"score": 4, "vote": "positive", "comment": "quick", "comment_redacted": False},
     "unique_chatter_identifiers": [{"key": "member_id", "value": "42", "established_by": "custom"}],
 }
 DELETED_CONVERSATION = CONVERSATION | {
@@ -67,7 +67,7 @@ DELETED_CONVERSATION = CONVERSATION | {
     "started_at": "2026-11-23T00:00:00.000000Z",
     "last_message_at": None,
     "message_count": None,
-    "csat": {"score": 4, "vote": "positive", "comment": None},
+    "csat": {"score": 4, "vote": "positive", "comment": None, "comment_redacted": False},
     "unique_chatter_identifiers": [],
 }
 LOOKUP = {"results": [{"id": "c-2001", "conversation": CONVERSATION}, {"id": "c-1999", "conversation": None}]}

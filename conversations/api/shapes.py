@@ -190,7 +190,9 @@ class Satisfaction(ResponseModel):
     score: int | None
     vote: Stored[Conversation.CsatVote] | None
     comment: str | None
-    """Null for a deleted conversation."""
+    """Null for a deleted conversation, and once it is redacted."""
+    comment_redacted: bool
+    """Whether a redaction removed the comment. Then no other is stored."""
 
 
 class LoggedConversation(ResponseModel):
@@ -247,6 +249,7 @@ class LoggedConversation(ResponseModel):
                     "score": one.csat_score,
                     "vote": one.csat_vote,
                     "comment": one.csat_comment if is_open else None,
+                    "comment_redacted": is_open and one.csat_comment_redacted,
                 },
                 "unique_chatter_identifiers": entry.identifiers if is_open else [],
             }

@@ -77,6 +77,8 @@ class Conversation(models.Model):
     csat_score = models.PositiveSmallIntegerField(null=True)
     csat_vote = models.CharField(max_length=8, choices=CsatVote, null=True)
     csat_comment = models.TextField(null=True)
+    # Then no document brings a comment back. Processes of an older version do not write it during an upgrade.
+    csat_comment_redacted = models.BooleanField(default=False, db_default=False)
     deletion_request_id = models.UUIDField(null=True)
     deleted_at = models.DateTimeField(null=True)
 
@@ -102,6 +104,10 @@ class Conversation(models.Model):
             models.CheckConstraint(
                 name="conversation_csat_vote_known",
                 condition=Q(csat_vote__isnull=True) | Q(csat_vote__in=["positive", "neutral", "negative"]),
+            ),
+            models.CheckConstraint(
+                name="conversation_redacted_has_no_comment",
+                condition=Q(csat_comment_redacted=False) | Q(csat_comment__isnull=True),
             ),
             models.CheckConstraint(
                 name="conversation_live_has_id",

@@ -56,7 +56,7 @@ def test_a_conversation_is_shown_whole_in_each_call(chatbot: Chatbot, caller: To
         "agent_handover": False,
         "push": True,
         "score": 7.5,
-        "csat": {"score": 4, "vote": "positive", "comment": f"{PLANTED} comment"},
+        "csat": {"score": 4, "vote": "positive", "comment": f"{PLANTED} comment", "comment_redacted": False},
         "unique_chatter_identifiers": [
             {"key": "member_id", "value": f"{PLANTED} value 0", "established_by": "custom"},
             {"key": "member_id", "value": "second", "established_by": "custom"},
@@ -89,7 +89,7 @@ def test_a_closed_conversation_returns_only_its_kept_fields(chatbot, caller, clo
         "agent_handover": False,
         "push": True,
         "score": 7.5,
-        "csat": {"score": 4, "vote": "positive", "comment": None},
+        "csat": {"score": 4, "vote": "positive", "comment": None, "comment_redacted": False},
         "unique_chatter_identifiers": [],
     }
     assert caller.get(f"conversations/{conversation.pk}").json() == shown

@@ -35,6 +35,7 @@ CANNOT_BE_SAID = {
     ("/callback_url", "invalid"),  # it contains the request's value, or cannot be called
     ("/message_id", "unknown_value"),  # the conversation has other messages
     ("/ids", "invalid"),  # one of them is such a message's
+    ("/csat_comment", "invalid"),  # the conversation has none
     ("/message_id", "out_of_order"),  # it comes after the file
 }
 

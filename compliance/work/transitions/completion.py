@@ -37,6 +37,7 @@ COUNTERS = (
     "exports",
     "extracts",
     "unverified_left_out",
+    "csat_comments",
     *ASSURANCE_COUNTERS,
 )
 
@@ -156,7 +157,7 @@ WITH done AS (
     UPDATE compliance_compliancerequest
        SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
            extracts_left = 0, conversations_total = greatest(conversations_total, conversations),
-           result = CASE WHEN conversations_total + conversations + messages + files + exports > 0
+           result = CASE WHEN conversations_total + conversations + messages + csat_comments + files + exports > 0
                            OR EXISTS (SELECT FROM compliance_leftcopy
                                        WHERE deletion_id = compliance_compliancerequest.id)
                          THEN 'done' ELSE 'nothing_found' END,
@@ -168,7 +169,8 @@ WITH done AS (
     INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
     SELECT chatbot_id, id, 'request.completed', 'worker', jsonb_strip_nulls(jsonb_build_object(
            'result', result, 'conversations', conversations, 'messages', messages, 'files', files,
-           'exports', exports, 'unverified_left_out', nullif(unverified_left_out, 0)))
+           'exports', exports, 'unverified_left_out', nullif(unverified_left_out, 0),
+           'csat_comments', nullif(csat_comments, 0)))
       FROM done
 )
 SELECT id FROM done

@@ -36,7 +36,7 @@ def test_it_files_a_redaction(chatbot: Chatbot, number: int) -> None:
     assert answer.status_code == 200
     assert (shown["kind"], shown["status"], shown["selector"]) == ("redaction", "accepted", "messages")
     assert (shown["reference"], shown["not_before"]) == ("TICKET-7", None)
-    about = {"number": number, "messages": 2, "reason": "credentials"}
+    about = {"number": number, "messages": 2, "csat_comment": False, "reason": "credentials"}
     assert shown["redaction"] == {**about, "removed_exports": [], "removed_exports_total": 0}
     redaction = Redaction.objects.get(request=shown["request_id"])
     assert len(redaction.message_numbers) == 2
@@ -62,6 +62,9 @@ def test_it_names_what_is_wrong(chatbot: Chatbot, number: int) -> None:
     caller = TokenCaller(chatbot)
     wrong: list[tuple[dict[str, Any], dict[str, str]]] = [
         ({"ids": []}, {"/ids": "too_short"}),
+        ({"ids": [], "csat_comment": False}, {"/ids": "too_short"}),
+        ({"csat_comment": 1}, {"/csat_comment": "wrong_type"}),
+        ({"csat_comment": True}, {"/csat_comment": "invalid"}),
         ({"ids": [f"m{n}" for n in range(101)]}, {"/ids": "too_long"}),
         ({"ids": ["m-1", ""]}, {"/ids/1": "too_short"}),
         ({"ids": [7]}, {"/ids/0": "wrong_type"}),
@@ -78,7 +81,7 @@ def test_it_names_what_is_wrong(chatbot: Chatbot, number: int) -> None:
     for body, expected in wrong:
         answer = redact(caller, number, BODY | body)
         assert pointers(answer) == expected
-        details[str(*body)] = answer.json()["detail"]
+        details["+".join(body)] = answer.json()["detail"]
     assert details["reference"] == "The reference must not contain a message's id, in any form: it is kept longer."
     assert details["callback_url"] == "The address must not contain a message's id."
     assert not ComplianceRequest.objects.exists()

@@ -14,6 +14,7 @@ from tests.functional.company import Company, became, document, words_in
 from tests.functional.redacting import KEPT, SECRET, message_of, redact, said
 from tests.functional.support import dump
 from tests.functional.test_identify import named
+from tests.functional.test_redacted_comments import ALONE, is_redacted, rated
 from tests.restoring import Backup, restored
 
 # Sent after the backup, so that the restored database has never had it.
@@ -98,6 +99,30 @@ def test_a_redacted_message_stays_redacted(company: Company) -> None:
     for number in (result["number"] for result in results):
         assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
         assert (message_of(number, "m2").kind, message_of(number, "m2").text) == ("text", KEPT)
+    assert SECRET not in dump()
+    assert {(one["request_id"], one["kind"]) for one in report["requests"]} == {
+        (one, "redaction") for one in redactions
+    }
+    assert {company.status(one) for one in redactions} == {"completed"}
+
+
+def test_a_redacted_comment_stays_redacted(company: Company) -> None:
+    """Whether the backup has conversation and comment or not, and whether it was carried out or accepted."""
+    company.send(*(rated(one) for one in ("c-0", "c-3")), *(rated(one) | {"csat": None} for one in ("c-1", "c-4")))
+    redactions = []
+    with restored():
+        for ids, then in ((("c-0", "c-1", "c-2"), work), (("c-3", "c-4", "c-5"), write_journal)):
+            for one in ids:
+                company.send(rated(one))
+                redactions.append(redact(company, number_of(company, one), **ALONE))
+            then()
+
+    report = replay()
+    work()
+    results = company.send(*(rated(f"c-{one}") for one in range(6)))
+
+    assert became(results) == ["unchanged", "updated", "created"] * 2
+    assert {is_redacted(company, result["number"]) for result in results} == {True}
     assert SECRET not in dump()
     assert {(one["request_id"], one["kind"]) for one in report["requests"]} == {
         (one, "redaction") for one in redactions

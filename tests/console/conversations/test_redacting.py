@@ -99,7 +99,36 @@ def test_support_staff_redact_selected_messages(support: Client, conversation: C
     ):
         assert word in shown
     assert SECRET not in shown
-    assert [one.kept for one in found.context["counts"]] == ["time and sender", "", "", ""]
+    assert [one.kept for one in found.context["counts"]] == ["time and sender", "score and vote", "", "", ""]
+
+
+def test_support_staff_redact_the_csat_comment(support: Client, conversation: Conversation, drain: Drain) -> None:
+    assert "CSAT comment" not in page_of(support, conversation)
+    Conversation.objects.filter(pk=conversation.pk).update(csat_comment=f"<b>{SECRET}-9", csat_score=3)
+    assert page_of(support, conversation).count('name="csat_comment"') == 1
+
+    chosen = select(support, conversation, csat_comment="yes").text
+    assert "Redact the CSAT comment" in chosen
+    assert f"&lt;b&gt;{SECRET}-9" in chosen
+    both = select(support, conversation, conversation.message_set.earliest("pk").pk, csat_comment="yes").text
+    assert "Redact 1 message and the CSAT comment" in both
+    answer = redact(support, conversation, csat_comment="yes")
+
+    page = page_of(support, conversation)
+    assert marks(page) == [answer.headers["Location"]]
+    assert 'name="csat_comment"' not in page
+    assert redact(support, conversation, csat_comment="yes")["Location"].endswith(f"/{conversation.pk}/")
+    assert "An open redaction includes the CSAT comment already." in page_of(support, conversation)
+    start(support)
+    drain()
+    page = page_of(support, conversation)
+    assert "Comment redacted" in page
+    assert f"{SECRET}-9" not in page
+    assert "3 of 10" in page
+    shown = support.get(answer.headers["Location"])
+    assert "<dt>CSAT comment</dt><dd>Selected</dd>" in shown.text
+    assert [(one.label, one.number) for one in shown.context["counts"]][:2] == [("Messages", 0), ("CSAT comments", 1)]
+    assert select(support, conversation, csat_comment="yes").status_code == 404, "There is nothing to show."
 
 
 def test_it_says_that_a_second_person_approves_it_first(support: Client, chatbot: Chatbot, conversation) -> None:
@@ -204,7 +233,7 @@ def test_the_page_of_a_cancelled_redaction_speaks_of_messages(support: Client, c
 
     assert decide(support, ComplianceRequest.objects.get(), "cancel", "filed_by_mistake").status_code == 302
 
-    assert "It was cancelled before it started. No message was redacted." in support.get(page).text
+    assert "It was cancelled before it started. Nothing was redacted." in support.get(page).text
 
 
 def test_the_texts_are_shown_before_anything_is_filed(support, conversation: Conversation) -> None:
@@ -251,7 +280,7 @@ def test_it_refuses_what_is_missing_or_of_others(support, neighbour, chatbot, co
         for none in ((), ("x", "-1"), range(1, 102)):
             answer = ask(support, conversation, *none)
             assert answer.headers["Location"] == reverse("console:conversation", args=[conversation.pk])
-            assert "Nothing was filed. Select 1 to 100 messages." in page_of(support, conversation)
+            assert "Nothing was filed. Select 1 to 100 messages, or the CSAT" in page_of(support, conversation)
         assert ask(support, conversation, own, theirs).status_code == 404
         assert ask(support, elsewhere, elsewhere.message_set.earliest("pk").pk).status_code == 404
     for fault, fields in {
