@@ -22,8 +22,8 @@ ACTS = {
     "deletion by value": "delete {} acme ann",
     "deletion by ids": "delete_ids {} acme c1 erase_exports",
     # From the console, as from the API: once it is started, they are the same.
-    "redaction": "select {} acme c1 0; start {}",
-    "redaction that waits": "select {} acme c1 0",
+    "redaction": "select {} acme c1 both; start {}",
+    "redaction that waits": "select {} acme c1 both",
     "retention run": "period {} acme 90; hour",
     "export": "export {} acme ann include_files include_shared",
     "identify": "identify acme c3 ann; identify acme c1 cid",

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from functools import cached_property
 
 from tests.oracle.evidence import Evidence
-from tests.oracle.model import Conversation, Expected, Model, Request
+from tests.oracle.model import COMMENT, Conversation, Expected, Model, Request
 from tests.oracle.words import Word, found_in
 
 # Kind and text of each violation.
@@ -95,13 +95,13 @@ class Comparison:
 
     @cached_property
     def redacted(self) -> set[str]:
-        """The words of the texts that are redacted. The ids of their messages stay."""
+        """The words of the texts and comments that are redacted. The ids of their messages stay."""
         return {
             word.text
             for each in self.model.conversations
-            for message, one in each.redacted.items()
+            for what, one in each.redacted.items()
             if one.status == "completed"
-            for word in found_in(each.tried_texts[message])
+            for word in found_in(each.facts[COMMENT] if what == COMMENT else each.tried_texts[what])
         }
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.oracle.comparison import Comparison, Findings
 from tests.oracle.evidence import ConversationRow, Count
-from tests.oracle.model import ERASING, KEPT, Conversation, Expected
+from tests.oracle.model import COMMENT, ERASING, KEPT, Conversation, Expected
 
 # --- What a conversation must be like, in rows and over the API ------------------------------------------------
 
@@ -30,9 +30,18 @@ def faults_of_texts(conversation: Conversation, found: Mapping[str, tuple[str, s
         yield "neighbour", f"{conversation.id} has {len(foreign)} messages that were not sent: {foreign[:1]}"
 
 
+def faults_of_comment(conversation: Conversation, shown: str | None) -> Findings:
+    redaction = conversation.redacted.get(COMMENT)
+    if redaction and redaction.status == "completed":
+        if shown is not None:
+            yield "redaction", f"{conversation.id} still has its CSAT comment: {redaction}"
+    elif shown != conversation.facts.get(COMMENT) and (redaction is None or redaction.is_withdrawn or shown):
+        yield "neighbour", f"the CSAT comment of {conversation.id} is not as it was sent"
+
+
 def differing(conversation: Conversation, facts: Mapping[str, Any], names: Collection[str] = ()) -> list[str]:
-    """Return the names of facts that differ from the sent ones, by default of all facts."""
-    names = names or facts.keys() & conversation.facts.keys()
+    """Return the names of facts that differ from the sent ones, by default of all facts but the COMMENT."""
+    names = names or (facts.keys() & conversation.facts.keys()) - {COMMENT}
     return sorted(name for name in names if facts[name] != conversation.facts[name])
 
 
@@ -103,6 +112,7 @@ def _faults_of_whole(comparison: Comparison, conversation: Conversation, row: Co
         yield "neighbour", f"{conversation.id}, which must stay, is deleted"
         return
     yield from faults_of_texts(conversation, row.texts)
+    yield from faults_of_comment(conversation, row.facts.get(COMMENT))
     if wrong := differing(conversation, row.facts) + ["beginning"] * (row.began != conversation.began):
         yield "neighbour", f"{conversation.id} has another {', '.join(wrong)}"
     yield from _flag(conversation, row)
@@ -115,7 +125,9 @@ def _faults_of_whole(comparison: Comparison, conversation: Conversation, row: Co
     if conversation.is_refused not in {None, row.refused > 0}:
         yield "identity", f"{conversation.id} has {row.refused} refused identities"
     comparison.met["conversations of two chatters"] += len(values) > 1
-    comparison.met["messages redacted"] += sum(one.status == "completed" for one in conversation.redacted.values())
+    for what, one in conversation.redacted.items():
+        which = "comments" if what == COMMENT else "messages"
+        comparison.met[f"{which} redacted"] += one.status == "completed"
 
 
 # --- Counts ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.oracle.caller import new_key
 from tests.oracle.client_state import ClientState
-from tests.oracle.model import Conversation, Expected, Request, is_allowed, now, options_of
+from tests.oracle.model import COMMENT, Conversation, Expected, Request, is_allowed, now, options_of
 
 _TICKETS = count(1)
 _PATHS = {"deletion": "data-deletion", "export": "data-export"}
@@ -123,14 +123,20 @@ def withdraw(state: ClientState, request: Request) -> None:
         state.report("wrong answer", f"a withdrawn request is {request.status}", request)
 
 
-def redact(state: ClientState, conversation: Conversation, message: str) -> None:
-    request = Request(state.bot, "redaction", new_key(), ids=(message,), possibly={conversation})
+def redact(state: ClientState, conversation: Conversation, *what: str) -> None:
+    """File the redaction of messages, by their ids, and of the COMMENT."""
+    request = Request(state.bot, "redaction", new_key(), ids=what, possibly={conversation})
     state.model.file(request)
-    conversation.redacted[message] = request
-    body = {"ids": [message], "reason": "payment_data", "reference": _reference()}
+    conversation.redacted |= dict.fromkeys(what, request)
+    body = selected(what) | {"reason": "payment_data", "reference": _reference()}
     path = f"conversations/{conversation.number}/messages/redact"
     # It has no Idempotency-Key: sent again it is another request, which finds nothing.
     _took(state, request, state.caller.post("redaction", path, body).body)
+
+
+def selected(what: Collection[str]) -> dict[str, Any]:
+    """Return the part of a redaction's call that selects messages and the COMMENT."""
+    return {"ids": [one for one in what if one != COMMENT], "csat_comment": COMMENT in what}
 
 
 def see(state: ClientState, request: Request, shown: Mapping[str, Any]) -> None:

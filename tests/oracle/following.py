@@ -5,7 +5,14 @@ from datetime import datetime
 
 from tests.oracle.caller import NoAnswer, ask
 from tests.oracle.client_state import ClientState
-from tests.oracle.conversations import differing, differing_of_kept, facts_shown, faults_of_texts, midnight_of
+from tests.oracle.conversations import (
+    differing,
+    differing_of_kept,
+    facts_shown,
+    faults_of_comment,
+    faults_of_texts,
+    midnight_of,
+)
 from tests.oracle.exports import faults_of
 from tests.oracle.filing import see
 from tests.oracle.model import Conversation, Expected, Request
@@ -69,7 +76,8 @@ def is_whole(state: ClientState, conversation: Conversation) -> None:
         state.report("neighbour", f"{conversation.id}, which must stay, is answered with {answer.status}")
         return
     found = {line["id"]: (line["kind"], line["text"]) for line in answer.body["results"]}
-    for kind, what in faults_of_texts(conversation, found):
+    faults = [*faults_of_texts(conversation, found), *faults_of_comment(conversation, shown["csat"]["comment"])]
+    for kind, what in faults:
         state.report(kind, what)
     times = [conversation.sent_at[message] for message in found if message in conversation.sent_at]
     if times != sorted(times):

@@ -17,6 +17,8 @@ from tests.oracle.words import Words
 FINAL = {"completed", "cancelled", "rejected"}
 OPEN = {"accepted", "on_hold", "processing", "failed"}
 ERASING = {"deletion", "retention"}
+# Beside ids of messages: the CSAT comment, which is redacted as they are. The name of its fact.
+COMMENT = "csat_comment"
 # The fields that a deletion leaves of a conversation (docs/reference/data-map.md).
 KEPT = {"channel", "push", "agent_handover", "score", "csat_score", "csat_vote"}
 
@@ -65,7 +67,7 @@ class Conversation:
     # By the word that is the name, and the beginning of the content; and the SHA-256 of that.
     files: set[str] = field(default_factory=set)
     tried_files: dict[str, str] = field(default_factory=dict)
-    # Whose messages are redacted, or being redacted, by which request.
+    # Which messages are redacted, or being redacted, and whether the COMMENT is, by which request.
     redacted: dict[str, "Request"] = field(default_factory=dict)
     documents: list[dict[str, Any]] = field(default_factory=list)
     # Data that was stored past the API: more messages of it, and copies of its row with a message each.

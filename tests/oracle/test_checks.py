@@ -8,9 +8,9 @@ import pytest
 from tests.faults.soak.soak import unmet
 from tests.oracle import exports
 from tests.oracle.evidence import Count
-from tests.oracle.model import Request, is_allowed
+from tests.oracle.model import COMMENT, Request, is_allowed
 from tests.oracle.planted import CASES, LOGGED, PLANTED, other_request
-from tests.oracle.scene import BOT, MONTH, NOON, Scene, a_scene
+from tests.oracle.scene import BOT, MONTH, NOON, Scene, a_scene, csv_of, line_of
 from tests.oracle.violations import Outage, Outages, Violations
 
 
@@ -37,6 +37,13 @@ def test_finds_the_text_of_a_redacted_message(scene: Scene) -> None:
         ("extract", "acme:"),
         ("word left in an object", "an"),
     }
+
+
+def test_finds_a_redacted_comment(scene: Scene) -> None:
+    scene.whole.redacted[COMMENT] = other_request("redaction")
+    scene.exported(csv_of(line_of(scene.whole, csat_comment=str(scene.whole.facts[COMMENT]))))
+    found = {(kind, what.partition(" ")[0]) for kind, what in scene.checks().all()}
+    assert found == {("redaction", "acme:"), ("redaction", "the")}  # the row, the export
 
 
 def test_finds_who_was_named_and_is_not_known(scene: Scene) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from tests.oracle.checks import Checks
 from tests.oracle.evidence import Evidence
 from tests.oracle.leftovers import folder_of
-from tests.oracle.model import ERASING, FINAL
+from tests.oracle.model import COMMENT, ERASING, FINAL
 from tests.oracle.words import found_in
 from tests.stress.looking import Onlooker
 from tests.stress.truth import AGAIN, FiledRequest, ModelConversation, Truth
@@ -32,7 +32,7 @@ def at_completion(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
     """Check the erasures of a request, and its handling of copies, at the moment it is seen completed."""
     if one.kind == "deletion":
         _is_erased(truth, one, look)
-    elif one.text:
+    elif one.redacts:
         is_redacted(truth, one, look)
     elif one.kind == "export" and one.value:
         _is_reliable(truth, one)
@@ -105,19 +105,20 @@ def _may_be_in_grace(deletion: FiledRequest, export: FiledRequest) -> bool:
 
 
 def is_redacted(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
-    """Check that the text of a completed redaction is only in copies that it lists.
+    """Check that the texts of a completed redaction are only in copies that it lists.
 
     It keeps copies with a conversation that a deletion has closed: they could not be made again.
     """
     rows = look.rows(truth.entries)
     closed = {entry for entry in truth.entries if (row := rows.get(entry.number or 0)) and row.closed_by}
     row = rows.get(truth.at(redaction.bot, *redaction.ids).number or 0)
-    if row and redaction.text in {text for _, text in row.texts.values()}:
-        raise Broken("redacted rows", f"{redaction} is completed, and its message still has the text")
+    texts = set(redaction.redacts.values())
+    if row and texts & {row.facts[COMMENT], *(text for _, text in row.texts.values())}:
+        raise Broken("redacted rows", f"{redaction} is completed, and a text of it is still there")
     kept = list(filter(None, look.left(redaction.id).values()))
     for found in look.objects():
         is_kept = closed & truth.held_in(found) and any(_belongs(found.key, key) for key in kept)
-        if redaction.text.encode() in (found.body or b"") and not is_kept:
+        if any(text.encode() in (found.body or b"") for text in texts) and not is_kept:
             raise Broken(f"redacted text in {folder_of(found.key)}", f"{redaction} is completed; {found.key} has it")
 
 
@@ -125,13 +126,14 @@ def _are_named(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
     """Check that a request that has just erased data lists each copy that was delivered before it was filed."""
     delivered = [each for each in truth.of("export") if each.is_delivered and each.ended_at]
     delivered = [each for each in delivered if each.ended_at and each.ended_at < one.asked_at]
-    if not delivered or not (one.kind == "deletion" or one.text):
+    if not delivered or not (one.kind == "deletion" or one.redacts):
         return
     named, requests = look.left(one.id), look.requests()
     bodies = {found.key: found.body or b"" for found in look.delivered()}
     for export in delivered:
         is_own = one.kind == "deletion" and export.is_of_chatter(one)
-        has_text = bool(one.text) and one.text.encode() in bodies.get(str(export.object_key), b"")
+        body = bodies.get(str(export.object_key), b"")
+        has_text = any(text.encode() in body for text in one.redacts.values())
         has_some = one.certain & (export.held or frozenset()) if one.kind == "deletion" else has_text
         if (is_own or has_some) and export.id not in named:
             raise Broken("not named", f"{one} is completed, and does not name {export}, which was delivered")

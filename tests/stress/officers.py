@@ -27,6 +27,7 @@ from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation
 from tests.clients import use_bucket_at, use_hosted_bucket
+from tests.oracle.filing import selected
 from tests.oracle.model import now
 from tests.stress.truth import RETAINED_FOR, Demand, FiledRequest, Truth
 
@@ -79,18 +80,18 @@ class Officers:
         change_chatbot(chatbot=chatbot, variables=[_OTHER], uci=_OTHER.name, actor=_OFFICER)
         change_chatbot(chatbot=chatbot, uci="member_id", actor=_OFFICER)
 
-    def select(self, name: str, bot: str, conversation: str, place: int) -> None:
+    def select(self, name: str, bot: str, conversation: str, place: int | str) -> None:
         filed = self.truth.ask_redaction(name, bot, conversation, place)
         number = self.truth.at(bot, conversation).number
         if filed is None or number is None:
             return
         chatbot, origin = Chatbot.objects.get(slug=bot), ComplianceRequest.Origin.CONSOLE
-        what = {"ids": [filed.message], "reason": "payment_data", "origin": origin, "actor": _OFFICER}
+        what = selected(filed.redacts) | {"reason": "payment_data", "origin": origin, "actor": _OFFICER}
         try:
             request = filing.redact(chatbot=chatbot, number=number, **what)
         except Refused as refused:
             self.truth.drop(filed)
-            # An unfinished redaction may be about the same message.
+            # An unfinished redaction may be about the same message or comment.
             others = [one for one in self.truth.named.values() if one.ids == filed.ids and one.kind == filed.kind]
             is_waited_for = refused.code == "invalid" and not all(one.is_final for one in others)
             if refused.code != "conversation_deleted" and not is_waited_for:

@@ -111,7 +111,7 @@ class Restores:
         requests = self._look.requests()
         for one in self._truth.named.values():
             one.is_lost = bool(one.id) and one.id not in requests
-            if one.is_lost and one.text and not one.is_withdrawn:
+            if one.is_lost and one.redacts and not one.is_withdrawn:
                 # There was nothing to redact, or it was: intake has to remember it. One without an approval is
                 # lost with its message, and the report says so.
                 is_lost = not one.is_marked and Chatbot.objects.get(slug=one.bot).four_eyes

@@ -252,7 +252,7 @@ class Play:
         for row, one in seen:
             one.status, one.has_begun = row.status, row.has_begun
             one.has_failed |= row.status == "failed"
-            if row.cutoff_at and not one.is_marked and one.text:
+            if row.cutoff_at and not one.is_marked and one.redacts:
                 invariants.note_kept(truth, one, self._look)
             one.is_marked = row.cutoff_at is not None
             one.left_out = row.left_out

@@ -10,7 +10,8 @@ retain REQUEST BOT                  a run of another day, for the period or for 
 period REQUEST BOT DAYS             the period of retention is set, or ended (-); the request is its first run
 eyes BOT on|off                     deletions need a second person's approval
 redesignate BOT                     another variable is the Unique Chatter Identifier for a moment
-redact|select REQUEST BOT CONVERSATION PLACE    one of its messages, by a key or by staff: that waits
+redact|select REQUEST BOT CONVERSATION PLACE|comment|both    one of its messages, the CSAT comment, or the first of
+                                       each, by a key or by staff: that waits
 start REQUEST                       by staff, what they have filed and waits
 demand BOT any|platform|verified    how reliable an identity an export needs
 bucket BOT client|broken|hosted     where exports go: to the client's own, to none, to the service's
@@ -100,10 +101,10 @@ _WAYS: dict[str, list[tuple[float, str]]] = {
 
 # What words are drawn from.
 _CHOICES = """
-    day 0 1 2; place 0 1 2; days - - 180 365; then long lately; now now now now now soon lately; began - - long
-    lately now soon; about ann bob cid c1 c2; pair c1 c2 c1,c2; how denied busy; least any platform verified
-    verified; redact redact select; identify identify sign; officer officer officer approve; decision cancel
-    approve approve reject; noted cancel approve reject retry
+    day 0 1 2; place 0 1 2 comment both; days - - 180 365; then long lately; now now now now now soon lately;
+    began - - long lately now soon; about ann bob cid c1 c2; pair c1 c2 c1,c2; how denied busy;
+    least any platform verified verified; redact redact select; identify identify sign;
+    officer officer officer approve; decision cancel approve approve reject; noted cancel approve reject retry
 """
 _WORDS = {name: words for name, *words in map(str.split, _CHOICES.split(";"))}
 

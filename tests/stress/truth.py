@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tests.oracle.evidence import ObjectVersion
-from tests.oracle.model import ERASING, Conversation, Model, Request, now
+from tests.oracle.model import COMMENT, ERASING, Conversation, Model, Request, now
 from tests.oracle.words import Word, Words, found_in
 
 RETAINED_FOR = timedelta(days=90)
@@ -112,9 +112,8 @@ class FiledRequest(Request):
     # The deletions that had begun when the file of an export was seen to be gone.
     gone_with: frozenset[str] | None = None
     left_out: int = 0
-    # Of a redaction: the id of its message, and the word that is its text.
-    message: str = ""
-    text: str = ""
+    # Of a redaction: the id of its message, or the COMMENT, or both, each with the word that is its text.
+    redacts: dict[str, str] = field(default_factory=dict)
     is_by_staff: bool = False
     # Of a retention run: what it erases is older than this, without what it may not erase any more, since it has
     # ended or its period has. `days`: its period, if that is in force.
@@ -179,14 +178,17 @@ class Truth(Model):
         self.file(one)
         return one
 
-    def ask_redaction(self, name: str, bot: str, conversation: str, place: int) -> FiledRequest | None:
-        """Record that one of the messages of a conversation is about to be redacted, if it has any."""
+    def ask_redaction(self, name: str, bot: str, conversation: str, place: int | str) -> FiledRequest | None:
+        """Record that a message of a conversation is about to be redacted, its comment, or both, if it has any."""
         entry = self.at(bot, conversation)
         if name in self.named or entry.number is None or not entry.texts:
             return None
         one = self.ask(name, "redaction", bot, ids=(conversation,))
-        one.message = sorted(entry.texts)[place % len(entry.texts)]
-        one.text = entry.texts[one.message]
+        if place != "comment":
+            message = sorted(entry.texts)[(place if isinstance(place, int) else 0) % len(entry.texts)]
+            one.redacts[message] = entry.texts[message]
+        if isinstance(place, str):
+            one.redacts[COMMENT] = entry.facts[COMMENT]
         return one
 
     def drop(self, one: FiledRequest) -> None:
@@ -260,8 +262,10 @@ class Truth(Model):
             one.is_replayed |= one.done_at != one.ended_at
         for one in sorted(self.of("redaction"), key=lambda one: one.status == "completed"):
             entry = self.at(one.bot, *one.ids)
-            entry.redacted[one.message] = one
-            entry.tried_texts.setdefault(one.message, one.text)
+            for what, text in one.redacts.items():
+                entry.redacted[what] = one
+                if what != COMMENT:
+                    entry.tried_texts.setdefault(what, text)
         for entry in self.entries:
             # No answer shows that a looked-up identity was refused, nor whether an export kept the conversation.
             is_known = not (entry.asked or entry.may_be_refused) or bool(entry.refused)

@@ -22,6 +22,7 @@ from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.oracle.evidence import EVER, Usage, usage_of
+from tests.oracle.filing import selected
 from tests.oracle.model import ERASING, now, options_of
 from tests.stress import circumstances
 from tests.stress.circumstances import Faults, Refusal
@@ -228,12 +229,12 @@ class World:
         written = self.writer.written(name, ids or (value,))
         self._is_filed(filed, self._post(bot, f"data-{one}", body | written), written)
 
-    def redact(self, name: str, bot: str, conversation: str, place: int) -> None:
+    def redact(self, name: str, bot: str, conversation: str, place: int | str) -> None:
         filed = self.truth.ask_redaction(name, bot, conversation, place)
         if filed is None:
             return
         written = self.writer.written(name, ())
-        body = json.dumps({"ids": [filed.message], "reason": "payment_data"} | written).encode()
+        body = json.dumps(selected(filed.redacts) | {"reason": "payment_data"} | written).encode()
         path = f"conversations/{self.truth.at(bot, conversation).number}/messages/redact"
         response = self._call(bot, path, body, "application/json")
         if response.status_code == 200:

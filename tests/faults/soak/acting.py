@@ -8,7 +8,7 @@ from tests.oracle.caller import Silent
 from tests.oracle.client_state import ClientState, shown_values
 from tests.oracle.filing import see
 from tests.oracle.following import follow, follow_to_end, look_at_whole_ones
-from tests.oracle.model import Conversation, Request
+from tests.oracle.model import COMMENT, Conversation, Request
 
 Action = Callable[[ClientState], None]
 
@@ -71,8 +71,12 @@ def file_again(state: ClientState) -> None:
 def redact(state: ClientState) -> None:
     conversation = state.pick(state.alive)
     message = state.pick(sorted(conversation.texts)) if conversation else None
-    if conversation and message and message not in conversation.redacted:
-        filing.redact(state, conversation, message)
+    what = {message: 0.75, COMMENT: 0.5} if conversation and message else {}
+    chosen = [
+        one for one, chance in what.items() if state.chance.random() < chance and one not in conversation.redacted
+    ]
+    if conversation and chosen:
+        filing.redact(state, conversation, *chosen)
 
 
 def _export_of(state: ClientState, value: str) -> Request:

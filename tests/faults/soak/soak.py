@@ -70,6 +70,7 @@ _CALLS = (
 )
 _MET = (
     *("conversations whole", "conversations gone", "conversations of two chatters", "messages redacted"),
+    "comments redacted",
     *("exports (hosted)", "exports (client)", "copies of files", "exports that outlive what they hold"),
     *("uploaded files", "messages in daily extracts", "callbacks", "chatters looked up"),
     *("erased chatters who live in another chatbot", "deletions completed", "deletions cancelled"),
