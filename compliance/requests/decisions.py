@@ -229,7 +229,7 @@ def record_answer(*, request_id: UUID, actor: str, letter: str) -> ComplianceReq
             return request
         state = _STATE_OF_LETTER[Letter(letter)]
         if request.status != state or request.kind == Kind.RETENTION:
-            raise Refused("not_answerable", f"This letter is about the request of a person that is {state.label}.")
+            raise Refused("not_answerable", f"This letter is for a person's request that is {state.label.lower()}.")
         request.answered_at = Now()
         request.save(update_fields=["answered_at"])
         kinds = JournalEntry.Kind

@@ -85,7 +85,7 @@ def environment(live_server, chatbot: Chatbot, storage, tmp_path: Path) -> Envir
 
 
 def _request_for(operation: str, chatbot: Chatbot) -> ComplianceRequest:
-    if operation in {"approveRequest", "rejectRequest"}:
+    if operation in {"approveRequest", "rejectRequest", "recordAnswer"}:
         held = {"status": "on_hold", "hold_reason": "too_many_conversations", "held_at": factories.NOON}
         return factories.deletion_of(chatbot, "42", **held)
     return factories.deletion_of(chatbot, "42")
