@@ -147,6 +147,8 @@ _REASONS = {
     """,
     "part of addresses: letters, digits, - and _ (a slug)": "chatbots.Chatbot.slug",
     "one of the zones that there are": "chatbots.Chatbot.timezone",
+    "gdpr, ccpa or a number by a constraint": "chatbots.Chatbot.deadline compliance.ComplianceRequest.deadline",
+    "an actor, shown as `approved_by` is": "compliance.ComplianceRequest.extended_by",
     "files that the operator names in the settings": "compliance.CanaryTurn.logs",
     "A-Z a-z 0-9 . _ : - by a constraint": "compliance.ComplianceRequest.reference",
     "a digest": """
