@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 # Chatbots of before keep their days: 30, or those of the setting DUE_DAYS, which the former version read.
 _SET = os.environ.get("DUE_DAYS", "")
-_FORMER = _SET if re.fullmatch("[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5]", _SET) else "30"
+_FORMER = str(min(int(_SET), 365)) if re.fullmatch("[1-9][0-9]*", _SET) else "30"
 
 
 class Migration(migrations.Migration):

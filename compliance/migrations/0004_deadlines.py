@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 # Requests of before are due after 30 days, or those of the setting DUE_DAYS, which the former version read.
 _SET = os.environ.get("DUE_DAYS", "")
-_FORMER = _SET if re.fullmatch("[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5]", _SET) else "30"
+_FORMER = str(min(int(_SET), 365)) if re.fullmatch("[1-9][0-9]*", _SET) else "30"
 
 # A function, since planning the same as an expression took longer than the rest of a filing's statement. Its rules are
 # described in `compliance/deadlines.py`.
@@ -20,16 +20,19 @@ RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
     times int := CASE WHEN is_extended THEN 2 ELSE 1 END;
     day date;
+    -- PostgreSQL takes these names for abbreviations without summer time, Python's for places.
+    place text := CASE zone WHEN 'CET' THEN 'Europe/Brussels' WHEN 'MET' THEN 'Europe/Brussels'
+                            WHEN 'EET' THEN 'Europe/Athens' WHEN 'WET' THEN 'Europe/Lisbon' ELSE zone END;
 BEGIN
-    day := (asked_at AT TIME ZONE zone)::date
+    day := (asked_at AT TIME ZONE place)::date
            + CASE rule WHEN 'gdpr' THEN make_interval(months => CASE WHEN is_extended THEN 3 ELSE 1 END)
                        WHEN 'ccpa' THEN make_interval(days => times * 45)
                        ELSE make_interval(days => times * rule::int) END;
     IF rule = 'gdpr' AND extract(isodow FROM day) > 5 THEN
         day := day + 8 - extract(isodow FROM day)::int;
     END IF;
-    RETURN least((day + time '23:59:59') AT TIME ZONE zone,
-                 (day + 1)::timestamp AT TIME ZONE zone - interval '1 second');
+    RETURN least((day + time '23:59:59') AT TIME ZONE place,
+                 (day + 1)::timestamp AT TIME ZONE place - interval '1 second');
 EXCEPTION WHEN invalid_parameter_value THEN
     -- PostgreSQL has time zones of its own. One that it does not know must stop no filing.
     RETURN compliance_due_at(asked_at, 'UTC', rule, is_extended);
