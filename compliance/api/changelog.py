@@ -69,6 +69,7 @@ class ChangeLogPages(CursorPages):
     """Pages forwards only. The last one leads on, too: to what is logged later.
 
     A replay after a restore draws ids again that readers have seen, so a cursor ends with the life of its database.
+    It fits the filters of its page alone: with others it would skip entries.
     """
 
     ordering = ("id",)
@@ -85,7 +86,8 @@ class ChangeLogPages(CursorPages):
         return self.encode_cursor(Cursor(offset=0, reverse=False, position=json.dumps([str(last)])))  # type: ignore[arg-type]
 
     def _binding(self, request: Request) -> str:
-        return f"{super()._binding(request)}:{self._life}"
+        given = {name: request.query_params.getlist(name) for name in ("since", "until", "event", "request_id")}
+        return f"{super()._binding(request)}:{self._life}:{json.dumps(given)}"
 
 
 class JsonLinesRenderer(ModelRenderer):
