@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -29,6 +30,10 @@ SETTINGS = (
     *("access_key_id", "secret_encrypted", "role_arn", "external_id"),
 )
 
+_EXTRACTS_OUTLIVE = (
+    "Hosted daily extracts are kept longer than this chatbot's conversations: each retention run would rebuild them. "
+    "Turn daily extracts off first, or choose a retention period of more than HOSTED_FILE_DAYS."
+)
 _LOCATION_TAKEN = "Another chatbot stores its files there. Give each chatbot a prefix of its own."
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
@@ -90,6 +95,8 @@ def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> 
             stored = Bucket.objects.select_for_update().filter(chatbot=chatbot).first()
             bucket = Bucket(chatbot=chatbot) if stored is None else stored
             changed = _apply(bucket, checked)
+            if client is None and "hosting" in changed:
+                _require_lasting_extracts(chatbot)
             if stored is not None and not changed:
                 return bucket
             bucket.last_checked_at, bucket.last_error = None, ""
@@ -165,6 +172,14 @@ def _probe_location(
     except SecretUnreadable:
         errors = [StorageError("internal_error", "The stored secret cannot be decrypted. Set it again.")]
     return BucketCheckResult(steps, f"{errors[0].code}: {errors[0].detail}" if errors else "")
+
+
+def _require_lasting_extracts(chatbot: Chatbot) -> None:
+    """Raise ValidationError if retention runs would rebuild hosted daily extracts over and over."""
+    settings_now = Chatbot.objects.get(pk=chatbot.pk)
+    days = settings_now.retention_days
+    if settings_now.extracts_enabled and days and timedelta(days=days) <= settings.HOSTED_FILE_DAYS:
+        raise ValidationError({"hosting": _EXTRACTS_OUTLIVE})
 
 
 def _apply(bucket: Bucket, client: ClientBucket | None) -> list[str]:
