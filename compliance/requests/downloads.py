@@ -12,14 +12,14 @@ from typing import NamedTuple
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from chatbots import changelog
 from chatbots.authentication import active_keys
 from chatbots.buckets import hosted_storage
-from chatbots.models import ApiKey, Bucket
+from chatbots.models import ApiKey, Bucket, Chatbot
 from chatbots.rate_limits import LIMITER
 from common import outbound
 from common.crypto import SecretUnreadable, decrypt, encrypt
@@ -88,7 +88,7 @@ def storage_link(token: str) -> str:
         raise _gone(export)
     if timezone.now().timestamp() - asked.at >= LINK_LIFE.total_seconds():
         raise Refused("download_expired", f"This link worked for {LINK_LIFE.seconds // 60} minutes.")
-    _require_right(asked.actor)
+    _require_right(asked.actor, export.chatbot)
     key = _key_of(export, asked.file_id)
     if key is None:
         raise _gone(export)
@@ -131,11 +131,12 @@ def _gone(export: Export) -> Refused:
     return Refused("download_removed", "The file is not stored any more: a deletion or a redaction has removed it.")
 
 
-def _require_right(actor: str) -> None:
+def _require_right(actor: str, chatbot: Chatbot) -> None:
     """Raise Refused if whoever asked for the address may make no calls any more, or makes too many."""
     kind, _, name = actor.partition(":")
     if kind == "user":
-        if User.objects.filter(pk=int(name), is_active=True).exists():
+        staff = User.objects.filter(pk=int(name), is_active=True)
+        if staff.filter(Q(is_superuser=True) | Q(memberships__chatbot=chatbot)).exists():
             return
     elif key := active_keys(ApiKey.Type.TOKEN).filter(prefix=name).first():
         allowance = LIMITER.take(key)
