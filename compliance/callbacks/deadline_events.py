@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from common.db import fetch, lock_until_commit
 from compliance.deadlines import DUE_SOON_SQL, DUE_SOON_WITHIN, OPEN, OVERDUE_SQL
 from compliance.models import Callback
+from compliance.work.due import CAN_CONTINUE_SQL
 from compliance.work.outbox import OCCURRED_AT, announce
 
 Event = Callback.DeadlineEvent
@@ -25,7 +26,7 @@ EVENT_OF = "coalesce(nullif(c.deadline_event, ''), c.status)"
 
 # An extension, as a state that was reached, is a fact.
 STILL_HOLDS = Q(deadline_event__in=("", Event.EXTENDED)) | (
-    Q(request__status__in=OPEN, request__answered_at=None)
+    Q(request__status__in=OPEN, request__answered_at=None, request__chatbot__closed_at=None)
     & (
         Q(deadline_event=Event.OVERDUE, request__due_at=F("occurred_at"))
         | Q(
@@ -54,13 +55,14 @@ SELECT new.id
         SELECT * FROM compliance_compliancerequest r
          WHERE r.chatbot_id = b.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = open.status
      ) AS r
-     WHERE {holds} AND {occurred_at} > statement_timestamp() - make_interval(secs => %(new)s)
+     WHERE {holds} AND {can_continue} AND {occurred_at} > statement_timestamp() - make_interval(secs => %(new)s)
        AND (r.callback_url <> '' OR b.callback_url <> '')
        AND NOT EXISTS (
            SELECT FROM compliance_callback c
             WHERE c.request_id = r.id AND c.deadline_event = '{event}' AND c.occurred_at = {occurred_at})
      LIMIT %(most)s
  ) AS new
+ WHERE b.closed_at IS NULL
  LIMIT %(most)s
 """
 _HOLDS = {Event.DUE_SOON: DUE_SOON_SQL, Event.OVERDUE: OVERDUE_SQL}
@@ -89,4 +91,6 @@ def _announce_some(event: Event) -> int:
 
 @cache
 def _statement(event: Event) -> str:
-    return _NEW.format(holds=_HOLDS[event], occurred_at=OCCURRED_AT[event], event=event.value)
+    return _NEW.format(
+        holds=_HOLDS[event], can_continue=CAN_CONTINUE_SQL, occurred_at=OCCURRED_AT[event], event=event.value
+    )

@@ -135,7 +135,11 @@ def approve(
         request.approved_holds += approved_with(request)
         request.status, request.hold_reason = Status.ACCEPTED, None
         request.approved_by, request.approved_at = actor, Now()
-        request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
+        # The person was told that it is held, which is not true any more.
+        request.answered_at = None
+        request.save(
+            update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds", "answered_at"]
+        )
     return request
 
 
@@ -216,8 +220,9 @@ def find_extension_refusal(request: ComplianceRequest, now: datetime) -> Refused
 def record_answer(*, request_id: UUID, actor: str, letter: str) -> ComplianceRequest:
     """Record that the person got a letter (`Letter`) about a held or rejected request: it is not overdue any more.
 
-    Set once: an answered request is returned unchanged. Raises Refused (`not_found`; `not_answerable`: its state does
-    not fit the letter; `invalid`).
+    Set once, and anew by the refusal of a request that was held; otherwise an answered request is returned unchanged.
+    It is emptied once a hold ends, since holds do not stop the clock. Raises Refused (`not_found`; `not_answerable`:
+    its state does not fit the letter; `invalid`).
     """
     if letter not in Letter.values:
         raise Refused("invalid", f"The letter must be one of {', '.join(Letter.values)}.", pointer="/letter")
@@ -225,7 +230,10 @@ def record_answer(*, request_id: UUID, actor: str, letter: str) -> ComplianceReq
         request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
         if request is None:
             raise Refused("not_found", "There is no such request.")
-        if request.answered_at:
+        is_refused_since = bool(
+            request.rejected_at and request.answered_at and request.answered_at < request.rejected_at
+        )
+        if request.answered_at and not is_refused_since:
             return request
         state = _STATE_OF_LETTER[Letter(letter)]
         if request.status != state or request.kind == Kind.RETENTION:

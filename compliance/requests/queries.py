@@ -11,6 +11,7 @@ from common.crypto import digest
 from common.times import EARLIEST
 from compliance.deadlines import IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest, RequestSubject
+from compliance.requests.decisions import HAS_SUBJECT
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.selectors import ByConversations, Selector
 
@@ -55,7 +56,9 @@ def matching(
 def overdue(chatbot: Chatbot | None, *, with_soon: bool) -> QuerySet[ComplianceRequest]:
     """Return the open requests that are overdue, of a chatbot or of all; `with_soon` also those that are due soon."""
     is_late = IS_OVERDUE | IS_DUE_SOON if with_soon else IS_OVERDUE
-    found = ComplianceRequest.objects.filter(is_late, status__in=OPEN).defer("uci_value", "uci_digest")
+    # A failed one that cannot be retried stays, and no one can do anything about it.
+    can_continue = ~Q(status=ComplianceRequest.Status.FAILED) | HAS_SUBJECT
+    found = ComplianceRequest.objects.filter(is_late, can_continue, status__in=OPEN).defer("uci_value", "uci_digest")
     if chatbot is not None:
         found = found.filter(chatbot=chatbot)
     return found.select_related("chatbot").order_by("due_at", "pk")

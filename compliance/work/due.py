@@ -23,25 +23,27 @@ _FEWEST = 500
 CAN_CONTINUE_SQL = """(r.status <> 'failed' OR r.uci_value IS NOT NULL OR r.named_conversations IS NOT NULL
     OR r.kind IN ('retention', 'redaction') OR (r.origin = 'replay' AND r.uci_digest IS NOT NULL))"""
 
-# The oldest of each state, which are due first; but the newest failed ones, since those that cannot be retried must
-# not hide the others. The condition repeats that of a partial index.
+# The oldest of each state, which are mostly due first; but the newest failed ones, since those that cannot be retried
+# must not hide the others. The condition repeats that of a partial index.
 _ONE_STATE = """
     SELECT o.*, row_number() OVER () = %(most)s AS is_last
       FROM (SELECT r.* FROM compliance_compliancerequest r
              WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = {status}
+               AND r.answered_at IS NULL AND {can_continue}
              ORDER BY r.id {order} LIMIT %(most)s) AS o
 """
+_GOING_ONES = _ONE_STATE.format(status="s.status", can_continue="TRUE", order="")
+_FAILED_ONES = _ONE_STATE.format(status="'failed'", can_continue=CAN_CONTINUE_SQL, order="DESC")
 _BY_DEADLINE = f"""
 SELECT r.id, r.chatbot_id, r.kind, r.status, r.hold_reason, r.error_code, r.due_at, {OVERDUE_SQL}, {DUE_SOON_SQL},
        r.is_last
   FROM unnest(%(chatbots)s::bigint[]) AS c(id)
  CROSS JOIN LATERAL (
     SELECT one.* FROM unnest(%(going)s::text[]) AS s(status)
-     CROSS JOIN LATERAL ({_ONE_STATE.format(status="s.status", order="")}) AS one
+     CROSS JOIN LATERAL ({_GOING_ONES}) AS one
      UNION ALL
-    SELECT one.* FROM ({_ONE_STATE.format(status="'failed'", order="DESC")}) AS one
+    SELECT one.* FROM ({_FAILED_ONES}) AS one
  ) AS r
- WHERE r.answered_at IS NULL AND {CAN_CONTINUE_SQL}
  ORDER BY r.due_at, r.id LIMIT %(listed)s
 """
 

@@ -6,12 +6,14 @@ from html import unescape
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import pytest
 from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from chatbots.models import Chatbot, Membership
 from compliance.models import ComplianceRequest
+from compliance.work import due
 from console.requests import due_page
 from tests.browser import needs_chromium, signed_in
 from tests.console.made import VALUE, completed, failed, held, waiting
@@ -144,3 +146,14 @@ def test_it_is_printed_without_the_menu_in_black_on_white(live_server, chromium,
     for part in ("h1", ".lead", ".due td strong", ".due .tag", ".due th a"):
         colour = page.locator(part).first.evaluate("one => getComputedStyle(one).color")
         assert max(map(int, re.findall(r"\d+", colour)[:3])) < 110, part
+
+
+def test_answered_requests_hide_no_other(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(due, "_MOST_READ", 4)
+    monkeypatch.setattr(due, "_FEWEST", 2)
+    now = timezone.now()
+    for _ in range(2):
+        held(chatbot, due_at=now - timedelta(days=40), answered_at=now)
+    late = held(chatbot, due_at=now - timedelta(days=1))
+    found = due.by_deadline([chatbot.pk])
+    assert ([one.id for one in found.requests], found.is_whole) == ([late.pk], True)

@@ -19,9 +19,9 @@ from compliance.callbacks import deadline_events, resend
 from compliance.callbacks.queue import RECEIVERS, deliver
 from compliance.deadlines import IS_OVERDUE
 from compliance.models import Callback, ComplianceRequest
-from compliance.notifications import outbox
 from compliance.requests import decisions
 from compliance.retention import policy
+from compliance.work.due import by_deadline
 from console.requests.labels import due_mark
 from conversations.models import Message
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
@@ -252,21 +252,43 @@ def test_an_answered_request_is_neither_overdue_nor_due_soon_anywhere(
             [one["request_id"] for one in json.loads(run("overdue", "--soon", "--json").out)["requests"]],
         )
 
-    outbox.create_notices()
-    assert {item.event for item in _items()} == {"on_hold", "overdue", "due_soon"}
+    assert {one.id for one in by_deadline([chatbot.pk]).requests} == {late.pk, soon.pk}
     assert seen() == (["overdue", "soon"], [True] * 2, [True] * 2, [str(late.pk), str(soon.pk)])
     for one in (late, soon):
         assert caller.post(f"requests/{one.pk}/answered", {"letter": "held"}).status_code == 200
     assert seen() == (["", ""], [False] * 2, [False] * 2, [])
-    assert {item.event for item in _items()} == {"on_hold"}
+    assert by_deadline([chatbot.pk]).requests == []
 
 
-def _items() -> list[Any]:
-    mail = outbox.take()
-    assert mail
-    outbox.record_failure(mail, error="x")
-    mail.mailbox.__class__.objects.update(next_attempt_at=timezone.now() - DAY, token=None)
-    return list(mail.items)
+def test_the_end_of_a_hold_starts_the_clock_again_and_a_refusal_is_recorded_after_a_letter_about_it(
+    caller: TokenCaller, chatbot: Chatbot
+) -> None:
+    late = timezone.now() - DAY
+    held, refused = (deletion_of(chatbot, value, due_at=late, **HELD) for value in ("1", "2"))
+    for one in (held, refused):
+        assert caller.post(f"requests/{one.pk}/answered", {"letter": "held"}).status_code == 200
+    assert run("overdue").code == 0
+
+    decisions.approve(request_id=held.pk, actor="user:99")
+    decisions.reject(request_id=refused.pk, actor="user:99", reason="legal_claims")
+    assert [one["request_id"] for one in json.loads(run("overdue", "--json").out)["requests"]] == [str(held.pk)]
+    assert caller.post(f"requests/{refused.pk}/answered", {"letter": "refused"}).status_code == 200
+    told = ChangeLogEntry.objects.filter(request_id=refused.pk, event="request.answered").order_by("pk")
+    assert list(told.values_list("data__letter", flat=True)) == ["held", "refused"]
+
+
+def test_a_failed_request_that_cannot_be_retried_is_not_overdue_for_ever(chatbot: Chatbot) -> None:
+    deletion_of(chatbot, None, status="failed", failed_at=timezone.now(), error_code="x", due_at=timezone.now() - DAY)
+    assert run("overdue").code == 0
+
+
+def test_a_chatbot_that_is_closed_after_a_restore_hears_of_no_deadline(chatbot: Chatbot) -> None:
+    late = timezone.now() - DAY
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="https://hooks.example.com/x", closed_at=timezone.now())
+    deletion_of(chatbot, "1", due_at=late)
+    assert deadline_events.announce_due() == 0
+    Chatbot.objects.filter(pk=chatbot.pk).update(closed_at=None)
+    assert deadline_events.announce_due() == 1
 
 
 # --- Callbacks

@@ -46,7 +46,7 @@ _REFUSED_WAITS = timedelta(seconds=5), timedelta(minutes=2)
 _CODES = {WaitingFor.EXTRACTS: "extracts_pending", WaitingFor.TURN: "turn_over", WaitingFor.ROWS: "rows_in_use"}
 
 _RELEASE = f"""
-UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NULL
+UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NULL, answered_at = NULL
  WHERE r.status = 'on_hold' AND r.hold_reason = 'export_pending'
    AND NOT EXISTS (
        SELECT FROM compliance_compliancerequest earlier
