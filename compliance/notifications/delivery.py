@@ -16,9 +16,8 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
-from django.utils.crypto import salted_hmac
 
-from common import outbound
+from common import crypto, outbound
 from common.texts import counted
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Notice
@@ -118,7 +117,7 @@ def _compose(mail: OfficerMail) -> EmailMessage:
 def _message_id(user: int, day: date) -> str:
     """Return the same id for each attempt of a digest, so that a mail system can drop a repeated one."""
     domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
-    return f"<{salted_hmac('compliance.digest', f'{user}:{day}').hexdigest()}@{domain or 'localhost'}>"
+    return f"<{crypto.digest('staff', user, f'digest:{day}').hex()}@{domain or 'localhost'}>"
 
 
 def _digest_counts(items: Iterable[MailItem]) -> str:
