@@ -51,7 +51,9 @@ def test_every_date_is_of_iso_8601(admin_user: User, chatbot: Chatbot) -> None:
     paths += [f"/admin/conversations/?chatbot=acme&since=2020-01-{one}&until=2026-01-31" for one in ("01", "31")]
     months = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
     for path in paths:
-        found = re.search(rf"\d (?:{months})|(?:{months})[a-z]*\.? \d|[ap]\.m\.", client.get(path).text)
+        # Letters have dates in words.
+        text = re.sub(r"<pre.*?</pre>", "", client.get(path).text, flags=re.DOTALL)
+        found = re.search(rf"\d (?:{months})|(?:{months})[a-z]*\.? \d|[ap]\.m\.", text)
         assert found is None, path
 
 

@@ -233,13 +233,13 @@ def test_the_waiting_time_says_what_happens_next(chatbot: Chatbot, officer: Clie
     at = timezone.now() + timedelta(minutes=15)
     request = waiting(chatbot, not_before=at)
     assert "second person" not in text_of(officer, request)
-    assert offered(text_of(officer, request)) == {"cancel"}
+    assert offered(text_of(officer, request)) == {"cancel", "extend"}
     Chatbot.objects.update(four_eyes=True)
 
     text = text_of(officer, request)
     assert f"At {at:%H:%M:%S on %Y-%m-%d} (UTC) it is put on hold until a second person approves it." in text
     assert "guard allows (1,000) is known only when it starts" in text
-    assert offered(text) == {"approve", "cancel"}
+    assert offered(text) == {"approve", "cancel", "extend"}
     assert '<input type="hidden" name="approve-held_for" value="accepted"' in text
     assert "An officer who did not file it can approve it already." in text_of(officer, waiting(chatbot))
 
@@ -247,7 +247,7 @@ def test_the_waiting_time_says_what_happens_next(chatbot: Chatbot, officer: Clie
     assert officer.post(address(request, "approve"), approve).status_code == 302
     text = text_of(officer, request)
     assert f"It is approved, and starts at {at:%H:%M:%S on %Y-%m-%d} (UTC)." in text
-    assert offered(text) == {"cancel"}
+    assert offered(text) == {"cancel", "extend"}
     assert officer.post(address(request, "approve"), approve).status_code == 409
     assert ChangeLogEntry.objects.filter(event="request.approved").count() == 1
 
@@ -266,7 +266,7 @@ def test_the_user_who_filed_sees_while_it_waits_that_another_must_approve(chatbo
     request = waiting(chatbot, filed_by=f"user:{filer.pk}")
     text = text_of(client_of(filer), request)
     assert "You filed this request." in text
-    assert offered(text) == {"cancel"}
+    assert offered(text) == {"cancel", "extend"}
     assert VALUE in show(client_of(filer), request).text
     answer = client_of(filer).post(address(request, "approve"), {"approve-reason": "other"})
     assert answer.status_code == 409

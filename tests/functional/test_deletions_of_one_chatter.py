@@ -43,6 +43,7 @@ def test_each_row_is_counted_once_for_the_deletion_that_erased_it(company, stora
         "files": 1,
         "exports": 0,
         "extracts": 0,
+        "csat_comments": 0,
     }
     assert all(company.is_over(each) for each in requests)
 

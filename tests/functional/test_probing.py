@@ -37,6 +37,7 @@ _BODIES: Mapping[str, tuple[bytes, str]] = {
         json.dumps({"ids": ["m1"], "reason": "payment_data"}).encode(),
         "application/json",
     ),
+    "requests/<uuid:request_id>/reject": (json.dumps({"reason": "other"}).encode(), "application/json"),
 }
 
 
