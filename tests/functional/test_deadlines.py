@@ -264,7 +264,7 @@ def test_the_end_of_a_hold_starts_the_clock_again_and_a_refusal_is_recorded_afte
     caller: TokenCaller, chatbot: Chatbot
 ) -> None:
     late = timezone.now() - DAY
-    held, refused = (deletion_of(chatbot, value, due_at=late, **HELD) for value in ("1", "2"))
+    held, refused = (deletion_of(chatbot, value, due_at=late, held_at=late, **HELD) for value in ("1", "2"))
     for one in (held, refused):
         assert caller.post(f"requests/{one.pk}/answered", {"letter": "held"}).status_code == 200
     assert run("overdue").code == 0

@@ -38,6 +38,8 @@ _BODIES: Mapping[str, tuple[bytes, str]] = {
         "application/json",
     ),
     "requests/<uuid:request_id>/reject": (json.dumps({"reason": "other"}).encode(), "application/json"),
+    "requests/<uuid:request_id>/extend": (json.dumps({"reason": "complexity"}).encode(), "application/json"),
+    "requests/<uuid:request_id>/answered": (json.dumps({"letter": "held"}).encode(), "application/json"),
 }
 
 
