@@ -316,6 +316,8 @@ def client(tmp_path: Path, monkeypatch) -> Iterator[ModuleType]:
     assert re.findall(r"(?:WARNING|Unable to|Unsupported).*", made.stdout + made.stderr) == [
         "WARNING parsing POST /api/v1/chatbots/{slug}/conversations within conversations.",
         "Unsupported content type application/x-ndjson",
+        "WARNING parsing GET /api/v1/chatbots/{slug}/changelog within change_log.",
+        "Unsupported content_type application/x-ndjson), response will be omitted from generated client",
     ]
     monkeypatch.syspath_prepend(tmp_path)
     yield importlib.import_module(PACKAGE)
