@@ -1,6 +1,7 @@
 """Setting a bucket: stored values, refusals, change-log entries."""
 
 import dataclasses
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -45,6 +46,20 @@ def test_it_records_nothing_when_nothing_changes(chatbot: Chatbot) -> None:
     set_(chatbot, with_(KEY, secret=None))
     assert len(logged()) == 1
     assert Bucket.objects.get(chatbot=chatbot).last_error == "before"
+
+
+@pytest.mark.parametrize(("days", "has_extracts"), [(7, True), (90, True), (7, False)])
+def test_hosted_extracts_are_refused_under_a_short_retention(chatbot, settings, days, has_extracts) -> None:
+    """Each run would rebuild them."""
+    settings.HOSTED_FILE_DAYS = timedelta(days=30)
+    set_(chatbot, KEY)
+    Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=days, extracts_enabled=has_extracts)
+    if days == 7 and has_extracts:
+        with pytest.raises(ValidationError, match="rebuild them"):
+            set_(chatbot, None)
+        assert Bucket.objects.get(chatbot=chatbot).hosting == "client"
+    else:
+        assert set_(chatbot, None).hosting == "hosted"
 
 
 def test_an_external_id_is_created_for_a_role_and_kept_with_it(chatbot: Chatbot) -> None:

@@ -174,6 +174,15 @@ def test_a_cursor_that_is_not_its_own_is_refused(caller, chatbot: Chatbot, neigh
         assert pointers(caller.get(f"changelog?cursor={wrong}")) == {"/cursor": "invalid"}
 
 
+def test_a_cursor_does_not_fit_other_filters(caller, chatbot: Chatbot) -> None:
+    """With them it would skip entries."""
+    note(chatbot, 2)
+    reader = Reader(caller, "?limit=1&event=callback.tested")
+    reader.page()
+    assert caller.get(reader.next).status_code == 200
+    assert pointers(caller.get(reader.next.replace("&event=callback.tested", ""))) == {"/cursor": "invalid"}
+
+
 def test_a_cursor_ends_with_the_life_of_its_database(caller, chatbot: Chatbot) -> None:
     note(chatbot, 2)
     reader = Reader(caller, "?limit=1")

@@ -173,6 +173,10 @@ def test_a_link_ends_with_the_rights_of_whoever_asked_for_it(caller, chatbot, st
     links[1].headers["Cache-Control"] = "no-store"
     assert [opened(link).status_code for link in links] == [302, 302]
     problem(opened(links[0]), 429, "rate_limited")
+    # Of a user who has no role in the chatbot any more.
+    User.objects.update(is_superuser=False)
+    problem(opened(links[1]), 410, "download_expired")
+    User.objects.update(is_superuser=True)
     ApiKey.objects.update(revoked_at=timezone.now())
     User.objects.update(is_active=False)
     for link in links:
