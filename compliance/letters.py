@@ -24,8 +24,8 @@ from django.utils import timezone
 from chatbots.models import CCPA, GDPR, Bucket, ChangeLogEntry
 from common.texts import counted
 from compliance.models import ComplianceRequest
-from compliance.requests import decisions
-from compliance.requests.decisions import RejectReason
+from compliance.requests import reasons
+from compliance.requests.reasons import RejectReason
 from compliance.requests.results import Outcomes, conversations_done, unverified_left_out
 
 HoldReason = ComplianceRequest.HoldReason
@@ -46,7 +46,7 @@ class Letter(TextChoices):
 
 
 # The letters that `decisions.record_answer` records.
-ANSWERS: Sequence[str] = decisions.Letter.values
+ANSWERS: Sequence[str] = reasons.Letter.values
 
 # What a letter says about a hold. Any other hold is a check, so that a letter reveals no more.
 _HOLDS = {HoldReason.EXPORT_PENDING.value: "copy", "legal_hold": "law"}

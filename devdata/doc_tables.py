@@ -16,8 +16,8 @@ from compliance.callbacks.trial import MOST_A_MINUTE
 from compliance.data_map import table
 from compliance.failure_docs import FAILURES
 from compliance.models import Callback, ComplianceRequest
-from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.queries import MAX_CHATTER_REQUESTS
+from compliance.requests.reasons import REASONS, Decision
 from compliance.requests.results import MOST_FILES
 from compliance.requests.selectors import MOST_CONVERSATIONS
 from compliance.requests.submit import MAX_BATCH

@@ -18,8 +18,8 @@ from common.texts import REFERENCE, RULES, WITHOUT_NUL
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
-from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.inputs import RequestInput
+from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, MOST_IDS, ByConversations, ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
 from conversations.api.shapes import UCI_VALUE

@@ -15,7 +15,7 @@ from compliance.api.examples import request as example
 from compliance.api.schemas import RequestObject
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from compliance.requests.decisions import Letter
+from compliance.requests.reasons import Letter
 from config.openapi.document import REQUESTS
 from config.openapi.operations import answer, describe, takes
 

@@ -42,7 +42,7 @@ from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions, downloads, queries
-from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
+from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
 from config.openapi.document import REQUESTS
 from config.openapi.operations import answer, describe, location_header, parameters_of, takes
 

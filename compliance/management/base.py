@@ -19,7 +19,7 @@ from compliance.cluster import heartbeats
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions, similar
-from compliance.requests.decisions import REASONS, Decision
+from compliance.requests.reasons import REASONS, Decision
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit
 

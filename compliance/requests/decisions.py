@@ -4,14 +4,13 @@ A decision may have a reason, a code of a closed list, and a note in free words,
 (`compliance.work.free_text`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, TextChoices
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots import changelog
@@ -23,6 +22,7 @@ from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import Callback, ComplianceRequest, JournalEntry, RequestNote
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
+from compliance.requests.reasons import REASONS, Decision, Letter
 from compliance.retention import policy
 from compliance.work.outbox import announce
 from compliance.work.scope import DELETIONS, REDACTIONS
@@ -32,66 +32,6 @@ HoldReason = ComplianceRequest.HoldReason
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-
-class Decision(StrEnum):
-    APPROVE = "approve"
-    REJECT = "reject"
-    CANCEL = "cancel"
-    RETRY = "retry"
-    EXTEND = "extend"
-
-
-class ApproveReason(TextChoices):
-    VERIFIED_WITH_CLIENT = "verified_with_client", "Verified with the client"
-    IDENTITY_CONFIRMED = "identity_confirmed", "The person's identity is confirmed"
-    EXPECTED_VOLUME = "expected_volume", "The number of conversations is as expected"
-    EXPORT_NOT_NEEDED = "export_not_needed", "The earlier export is no longer needed"
-    OTHER = "other", "Another reason"
-
-
-class RejectReason(TextChoices):
-    IDENTITY_NOT_CONFIRMED = "identity_not_confirmed", "The person's identity is not confirmed"
-    WRONG_VALUE = "wrong_value", "The value is not one person's"
-    DUPLICATE = "duplicate", "There is another request for the same"
-    UNFOUNDED_OR_EXCESSIVE = "unfounded_or_excessive", "It is manifestly unfounded or excessive"
-    LEGAL_OBLIGATION = "legal_obligation", "The law demands that the data is kept"
-    LEGAL_CLAIMS = "legal_claims", "The data is needed for legal claims"
-    RIGHTS_OF_OTHERS = "rights_of_others", "It would harm the rights of other people"
-    NOT_OUR_DATA = "not_our_data", "Another company is responsible for the data"
-    FILED_BY_MISTAKE = "filed_by_mistake", "It was filed by mistake"
-    OTHER = "other", "Another reason"
-
-
-class CancelReason(TextChoices):
-    FILED_BY_MISTAKE = "filed_by_mistake", "It was filed by mistake"
-    WITHDRAWN_BY_PERSON = "withdrawn_by_person", "The person has withdrawn it"
-    DUPLICATE = "duplicate", "There is another request for the same"
-    OTHER = "other", "Another reason"
-
-
-class RetryReason(TextChoices):
-    CAUSE_MENDED = "cause_mended", "What made it fail is mended"
-    TRY_AGAIN = "try_again", "To see whether it passes now"
-    OTHER = "other", "Another reason"
-
-
-class Letter(TextChoices):
-    """A letter that answers the person, though the request is not carried out, or not yet."""
-
-    HELD = "held", "The request is held"
-    REFUSED = "refused", "The request is refused"
-
-
-REASONS: Mapping[Decision, type[TextChoices]] = {
-    Decision.APPROVE: ApproveReason,
-    Decision.REJECT: RejectReason,
-    Decision.CANCEL: CancelReason,
-    Decision.RETRY: RetryReason,
-    Decision.EXTEND: ComplianceRequest.ExtensionReason,
-}
-
-# The text of every code. A code means the same in each list.
-WORDS: Mapping[str, str] = {code: words for reasons in REASONS.values() for code, words in reasons.choices}
 
 _EVENTS = {
     Decision.APPROVE: "request.approved",

@@ -14,7 +14,7 @@ from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.requests import decisions
-from compliance.requests.decisions import REASONS, Decision
+from compliance.requests.reasons import REASONS, Decision
 from console.common.scope import DECIDE, MANAGE_REQUESTS, Role, actor_of, has_role, may
 
 Status = ComplianceRequest.Status

@@ -10,7 +10,7 @@ from chatbots.models import ChangeLogEntry
 from common.texts import counted
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.requests.decisions import WORDS, Letter
+from compliance.requests.reasons import WORDS, Letter
 from console.changelog import names_of
 
 # A request that is requeued again and again has many.

@@ -25,8 +25,9 @@ from common.times import EARLIEST, LATEST, midnight
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
 from compliance.requests import disclosure
-from compliance.requests.decisions import HAS_SUBJECT, REASONS, Decision
+from compliance.requests.decisions import HAS_SUBJECT
 from compliance.requests.queries import matching
+from compliance.requests.reasons import REASONS, Decision
 from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter
 from console.common.pages import action, back_to, page, render
 from console.common.scope import DECIDE, actor_of, may, scope_of, within_scope

@@ -11,9 +11,9 @@ from common.db import fetch_one
 from common.problems import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, Export, ExportFile
-from compliance.requests.decisions import Decision
 from compliance.requests.disclosure import DisclosedSubject
 from compliance.requests.preview import Preview
+from compliance.requests.reasons import Decision
 from compliance.requests.results import (
     COUNTED,
     ERASED,

@@ -19,15 +19,10 @@ from compliance.errors import Refused
 from compliance.letters import Letter, TemplateFault
 from compliance.models import ComplianceRequest
 from compliance.requests import disclosure, downloads, results
-from compliance.requests.decisions import (
-    HAS_SUBJECT,
-    Decision,
-    awaits_approval,
-    needs_second_person,
-    record_answer,
-)
+from compliance.requests.decisions import HAS_SUBJECT, awaits_approval, needs_second_person, record_answer
 from compliance.requests.early_start import end_of_own_grace, find_start_refusal, start_now
 from compliance.requests.preview import preview_filed
+from compliance.requests.reasons import Decision
 from compliance.requests.results import conversations_done
 from console.changelog import names_of
 from console.common import pages

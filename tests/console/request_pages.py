@@ -5,7 +5,7 @@ from typing import Any
 from django.test import Client
 
 from compliance.models import ComplianceRequest
-from compliance.requests.decisions import Decision
+from compliance.requests.reasons import Decision
 
 
 def address(request: ComplianceRequest, *below: str) -> str:

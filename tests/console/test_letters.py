@@ -17,7 +17,7 @@ from compliance import checks
 from compliance.letters import Letter
 from compliance.models import ComplianceRequest, LeftCopy
 from compliance.requests import decisions
-from compliance.requests.decisions import RejectReason
+from compliance.requests.reasons import RejectReason
 from tests.browser import browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.made import VALUE, completed, failed, held, waiting
 from tests.console.request_pages import address, decide, text_of

@@ -17,7 +17,7 @@ from chatbots import changelog
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.deadlines import OPEN
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.requests.decisions import REASONS, Decision
+from compliance.requests.reasons import REASONS, Decision
 from console.requests import labels
 from console.requests.history import EVENTS
 from tests import factories

@@ -21,8 +21,8 @@ from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.redaction import filing
 from compliance.requests import decisions
-from compliance.requests.decisions import Letter
 from compliance.requests.early_start import start_now
+from compliance.requests.reasons import Letter
 from compliance.retention import policy
 from conversations.extracts.days import ONE_DAY
 from conversations.models import Conversation

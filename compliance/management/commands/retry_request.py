@@ -7,7 +7,7 @@ from common.commands import ACTOR
 from compliance.failure_docs import FAILURES
 from compliance.management.base import DecidingCommand
 from compliance.requests import decisions
-from compliance.requests.decisions import Decision
+from compliance.requests.reasons import Decision
 
 _ONE_OR_ALL = "Name one request, or --all-failed and --code."
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests import decisions
-from compliance.requests.decisions import RejectReason
+from compliance.requests.reasons import RejectReason
 from compliance.retention import policy
 from compliance.work import claims
 from compliance.work.transitions import requeue
