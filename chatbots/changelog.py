@@ -71,6 +71,12 @@ VOCABULARY: dict[str, frozenset[str]] = {
     # An operator leaves a request unchanged that a replay could not carry out.
     "request.left": frozenset(),
     "request.late_data_erased": frozenset({"conversations", "messages", "files"}),
+    # An officer lets a deletion erase what no legal hold covers.
+    "request.limited": frozenset({"reason"}),
+    # Legal holds. The matter and the subject are left out: they can identify a person.
+    "hold.placed": frozenset({"hold", "scope", "basis"}),
+    "hold.reviewed": frozenset({"hold"}),
+    "hold.released": frozenset({"hold", "reason"}),
 }
 
 

@@ -14,6 +14,7 @@ class ComplianceConfig(AppConfig):
         from compliance.cluster import broker  # noqa: PLC0415
         from compliance.ledger import closed, service  # noqa: PLC0415
         from compliance.retention import due  # noqa: PLC0415
+        from compliance.work import legal_holds  # noqa: PLC0415
         from conversations import rows  # noqa: PLC0415
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
@@ -22,4 +23,5 @@ class ComplianceConfig(AppConfig):
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
         rows.WAITED_FOR.append(due.find_kept)
+        rows.UNDER_HOLD.append(legal_holds.find_held_of_chatbot)
         broker.disable_unpickling()

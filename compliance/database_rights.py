@@ -79,6 +79,9 @@ RIGHTS: Mapping[str, Rights] = {
     # The web server files and decides, the workers carry out.
     # A worker files the retention runs, and exports again.
     "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
+    # A replay restores legal holds, and the sweep empties those that were released.
+    "compliance.LegalHold": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
+    "compliance.LegalHoldConversation": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (hold_id), DELETE"),
     "compliance.RequestSubject": Rights("SELECT, INSERT", "SELECT, INSERT, DELETE"),
     "compliance.RetentionRun": Rights("SELECT, INSERT, UPDATE (previous_days)", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.Redaction": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (message_numbers)"),

@@ -184,7 +184,7 @@ STORES: tuple[Store, ...] = (
                 "deadline due_at extended_at extended_by extension_reason answered_at "
                 "held_at started_at cutoff_at cutoff_number slice waiting_for completed_at failed_at cancelled_at "
                 "rejected_at approved_at approved_by approved_holds filed_by claim attempts lane result error_code "
-                "error_detail",
+                "error_detail withholds continues",
                 Disposition.KEPT,
                 "the record that the request was made and met",
             ),
@@ -198,7 +198,7 @@ STORES: tuple[Store, ...] = (
             ),
             **_all(
                 "conversations_total erased_before conversations shared_conversations messages identities "
-                "variable_values files exports extracts extracts_left unverified_left_out csat_comments "
+                "variable_values files exports extracts extracts_left unverified_left_out csat_comments withheld "
                 "assurance_user_channel assurance_platform assurance_verified",
                 Disposition.KEPT,
                 "how much was done; a count of ours",
@@ -209,6 +209,29 @@ STORES: tuple[Store, ...] = (
         compliance.RequestSubject,
         ReachedBy.CHATTER,
         _all("id chatbot request digest", Disposition.LEDGER, "names a conversation; kept as long as a `uci_digest`"),
+    ),
+    Store(
+        compliance.LegalHold,
+        ReachedBy.CHATTER,
+        {
+            "value_encrypted": (Disposition.EMPTIED, "the person; emptied when the hold is released"),
+            **_all(
+                "uci_digest matter",
+                Disposition.LEDGER,
+                "finds the held data, and names the matter, of a released hold",
+            ),
+            **_all(
+                "id chatbot scope variable began_from began_before basis disclosure placed_at placed_by review_at "
+                "reviewed_at reviewed_by released_at released_by release_reason",
+                Disposition.KEPT,
+                "the record that data was held, from when to when, and by whose decision",
+            ),
+        },
+    ),
+    Store(
+        compliance.LegalHoldConversation,
+        ReachedBy.CHATTER,
+        _all("id chatbot hold digest", Disposition.LEDGER, "names a held conversation; kept as long as a `matter`"),
     ),
     Store(
         compliance.Export,

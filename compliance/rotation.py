@@ -18,8 +18,9 @@ from chatbots.callback_secrets import callback_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret
 from common.crypto import SecretUnreadable, decrypt, encrypt, key_id_of
 from common.db import fetch_one
-from compliance.models import Canary
+from compliance.models import Canary, LegalHold
 from compliance.models.canary import canary_token_binding
+from compliance.models.holds import legal_hold_binding
 
 _BATCH_ROWS = 500
 # A secret that others change meanwhile is read again; this often one pass is followed by another.
@@ -52,6 +53,7 @@ SECRETS = (
     Secret(Bucket, "secret_encrypted", "chatbot_id", bucket_secret_binding),
     Secret(Authenticator, "secret_encrypted", "user_id", authenticator_binding),
     Secret(Canary, "token_encrypted", "chatbot_id", canary_token_binding),
+    Secret(LegalHold, "value_encrypted", "id", legal_hold_binding),
 )
 
 

@@ -183,6 +183,14 @@ def _store(
         ],
         chatbot_id=chatbot.pk,
     )
+    under_hold = rows.find_under_hold(
+        [
+            conversations[one.digest]
+            for one in incoming
+            if one.digest in conversations and any(map(tombstones.has_chatter, one.chatters.items()))
+        ],
+        chatbot_id=chatbot.pk,
+    )
     refusals: list[rows.Refusal] = []
     results = [
         _merge(
@@ -191,6 +199,7 @@ def _store(
             tombstones=tombstones,
             declared=declared,
             kept=kept,
+            under_hold=under_hold,
             refusals=refusals,
         )
         if isinstance(one, IncomingDocument)
@@ -215,11 +224,13 @@ def _merge(
     tombstones: Tombstones,
     declared: DeclaredVariables,
     kept: set[int],
+    under_hold: set[int],
     refusals: list[rows.Refusal],
 ) -> tuple[StoreResult, MergedConversation | None]:
     """Refuse the document, or merge it into its conversation (a new one is added to `conversations`).
 
-    `kept` are conversations that a token with an erased chatter does not close.
+    `kept` are conversations that a token with an erased chatter does not close, `under_hold` those that nothing
+    closes.
     """
     document_id = incoming.document["id"]
     conversation = conversations.get(incoming.digest)
@@ -238,7 +249,7 @@ def _merge(
     erased = _erased_chatters(incoming, conversation, tombstones)
     if erased:
         if conversation is not None:
-            _close_or_list(conversation, incoming, erased, kept=kept, refusals=refusals)
+            _close_or_list(conversation, incoming, erased, kept=kept, under_hold=under_hold, refusals=refusals)
         error = error_at((), "chatter_erased", "It is of a chatter who was erased after this conversation began.")
         return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
 
@@ -293,9 +304,10 @@ def _close_or_list(
     erased: dict[Chatter, Erasure],
     *,
     kept: set[int],
+    under_hold: set[int],
     refusals: list[rows.Refusal],
 ) -> None:
-    """Mark a conversation whose document has erased chatters for their erasure.
+    """Mark a conversation whose document has erased chatters for their erasure, unless it is under a legal hold.
 
     A chatter that only the token has is listed, as in `identification`, and does not mark a conversation in `kept`.
     """
@@ -305,7 +317,7 @@ def _close_or_list(
             refusals.append(rows.Refusal(conversation, erasure, EstablishedBy.SIGNED))
             if conversation.number in kept or conversation.known_identities:
                 del closing[chatter]
-    if closing:
+    if closing and conversation.number not in under_hold:
         conversation.close(max(closing.values()).request_id, closing)
 
 

@@ -30,6 +30,8 @@ RENEWAL_STEP = timedelta(hours=1)
 
 # Functions that return the numbers of a chatbot's conversations for which a request waits (`compliance.apps`).
 WAITED_FOR: list[Callable[[int, Collection[int]], set[int]]] = []
+# Functions that return which of these are under a legal hold.
+UNDER_HOLD: list[Callable[[int, Collection[int]], set[int]]] = []
 
 
 class Refusal(NamedTuple):
@@ -206,13 +208,19 @@ def read_identities(chatters: Iterable[tuple[MergedConversation, bytes]], *, cha
 def find_kept(conversations: Iterable[MergedConversation], *, chatbot_id: int) -> set[int]:
     """Return the numbers of the stored conversations that an erased chatter's identity does not close.
 
-    They have an identity of any chatter, or a request waits for them.
+    They have an identity of any chatter, a request waits for them, or they are under a legal hold.
     """
     numbers = {one.number for one in conversations if one.number is not None}
     if not numbers:
         return set()
     identified = {number for (number,) in fetch(_HAVE_IDENTITIES, [array(numbers), chatbot_id])}
-    return identified.union(*(waited_for(chatbot_id, numbers) for waited_for in WAITED_FOR))
+    return identified.union(*(waited_for(chatbot_id, numbers) for waited_for in [*WAITED_FOR, *UNDER_HOLD]))
+
+
+def find_under_hold(conversations: Iterable[MergedConversation], *, chatbot_id: int) -> set[int]:
+    """Return the numbers of the stored conversations under a legal hold: nothing closes these."""
+    numbers = {one.number for one in conversations if one.number is not None}
+    return set[int]().union(*(held(chatbot_id, numbers) for held in UNDER_HOLD)) if numbers else set()
 
 
 def list_refused(refusals: Collection[Refusal], *, chatbot_id: int) -> None:

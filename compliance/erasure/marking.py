@@ -23,7 +23,7 @@ from django.conf import settings
 from common.db import array, execute, fetch
 from compliance.erasure import exports, rows
 from compliance.models import ComplianceRequest
-from compliance.work import sql
+from compliance.work import legal_holds, sql
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import Size
 from compliance.work.transitions import completion, requeue
@@ -50,7 +50,7 @@ OR (r.named_conversations IS NOT NULL AND EXISTS (
 _CHECK_AGAIN = f"""
 SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        {_IS_BLOCKED},
-       r.named_conversations IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
+       r.named_conversations IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE), r.withholds
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
        SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id) AS c
@@ -74,6 +74,7 @@ WITH open AS (
              ORDER BY each.conversation_id, r.seq) AS named
       JOIN conversations_conversation c ON c.id = named.conversation_id
      WHERE c.chatbot_id = ANY(%(chatbots)s) AND c.deletion_request_id IS NULL
+       AND c.id <> ALL(%(withheld)s::bigint[])
        FOR UPDATE OF c SKIP LOCKED
 )
 UPDATE conversations_conversation c SET deletion_request_id = open.request_id
@@ -93,7 +94,8 @@ _NAMED_LIVE = f"""
      CROSS JOIN LATERAL (
            SELECT deletion_request_id IS NULL AS is_open
              FROM conversations_conversation
-            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL) AS c
+            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL
+              AND id <> ALL(%(withheld)s::bigint[])) AS c
      GROUP BY r.id, named.established_by
 )
 SELECT id, established_by, uncounted, is_open FROM live
@@ -101,9 +103,10 @@ SELECT id, established_by, uncounted, is_open FROM live
 
 # Read after intake's lock: conversations stored before this time, with a number up to the newest of all, are in
 # scope.
-CUTOFF = """
-SELECT chatbot_id, clock_timestamp(),
-       CASE WHEN newest.is_called THEN newest.last_value ELSE 0 END
+# With whether the chatbot has a legal hold.
+CUTOFF = f"""
+SELECT chatbot_id, clock_timestamp(), CASE WHEN newest.is_called THEN newest.last_value ELSE 0 END,
+       {legal_holds.ANY_IN_FORCE}
   FROM unnest(%(chatbots)s::bigint[]) AS ours(chatbot_id) CROSS JOIN conversations_conversation_id_seq AS newest
 """
 
@@ -169,6 +172,7 @@ class Admitted(NamedTuple):
     guard: int
     export_pending: bool
     may_meet_others: bool
+    withholds: bool
 
 
 class _RowsInUse(Exception):
@@ -269,14 +273,13 @@ def _mark_free(held: HeldClaim, new: Sequence[Admitted], *, waits: bool, erases:
             with held.transaction():
                 free = _exclude_intake(held, {one.chatbot_id for one in new}, waits=waits)
                 ours = [one for one in new if one.chatbot_id in free]
-                if ours:
-                    _mark_all(ours, erases=erases)
+                on_hold = _mark_all(held, ours, erases=erases) if ours else set()
         except _RowsInUse as error:
             busy = error.request_ids
         except locks.Busy:
             busy = {one.request_id for one in new}
         else:
-            return requeued | {one.request_id: True for one in ours}
+            return requeued | {one.request_id: one.request_id not in on_hold for one in ours}
         requeue.requeue(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
         requeued |= dict.fromkeys(busy, False)
         new = [one for one in new if one.request_id not in busy]
@@ -292,8 +295,24 @@ def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> s
     return chatbot_ids
 
 
-def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
-    """Mark, in the caller's transaction and under intake's locks. Raises _RowsInUse."""
+def _mark_all(held: HeldClaim, new: Sequence[Admitted], *, erases: bool) -> set[UUID]:
+    """Mark, in the caller's transaction and under intake's locks; return the requests that a legal hold keeps.
+
+    Raises _RowsInUse.
+    """
+    cutoffs = fetch(CUTOFF, {"chatbots": array({one.chatbot_id for one in new})})
+    on_hold, withheld = set[UUID](), dict[UUID, set[int]]()
+    if with_hold := {chatbot_id for chatbot_id, _, _, has_hold in cutoffs if has_hold}:
+        withheld = legal_holds.find_held_by_request(
+            [one.request_id for one in new if one.chatbot_id in with_hold], with_hold
+        )
+        on_hold = {one.request_id for one in new if one.request_id in withheld and not one.withholds}
+        if on_hold:
+            requeue.hold(held, dict.fromkeys(on_hold, HoldReason.LEGAL_HOLD), pending={})
+            new = [one for one in new if one.request_id not in on_hold]
+            withheld = {each: numbers for each, numbers in withheld.items() if each not in on_hold}
+    if not new:
+        return on_hold
     ids = [one.request_id for one in new]
     # Exports that a redaction has filed again since they were admitted. The next claim holds them.
     checked = fetch(_OVERTAKEN, [array(ids)])
@@ -301,35 +320,41 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
     overtaken |= exports.find_blocking([request_id for request_id, _, meets_others in checked if meets_others]).keys()
     if overtaken:
         raise _RowsInUse(overtaken)
-    times, numbers = {}, {}
-    for chatbot_id, now, number in fetch(CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):
-        times[chatbot_id], numbers[chatbot_id] = now, number
+    times = [at for _, at, _, _ in cutoffs]
+    numbers = {chatbot_id: number for chatbot_id, _, number, _ in cutoffs}
+    kept = set[int]().union(*withheld.values())
     counts: Mapping[UUID, completion.Counts] = {}
     found: Counter[Named] = Counter()
     numbers_named: set[int] = set()
     is_all = False
     if erases:
-        named, is_all = rows.lock_named(ids)
+        named, is_all = rows.lock_named(ids, withheld=kept)
         numbers_named = {one.number for one in named}
         found += Counter((one.request_id, one.established_by) for one in named)
         counts = rows.erase(named, marked_by=ids)
         # Without those whose requests have free text that another transaction has locked.
         is_all &= sum(count["conversations"] for count in counts.values()) == len(numbers_named)
     else:
-        execute(_MARK, sql.given(ids))
+        execute(_MARK, sql.given(ids) | {"withheld": array(kept)})
     if not is_all:
-        found += _count_remaining(ids, counted=numbers_named)
+        found += _count_remaining(ids, counted=numbers_named, withheld=kept)
     if not erases:
         exports.expire_marked(ids)
-    _begin(new, min(times.values()), numbers, found=found, counts=counts)
+    _begin(new, min(times), numbers, found=found, counts=counts)
+    for request_id, left_out in withheld.items():
+        ComplianceRequest.objects.filter(pk=request_id).update(withheld=len(left_out))
+    return on_hold
 
 
-def _count_remaining(request_ids: Sequence[UUID], *, counted: Collection[int]) -> Counter[Named]:
+def _count_remaining(
+    request_ids: Sequence[UUID], *, counted: Collection[int], withheld: Collection[int]
+) -> Counter[Named]:
     """Return how much each request has still to erase, without these conversations.
 
     Raises _RowsInUse if some of it is open: another worker has locked it.
     """
-    named = fetch(_NAMED_LIVE, {**sql.subjects(request_ids), "counted": array(counted)})
+    values = {**sql.subjects(request_ids), "counted": array(counted), "withheld": array(withheld)}
+    named = fetch(_NAMED_LIVE, values)
     in_use = {request_id for request_id, _, _, is_open in named if is_open}
     if in_use:
         raise _RowsInUse(in_use)

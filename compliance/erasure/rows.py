@@ -19,10 +19,10 @@ from common.db import array, execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
-from compliance.work import free_text
+from compliance.work import free_text, legal_holds
 from compliance.work.scope import DELETIONS, HAS_FILES, IN_DAYS_OR_EXPORTS, NAMED_IN_SCOPE
 from compliance.work.sizes import Size
-from compliance.work.sql import GIVEN, given, subjects
+from compliance.work.sql import GIVEN, chatbots_of, given, subjects
 from compliance.work.transitions import completion
 from compliance.work.transitions.completion import Counts
 from conversations import locks
@@ -72,7 +72,7 @@ SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id
   FROM {GIVEN}
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s)
- WHERE c.deleted_at IS NULL
+ WHERE c.deleted_at IS NULL AND c.id <> ALL(%(withheld)s::bigint[])
  ORDER BY r.seq
    FOR UPDATE OF c {{or_else}}
 """
@@ -193,7 +193,7 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
 
     Returns the counts: empty if nothing was left, or only rows that others have locked.
     """
-    locked = _lock(_MARKED.format(of_these=""), subjects(request_ids)) or _lock(_NAMED_ONLY, given(request_ids))
+    locked = _lock(_MARKED.format(of_these=""), subjects(request_ids)) or _lock_unmarked(request_ids)
     counts = _erase_some(locked, keeps_names=True) if locked else {}
     completion.add_counts(counts)
     return counts
@@ -209,13 +209,16 @@ def erase_marked_chunk(request_ids: Sequence[UUID], *, of: Sequence[int] | None 
     return _erase_some(locked) if locked else {}
 
 
-def lock_named(request_ids: Sequence[UUID]) -> tuple[list[LockedConversation], bool]:
-    """Lock the live conversations of these requests; return them in the order of filing, once per request.
+def lock_named(
+    request_ids: Sequence[UUID], *, withheld: Collection[int] = ()
+) -> tuple[list[LockedConversation], bool]:
+    """Lock the live conversations of these requests, without `withheld` ones; return them in the order of filing,
+    once per request.
 
     An open one will get the request's mark; any other keeps its own. Also returns whether these are all: if not,
     another transaction has locked some.
     """
-    values = given(request_ids)
+    values = given(request_ids) | {"withheld": array(withheld)}
     try:
         with transaction.atomic():
             return [LockedConversation(*row) for row in fetch(_LOCK_NAMED.format(or_else="NOWAIT"), values)], True
@@ -330,6 +333,16 @@ def _without_free_text(
     exports.expire({row.number: row.request_id for row in locked}, marked_by=marked_by)
     kept = free_text.clear(found, written={row.request_id for row in locked}.union(marked_by))
     return [row for row in locked if row.number not in kept]
+
+
+def _lock_unmarked(request_ids: Sequence[UUID]) -> list[LockedConversation]:
+    """Lock conversations in scope without a mark of these requests, except those under a legal hold."""
+    chatbot_ids = chatbots_of(request_ids)
+    if locks.try_to_share(chatbot_ids) != chatbot_ids:
+        return []  # a mark is under way: a later chunk takes them
+    locked = _lock(_NAMED_ONLY, given(request_ids))
+    under_hold = legal_holds.find_held(chatbot_ids, [row.number for row in locked])
+    return [row for row in locked if row.number not in under_hold]
 
 
 def _first_that_fit(locked: Sequence[LockedConversation]) -> list[LockedConversation]:

@@ -5,6 +5,7 @@ the designation.
 """
 
 import logging
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -13,7 +14,8 @@ from django.db.models.functions import Now
 from chatbots.models import Variable
 from common.db import array, execute, fetch
 from common.isolation import Isolation, in_any_order
-from conversations.locks import wait_for_intake
+from compliance.work import legal_holds
+from conversations.locks import share_with_intake, wait_for_intake
 from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
@@ -38,8 +40,15 @@ _ERASE = """
 DELETE FROM conversations_variablevalue WHERE chatbot_id = %(chatbot)s AND id = ANY(ARRAY(
        SELECT id FROM conversations_variablevalue
         WHERE chatbot_id = %(chatbot)s AND conversation_id > %(after)s AND conversation_id <= %(last)s
-          AND variable_id = ANY(%(variables)s::bigint[])
+          AND variable_id = ANY(%(variables)s::bigint[]) AND conversation_id <> ALL(%(held)s::bigint[])
         ORDER BY id FOR UPDATE SKIP LOCKED))
+"""
+# A legal hold keeps them. They expire after its release, like any value.
+_MET = """
+SELECT conversation_id, count(*) FROM conversations_variablevalue
+ WHERE chatbot_id = %(chatbot)s AND conversation_id > %(after)s AND conversation_id <= %(last)s
+   AND variable_id = ANY(%(variables)s::bigint[])
+ GROUP BY 1
 """
 
 
@@ -66,6 +75,16 @@ def erase() -> None:
             Variable.objects.filter(pk__in=variables, chatbot__in=ready - left).update(values_gone_at=Now())
 
 
+def _erase_page(page: dict[str, Any]) -> tuple[int, int]:
+    """Delete the values of a page; return how many, and how many a legal hold keeps."""
+    with transaction.atomic():
+        share_with_intake(page["chatbot"])
+        values_of = dict(fetch(_MET, page)) if legal_holds.any_in_force() else {}
+        held = legal_holds.find_held([page["chatbot"]], values_of)
+        gone = execute(_ERASE, page | {"held": array(held)})
+    return gone, sum(values_of[number] for number in held)
+
+
 def _erase(variables: str, isolated: Isolation) -> set[int]:
     """Scan all values; return the chatbots that still have values of these variables."""
     left, failed = set[int](), set[int]()
@@ -77,10 +96,10 @@ def _erase(variables: str, isolated: Isolation) -> set[int]:
                 page = {"chatbot": chatbot_id, "after": after, "last": last, "variables": variables}
                 failed.add(chatbot_id)
                 with isolated.chatbot(chatbot_id):
-                    gone = execute(_ERASE, page)
+                    gone, kept = _erase_page(page)
                     failed.remove(chatbot_id)
                     erased += gone
-                    if gone < met:
+                    if gone + kept < met:
                         left.add(chatbot_id)
         after = last
     if erased:

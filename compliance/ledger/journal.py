@@ -1,8 +1,8 @@
 """Write promises to the ledger before they are carried out, and rewrite objects that the bucket has lost.
 
-Triggers insert an entry for each accepted or withdrawn request and each revoked key, in the same transaction, so no
-code path can omit it. A worker writes the entries to the ledger every few seconds, never the call that files: filing
-waits for no storage. Requests accepted since are lost with the database.
+Triggers insert an entry for each accepted or withdrawn request, each revoked key and each change of a legal hold, in
+the same transaction, so no code path can omit it. A worker writes the entries to the ledger every few seconds, never
+the call that files: filing waits for no storage. Requests accepted since are lost with the database.
 
 A request that is carried out before its turn in the journal is written by the worker that is about to
 (`write_accepted`). Before a request removes files and exports, which no restore brings back, the ledger records that
@@ -109,10 +109,16 @@ def _write_some() -> int:
         if request_id:
             of_kind[kind].append(request_id)
     accepted, withdrawn = of_kind[JournalEntry.Kind.ACCEPTED], of_kind[JournalEntry.Kind.WITHDRAWN]
+    holds = list(dict.fromkeys(of_kind[JournalEntry.Kind.HOLD]))
     prefixes = [key_prefix for *_, key_prefix in entries if key_prefix]
     written = objects.write(
-        [*lines.accepted(accepted), *lines.withdrawn(withdrawn), *lines.revoked(prefixes)],
-        request_ids=dict.fromkeys([*accepted, *withdrawn]),
+        [
+            *lines.held(holds),
+            *lines.accepted(accepted),
+            *lines.withdrawn(withdrawn),
+            *lines.revoked(prefixes),
+        ],
+        request_ids=dict.fromkeys([*holds, *accepted, *withdrawn]),
         key_prefixes=prefixes,
     )
     with transaction.atomic():

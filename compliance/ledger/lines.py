@@ -12,6 +12,7 @@ has its name and category too, since it can be lost with the database. Digests a
     redacted      a redaction's messages, and whether it covers the CSAT comment
     retention     a run, and conversations that it erases: a line for each slice, and one without any at the end
     key_revoked   a key that authenticates nothing any more
+    hold          a legal hold as it is now: what it covers, its review, and its release
 """
 
 import json
@@ -27,7 +28,14 @@ from chatbots.models import ApiKey
 from common import crypto
 from common.db import array, fetch
 from compliance.ledger.content import Line
-from compliance.models import ComplianceRequest, LineKind, Redaction, RetentionRun
+from compliance.models import (
+    ComplianceRequest,
+    LegalHold,
+    LegalHoldConversation,
+    LineKind,
+    Redaction,
+    RetentionRun,
+)
 from compliance.work.scope import IN_SCOPE_WITH
 from compliance.work.sql import REQUESTS, digests_of, subjects
 from conversations.models import Conversation, Message
@@ -41,6 +49,10 @@ CONVERSATIONS_PER_LINE = 10_000
 
 # The members that name an actor.
 ACTORS = ("filed_by", "approved_by", "extended_by")
+# The members of a hold's line that are named as its fields.
+OF_HOLD = ("scope", "matter", "basis", "disclosure", "release_reason")
+HOLD_ACTORS = ("placed_by", "reviewed_by", "released_by")
+HOLD_TIMES = ("began_from", "began_before", "placed_at", "review_at", "reviewed_at", "released_at")
 
 # As texts, since a claim has hundreds of requests, and a journal thousands: PostgreSQL makes them in a fraction of
 # the time that Python takes to.
@@ -90,7 +102,8 @@ SELECT r.id, r.kind, r.status, r.kind <> 'export' AND coalesce(r.started_at, r.c
        json_build_object(
            'variable', v.public_id, 'variable_name', v.name, 'variable_category', v.category,
            'chatter', nullif(encode(r.uci_digest, 'hex'), ''), 'erase_exports', r.erase_exports)::text,
-       {digests_of("r")}, {_TIME.format("r.cutoff_at")}, {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")}
+       {digests_of("r")}, {_TIME.format("r.cutoff_at")}, {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")},
+       r.withholds
   FROM compliance_compliancerequest r
   JOIN LATERAL (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id) AS b ON TRUE
   LEFT JOIN LATERAL (SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id) AS v ON TRUE
@@ -116,6 +129,7 @@ class _Row(NamedTuple):
     conversations: list[bytes] | None
     cutoff_at: str | None
     withdrawn_at: str | None
+    withholds: bool
 
 
 def accepted(request_ids: Collection[UUID]) -> list[Line]:
@@ -158,6 +172,8 @@ def exact(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     found: dict[UUID, list[Line]] = {}
     for row in _rows(request_ids):
         about = {**row.filed, **row.named, "named": _hex(row.conversations), "cutoff_at": row.cutoff_at}
+        if row.withholds:
+            about["withholds"] = True
         found[row.id] = _split_lines(LineKind.EXACT, about, digests.get(row.id))
     return found
 
@@ -223,6 +239,33 @@ def revoked(prefixes: Collection[str]) -> list[Line]:
     ]
 
 
+def held(ids: Collection[UUID]) -> list[Line]:
+    """Return a line for each legal hold among these ids, as it is now."""
+    holds = LegalHold.objects.filter(pk__in=ids).select_related("chatbot", "variable").order_by("pk")
+    staff = _staff_ids(name for hold in holds for name in (hold.placed_by, hold.reviewed_by, hold.released_by))
+    digests: dict[UUID, list[str]] = defaultdict(list)
+    for hold_id, digest in (
+        LegalHoldConversation.objects.filter(hold__in=ids).order_by("pk").values_list("hold_id", "digest")
+    ):
+        digests[hold_id].append(bytes(digest).hex())
+    return [
+        {
+            "kind": str(LineKind.HOLD),
+            "hold": str(hold.pk),
+            "chatbot": str(hold.chatbot.public_id),
+            "variable": hold.variable and str(hold.variable.public_id),
+            "variable_name": hold.variable and hold.variable.name,
+            "variable_category": hold.variable and hold.variable.category,
+            "chatter": bytes(hold.uci_digest).hex() if hold.uci_digest else None,
+            "conversations": digests[hold.pk],
+            **{name: getattr(hold, name) for name in OF_HOLD},
+            **{name: staff.get(getattr(hold, name), getattr(hold, name)) for name in HOLD_ACTORS},
+            **{name: at and at.isoformat() for name in HOLD_TIMES for at in [getattr(hold, name)]},
+        }
+        for hold in holds
+    ]
+
+
 def current(request_ids: Collection[UUID], prefixes: Collection[str]) -> list[Line]:
     """Return the present lines of an object about these requests and keys, instead of its former ones."""
     of_kind: dict[str, list[UUID]] = defaultdict(list)
@@ -240,6 +283,7 @@ def current(request_ids: Collection[UUID], prefixes: Collection[str]) -> list[Li
         *accepted(of_kind["accepted"]),
         *withdrawn(of_kind["withdrawn"]),
         *(line for lines in by_request.values() for line in lines),
+        *held(request_ids),
         *revoked(prefixes),
     ]
 
@@ -265,13 +309,19 @@ def _rows(request_ids: Collection[UUID]) -> list[_Row]:
     filed, named = (json.loads(f"[{','.join(row[place] for row in found)}]") for place in (4, 5))
     rows = [_Row._make([*row[:4], *parts, *row[6:]]) for row, *parts in zip(found, filed, named, strict=True)]
     acted = [(row.filed, name) for row in rows for name in ACTORS]
-    staff = {filed[name] for filed, name in acted if filed[name].startswith("user:")}
-    if staff:
-        users = get_user_model().objects.filter(pk__in=[int(actor.removeprefix("user:")) for actor in staff])
-        known = {f"user:{pk}": f"user:{staff_id(pk, at)}" for pk, at in users.values_list("pk", "date_joined")}
-        for filed, name in acted:
-            filed[name] = known.get(filed[name], filed[name])
+    staff = _staff_ids(filed[name] for filed, name in acted)
+    for filed, name in acted if staff else ():
+        filed[name] = staff.get(filed[name], filed[name])
     return rows
+
+
+def _staff_ids(actors: Iterable[str]) -> dict[str, str]:
+    """Return the members of staff among these actors, each with the name of the lines."""
+    staff = {actor for actor in actors if actor.startswith("user:")}
+    if not staff:
+        return {}
+    users = get_user_model().objects.filter(pk__in=[int(actor.removeprefix("user:")) for actor in staff])
+    return {f"user:{pk}": f"user:{staff_id(pk, at)}" for pk, at in users.values_list("pk", "date_joined")}
 
 
 def _split_lines(kind: LineKind, about: Line, digests: str | None) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from compliance.models.canary import Canary, CanaryTurn
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
+from compliance.models.holds import LegalHold, LegalHoldConversation
 from compliance.models.ledger import JournalEntry, LedgerLine, LedgerObject, LineKind, Service
 from compliance.models.notes import Replay, RequestNote
 from compliance.models.notifications import Callback, Mailbox, Notice
@@ -25,6 +26,8 @@ __all__ = [
     "LedgerLine",
     "LedgerObject",
     "LeftCopy",
+    "LegalHold",
+    "LegalHoldConversation",
     "LineKind",
     "Mailbox",
     "Notice",

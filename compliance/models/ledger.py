@@ -77,7 +77,7 @@ class LedgerObject(models.Model):
 
     key = models.CharField(max_length=120, unique=True)
     at = models.DateTimeField(help_text="The time in its key: never before that of an earlier object.")
-    request_ids = ArrayField(models.UUIDField(), default=list)
+    request_ids = ArrayField(models.UUIDField(), default=list, help_text="Of requests and of legal holds.")
     key_prefixes = ArrayField(models.CharField(max_length=16), default=list, help_text="Of keys that were revoked.")
     sha256 = models.BinaryField(max_length=32, null=True)
     written_at = models.DateTimeField(
@@ -98,9 +98,10 @@ class JournalEntry(models.Model):
         ACCEPTED = "accepted", "A request was accepted"
         WITHDRAWN = "withdrawn", "A request was cancelled or rejected"
         KEY_REVOKED = "key_revoked", "A key was revoked"
+        HOLD = "hold", "A legal hold was placed, reviewed or released"
 
     kind = models.CharField(max_length=16, choices=Kind)
-    request_id = models.UUIDField(null=True)
+    request_id = models.UUIDField(null=True, help_text="The request, or the legal hold.")
     key_prefix = models.CharField(max_length=16, blank=True, default="", db_default="")
     at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -108,7 +109,7 @@ class JournalEntry(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="journalentry_names_one",
-                condition=Q(kind__in=["accepted", "withdrawn"], request_id__isnull=False, key_prefix="")
+                condition=Q(kind__in=["accepted", "withdrawn", "hold"], request_id__isnull=False, key_prefix="")
                 | (Q(kind="key_revoked", request_id__isnull=True) & ~Q(key_prefix="")),
             ),
         ]
@@ -128,6 +129,7 @@ class LineKind(models.TextChoices):
     REDACTED = "redacted", "A redaction has removed"
     RETENTION = "retention", "A retention run erases by age"
     KEY_REVOKED = "key_revoked", "A key was revoked"
+    HOLD = "hold", "A legal hold was placed, reviewed or released"
 
 
 class LedgerLine(models.Model):

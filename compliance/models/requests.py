@@ -48,9 +48,11 @@ class ComplianceRequest(models.Model):
         AWAITING_APPROVAL = "awaiting_approval", "Waiting for the approval of another person"
         EXPORT_PENDING = "export_pending", "An earlier export of this chatter has not been delivered"
         RESTORED = "restored", "Staff decide, since the database was restored from a backup"
+        LEGAL_HOLD = "legal_hold", "A legal hold covers some of the data"
 
     class Result(models.TextChoices):
         DONE = "done", "Done"
+        PARTIAL = "partial", "Done, except for data under a legal hold"
         NOTHING_FOUND = "nothing_found", "Nothing found"
 
     class Selector(models.TextChoices):
@@ -188,6 +190,21 @@ class ComplianceRequest(models.Model):
         help_text="The hold reasons that were approved. Any other reason needs a new approval.",
     )
 
+    # An officer let the deletion erase what no hold covers. Its scope has only marked conversations then, and the
+    # rest is filed again as another request.
+    withholds = models.BooleanField(
+        default=False, db_default=False, help_text="Whether it leaves out conversations under a legal hold."
+    )
+    continues = models.ForeignKey(
+        "self",
+        null=True,
+        on_delete=models.DO_NOTHING,
+        related_name="continued_by",
+        db_index=False,
+        db_constraint=False,
+        help_text="The deletion that left out the conversations under a legal hold that this one erases.",
+    )
+
     claim = models.ForeignKey(Claim, null=True, on_delete=models.SET_NULL, related_name="requests", db_index=False)
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Errors and expired claims; five at most.")
     lane = models.CharField(max_length=8, choices=Lane, default=Lane.NORMAL)
@@ -220,6 +237,11 @@ class ComplianceRequest(models.Model):
     )
     csat_comments = models.IntegerField(
         default=0, db_default=0, help_text="Of a redaction; a deletion empties them with their conversations."
+    )
+    withheld = models.IntegerField(
+        default=0,
+        db_default=0,
+        help_text="Conversations that a deletion or a retention run left out: a legal hold covers them.",
     )
     # Of a chatter's live conversations at the mark or in the snapshot, by `conversations.models.Assurance`.
     assurance_user_channel = models.IntegerField(default=0, db_default=0)
@@ -279,6 +301,8 @@ class ComplianceRequest(models.Model):
                 name="request_newest_by_hand",
                 condition=~Q(origin="api") & Q(chatbot__gt=0),
             ),
+            # The deletions that continue others.
+            models.Index(name="request_continues", fields=["continues"], condition=Q(continues__isnull=False)),
             # Requests without the value, by the time at which the digest must be removed too.
             models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),

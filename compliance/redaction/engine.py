@@ -32,6 +32,7 @@ from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, Redaction, RepeatedExport
 from compliance.redaction import messages
 from compliance.requests import insert, results
+from compliance.work import legal_holds
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
 from compliance.work.scope import REDACTIONS
@@ -60,8 +61,10 @@ def run(held: HeldClaim, *, deadline: float) -> None:
             return
         if not enter(held, [request_id], journal.write_accepted):
             return
-        if not _begin(held, request):
-            requeue.requeue(held, [request_id], waiting_for=WaitingFor.ROWS, wait=marking.WAIT_FOR_ROWS)
+        has_begun = _begin(held, request)
+        if not has_begun:
+            if has_begun is None:
+                requeue.requeue(held, [request_id], waiting_for=WaitingFor.ROWS, wait=marking.WAIT_FOR_ROWS)
             return
     else:
         with held.transaction():
@@ -72,19 +75,25 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 
 
 def _reason_to_hold(request: ComplianceRequest) -> HoldReason | None:
-    """Return the reason to hold the redaction, unless it was approved. This is the only check for holds."""
+    """Return the reason to hold the redaction, unless it was approved. Legal holds are checked with the mark."""
     reason = HoldReason.AWAITING_APPROVAL
     return reason if request.chatbot.four_eyes and reason not in request.approved_holds else None
 
 
-def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
-    """Empty the texts; return False if the conversation or intake's lock was not free in time."""
+def _begin(held: HeldClaim, request: ComplianceRequest) -> bool | None:
+    """Empty the texts, or return False: a legal hold keeps them, and the request is on hold.
+
+    Return None if the conversation or intake's lock was not free in time.
+    """
     try:
         with held.transaction():
             # No deletion marks between the search for one and the export that is filed before it.
             locks.exclude_intake(request.chatbot_id, number=None)
-            if not messages.lock(request.redaction):
+            if legal_holds.find_held([request.chatbot_id], [request.redaction.conversation_id]):
+                requeue.hold(held, {request.pk: HoldReason.LEGAL_HOLD}, pending={})
                 return False
+            if not messages.lock(request.redaction):
+                return None
             [(now,)] = fetch(_NOW)
             if request.origin == ComplianceRequest.Origin.REPLAY:
                 messages.find_lost(request.redaction, now)
@@ -102,7 +111,7 @@ def _begin(held: HeldClaim, request: ComplianceRequest) -> bool:
             )
             log("request.started", [(request.pk, request.chatbot_id, {})])
     except locks.Busy:
-        return False
+        return None
     return True
 
 
@@ -185,7 +194,9 @@ class _RedactionErasure(ErasureRun):
     def _erase_chunk(self) -> bool:
         """Empty what still has a text, for example after a restored backup."""
         [redaction] = Redaction.objects.filter(request__in=self._active)
-        emptied = messages.empty(redaction) if messages.lock(redaction) else Counter[str]()
+        locks.share_with_intake(redaction.chatbot_id)
+        is_held = legal_holds.find_held([redaction.chatbot_id], [redaction.conversation_id])
+        emptied = messages.empty(redaction) if not is_held and messages.lock(redaction) else Counter[str]()
         completion.add_counts({redaction.request_id: emptied})
         return bool(emptied)
 

@@ -30,6 +30,7 @@ from compliance.replay import kinds
 from compliance.replay.kinds import Outcome, Plan, ReplayedLine, Status
 from compliance.replay.loading import ACTOR, declare_ucis
 from compliance.requests import insert
+from compliance.work import legal_holds
 from compliance.work.outbox import announce
 from compliance.work.sql import digests_of
 from conversations.placement import by_place
@@ -203,6 +204,11 @@ def _read_next(*, reach: int, incarnation: UUID, after: UUID, most: int, is_dry_
 
 def file(planned: Sequence[ReplayedLine]) -> None:
     """File lines, in the caller's transaction, which has read them."""
+    for chatbot_id in {one.chatbot for one in planned}:
+        of_chatbot = [one for one in planned if one.chatbot == chatbot_id]
+        held = legal_holds.find_held([chatbot_id], {number for one in of_chatbot for number in one.numbers})
+        for one in of_chatbot:
+            one.held = held.intersection(one.numbers)
     for one in planned:
         one.decision = kinds.decide(one)
     filed = [one.decision.request for one in planned if one.decision.request]

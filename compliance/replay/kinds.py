@@ -19,6 +19,7 @@ from compliance.redaction.messages import FoundMessages
 from compliance.redaction.messages import find as find_messages
 from compliance.replay.loading import ACTOR
 from compliance.retention import due, policy
+from compliance.work import legal_holds
 from compliance.work.scope import REDACTIONS
 from conversations.tombstones import comment_digest
 
@@ -63,7 +64,8 @@ class ReplayedLine:
     `numbers` are the conversations that it covers, `of_others` those of them with another request's mark that only
     the ledger contains. `names_any`: whether any of its data is here, erased or not. `reach` is the highest
     conversation number when the restore was noticed. Of a redaction, `lost_messages` have no row here; the digest of
-    a CSAT comment is among them if its conversation has none.
+    a CSAT comment is among them if its conversation has none. `held` are those of `numbers` that are unmarked and
+    under a legal hold.
     """
 
     request_id: UUID
@@ -85,6 +87,7 @@ class ReplayedLine:
     now: datetime  # the database's
     known: ComplianceRequest | None = None
     lost_messages: Sequence[bytes] = ()
+    held: set[int] = field(default_factory=set)
     filed_by: str = ACTOR
     approved_by: str = ""
     extended_by: str = ""
@@ -202,7 +205,7 @@ def _file_again(one: ReplayedLine, kind: str, *, is_held: bool = False, **fields
     """
     known = one.known
     if one.had_begun:
-        holds = [each for each in HoldReason if each != HoldReason.EXPORT_PENDING]
+        holds = [each for each in HoldReason if each not in {HoldReason.EXPORT_PENDING, HoldReason.LEGAL_HOLD}]
         if known:
             known.approved_holds = list({*known.approved_holds, *holds})
             known.started_at = known.started_at or one.now
@@ -214,6 +217,16 @@ def _file_again(one: ReplayedLine, kind: str, *, is_held: bool = False, **fields
         fields |= {"status": Status.ON_HOLD, "hold_reason": HoldReason.RESTORED, "held_at": one.now}
         return Decision(Plan.HOLD, Outcome.ON_HOLD, _build_request(one, kind, **fields), is_announced=True)
     return Decision(Plan.FILE, Outcome.FILED_AGAIN, _build_request(one, kind, **fields))
+
+
+def _under_hold(one: ReplayedLine, kind: str, **fields: Any) -> Decision:
+    """File an erasure on hold: a legal hold covers what the restore has brought back."""
+    request = _begin_again(one, one.known) if one.known else _build_request(one, kind, **fields)
+    request.status, request.hold_reason, request.held_at = Status.ON_HOLD, HoldReason.LEGAL_HOLD, one.now
+    if one.known:
+        request.save()
+    one.numbers = []
+    return Decision(Plan.HOLD, Outcome.ON_HOLD, request, is_announced=True)
 
 
 def _withdrawn(one: ReplayedLine) -> Decision:
@@ -237,11 +250,19 @@ def _exact(one: ReplayedLine) -> Decision:
         return refused
     if one.lacks_variable and not one.numbers:
         return _UNKNOWN_VARIABLE
+    withholds = bool(one.line.get("withholds"))
+    if one.held and not one.is_completed and not withholds and not (one.known and one.known.cutoff_at):
+        return _under_hold(one, Kind.DELETION, **_about(one), uci_value=one.uci_value)
+    one.numbers = [number for number in one.numbers if number not in one.held]
     if one.is_completed:
         return Decision(Plan.LATE, Outcome.FILED, one.known) if one.numbers else _LEAVE
+    return _erase_again(one, withholds=withholds)
+
+
+def _erase_again(one: ReplayedLine, *, withholds: bool) -> Decision:
     at, known = one.time("cutoff_at"), one.known
     if known is None:
-        fields = {**_about(one), "cutoff_number": one.reach}
+        fields = {**_about(one), "cutoff_number": one.reach, "withholds": withholds, "withheld": len(one.held)}
         if not one.names_any and not one.has_exports:
             # Completed at the time of its erasure: its digests are kept from then on.
             request = _build_request(one, Kind.DELETION, **fields, **_found_nothing(at))
@@ -254,6 +275,8 @@ def _exact(one: ReplayedLine) -> Decision:
     if known.variable_id is not None:
         known.uci_digest = one.uci_digest
     known.lane = Lane.NORMAL
+    if withholds:
+        known.withholds, known.withheld = True, len(one.held)
     return Decision(Plan.ERASE, Outcome.FILED, _begin_again(one, known))
 
 
@@ -262,6 +285,9 @@ def _redacted(one: ReplayedLine) -> Decision:
         return refused
     messages, found = _find_messages(one)
     known = one.known
+    if legal_holds.find_held([one.chatbot], one.numbers):
+        rows = [] if known else [_redaction(one, messages)]
+        return _LEAVE if one.is_completed else _under_hold(one, Kind.REDACTION)._replace(rows=rows)
     if one.is_completed:
         # A single machine of Citus can have been restored.
         messages = [number for number in messages if number in found.with_text]
@@ -308,7 +334,7 @@ def _retention(one: ReplayedLine) -> Decision:
     numbers = one.numbers
     slices = (numbers[start : start + due.SLICE] for start in range(0, len(numbers), due.SLICE))
     kept = {number for some in slices for number in due.find_kept(one.chatbot, some)}
-    one.numbers = [number for number in numbers if number not in kept]
+    one.numbers = [number for number in numbers if number not in kept and number not in one.held]
     if one.is_completed:
         return Decision(Plan.LATE, Outcome.FILED, known) if one.numbers else _LEAVE
     if known is None and not one.conversation_digests:

@@ -5,10 +5,11 @@ over a begun request, and that over an accepted one. Of several such lines the l
 of all. Accepted and begun lines have the same conversations, so these are added up too.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
@@ -19,7 +20,18 @@ from chatbots.models import ApiKey, Chatbot, Variable
 from common.db import array, fetch, insert_many
 from compliance.ledger import objects
 from compliance.ledger.content import Fault, InvalidLedgerObject, Line
-from compliance.models import JournalEntry, LedgerLine, LedgerObject, LineKind, Service
+from compliance.ledger.lines import HOLD_ACTORS, HOLD_TIMES, OF_HOLD, known_actors
+from compliance.models import (
+    JournalEntry,
+    LedgerLine,
+    LedgerObject,
+    LegalHold,
+    LegalHoldConversation,
+    LineKind,
+    Service,
+)
+
+logger = logging.getLogger(__name__)
 
 ACTOR = "replay"
 
@@ -43,6 +55,7 @@ _MEMBERS: Mapping[tuple[str, str | None], set[str]] = {
     ("redacted", None): _OF_MESSAGES,
     ("retention", None): {*_FILED, "older_than", "day", "retention_days"},
     ("key_revoked", None): {"chatbot", "key", "revoked_at"},
+    ("hold", None): {"hold", "chatbot", "variable", "chatter", "conversations", *OF_HOLD, *HOLD_ACTORS, *HOLD_TIMES},
 }
 
 # The order of precedence; a line of any other kind records erased data.
@@ -122,18 +135,24 @@ def read(key: str, service: Service) -> LoadedObject | Refused:
 
 
 def load(found: LoadedObject, service: Service) -> list[RevokedKey]:
-    """Store the lines of an object, and its row if there is none, and revoke its keys, in one transaction.
+    """Store the lines of an object, and its row if there is none, restore its legal holds and revoke its keys.
+
+    In one transaction.
 
     Returns the keys.
     """
     of_keys = [line for line in found.lines if line["kind"] == LineKind.KEY_REVOKED]
+    of_holds = [line for line in found.lines if line["kind"] == LineKind.HOLD]
     with transaction.atomic():
         revoked = _revoke(of_keys)
+        _restore_holds(of_holds)
         merge(found, service)
         row = LedgerObject(
             key=found.key,
             at=found.at,
-            request_ids=list(dict.fromkeys(UUID(line["request"]) for line in found.lines if "request" in line)),
+            request_ids=list(
+                dict.fromkeys(UUID(line[of]) for of in ("hold", "request") for line in found.lines if of in line)
+            ),
             key_prefixes=[line["key"] for line in of_keys],
             sha256=found.sha256,
             written_at=found.at,
@@ -176,21 +195,23 @@ def declare_ucis(request_ids: Sequence[UUID]) -> None:
     So intake refuses their erased chatters, whenever an officer designates them again. If another variable has the
     name by now, it stays unchanged, and a person decides on the line.
     """
-    entries = []
     for chatbot_id, public_id, name, category in fetch(_UCIS, [array(request_ids)]):
-        known = Variable.objects.filter(chatbot=chatbot_id)
-        found = known.filter(public_id=public_id).first() or known.filter(name=name).first()
-        if found is None:
-            Variable.objects.create(
-                chatbot_id=chatbot_id, name=name, category=category, public_id=public_id, was_uci=True
-            )
-        elif found.public_id == public_id and not (found.is_uci or found.was_uci):
-            Variable.objects.filter(pk=found.pk).update(was_uci=True)
-        else:
-            continue
-        data = {"variable": name, "category": category}
-        entries.append(changelog.entry("variable.declared_again", chatbot_id=chatbot_id, actor=ACTOR, data=data))
-    changelog.record_all(entries)
+        _declare_uci(chatbot_id, public_id, name, category)
+
+
+def _declare_uci(chatbot_id: int, public_id: UUID, name: str, category: str) -> None:
+    known = Variable.objects.filter(chatbot=chatbot_id)
+    found = known.filter(public_id=public_id).first() or known.filter(name=name).first()
+    if found is None:
+        Variable.objects.create(
+            chatbot_id=chatbot_id, name=name, category=category, public_id=public_id, was_uci=True
+        )
+    elif found.public_id == public_id and not (found.is_uci or found.was_uci):
+        Variable.objects.filter(pk=found.pk).update(was_uci=True)
+    else:
+        return
+    data = {"variable": name, "category": category}
+    changelog.record("variable.declared_again", chatbot_id=chatbot_id, actor=ACTOR, data=data)
 
 
 def _members_of(line: Line) -> set[str]:
@@ -200,6 +221,53 @@ def _members_of(line: Line) -> set[str]:
     if members is None:
         raise InvalidLedgerObject(Fault.UNREADABLE)
     return members
+
+
+def _restore_holds(lines: Sequence[Line]) -> None:
+    """Place, review and release legal holds as these lines have them, before anything is erased.
+
+    A release is final, whichever line came first. A hold on a variable that this database does not have, and whose
+    name another one has, cannot be restored.
+    """
+    actors = known_actors(line[name] for line in lines for name in HOLD_ACTORS)
+    for line in lines:
+        chatbot = Chatbot.objects.filter(public_id=line["chatbot"]).first()
+        if chatbot is None:
+            continue
+        if line["variable"]:
+            _declare_uci(chatbot.pk, UUID(line["variable"]), line["variable_name"], line["variable_category"])
+        variable = Variable.objects.filter(chatbot=chatbot, public_id=line["variable"]).first()
+        hold = LegalHold.objects.filter(pk=line["hold"]).first()
+        if line["variable"] and variable is None:
+            logger.error("replay.hold_not_restored hold=%s", line["hold"])
+            continue
+        fields: dict[str, Any] = {name: line[name] for name in OF_HOLD}
+        fields |= {name: line[name] and datetime.fromisoformat(line[name]) for name in HOLD_TIMES}
+        fields |= {name: actors.get(line[name], line[name]) for name in HOLD_ACTORS}
+        event = "hold.placed" if not fields["released_at"] else "hold.released"
+        if hold is None:
+            chatter = bytes.fromhex(line["chatter"]) if line["chatter"] else None
+            hold = LegalHold(pk=UUID(line["hold"]), chatbot=chatbot, variable=variable, uci_digest=chatter, **fields)
+            hold.save(force_insert=True)
+            LegalHoldConversation.objects.bulk_create(
+                LegalHoldConversation(hold=hold, chatbot=chatbot, digest=bytes.fromhex(digest))
+                for digest in line["conversations"]
+            )
+        elif hold.released_at is None and fields["released_at"]:
+            LegalHold.objects.filter(pk=hold.pk).update(value_encrypted="", **fields)
+        elif hold.released_at is None and (fields["reviewed_at"] or hold.placed_at) > (
+            hold.reviewed_at or hold.placed_at
+        ):
+            LegalHold.objects.filter(pk=hold.pk).update(**fields)
+            event = "hold.reviewed"
+        else:
+            continue
+        data = {"hold": str(hold.pk)}
+        if event == "hold.placed":
+            data |= {"scope": hold.scope, "basis": hold.basis}
+        changelog.record(event, chatbot_id=chatbot.pk, actor=ACTOR, data=data)
+    # The ledger has them.
+    JournalEntry.objects.filter(kind=JournalEntry.Kind.HOLD, request_id__in=[line["hold"] for line in lines]).delete()
 
 
 def _revoke(lines: Sequence[Line]) -> list[RevokedKey]:

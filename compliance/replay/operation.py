@@ -22,8 +22,9 @@ from chatbots.models import Chatbot
 from common.database_errors import describe_database_error
 from common.db import execute, local_settings
 from common.texts import counted
+from compliance import holds
 from compliance.ledger import service as services
-from compliance.models import LedgerLine, Service
+from compliance.models import ComplianceRequest, LedgerLine, Service
 from compliance.replay import filing, loading
 from compliance.replay.loading import LoadedObject, Refused
 from compliance.replay.report import Report
@@ -287,9 +288,17 @@ class _Replay:
             filed = self._file_page(after)
             if not filed:
                 filing.end_exports(life)
+                self._release_unheld()
                 return
             after = filed[-1]
             self._progress("filed", len(filed))
+
+    def _release_unheld(self) -> None:
+        """Let requests of the backup continue that were held by legal holds which the lost life has released."""
+        waiting = ComplianceRequest.objects.filter(status="on_hold", hold_reason="legal_hold")
+        for chatbot in Chatbot.objects.filter(pk__in=waiting.values("chatbot").order_by().distinct()):
+            with transaction.atomic():
+                holds.release_unheld(chatbot)
 
     def _file_page(self, after: UUID) -> list[UUID]:
         """File the next lines; if that is refused, one by one.

@@ -1,4 +1,6 @@
-"""Decisions about filed requests: approve, reject, cancel, retry, extend. Also: the person was answered.
+"""Decisions about filed requests: approve, reject, cancel, retry, extend, erase what no legal hold covers.
+
+Also: the person was answered.
 
 A decision may have a reason, a code of a closed list, and a note in free words, which may contain personal data
 (`compliance.work.free_text`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
@@ -39,6 +41,7 @@ _EVENTS = {
     Decision.CANCEL: "request.cancelled",
     Decision.RETRY: "request.retried",
     Decision.EXTEND: "request.extended",
+    Decision.LIMIT: "request.limited",
 }
 
 # The state of a request whose person gets the letter.
@@ -49,6 +52,10 @@ _RESTORED = "It was filed again after a restore: an officer decides on it in the
 _BEGUN = (
     "It had begun to erase before the database was restored. It goes on when the export that it waits for has ended, "
     "also by a cancellation, or when you approve it."
+)
+_UNDER_LEGAL_HOLD = (
+    "A legal hold covers some of its data, which no approval overrides. It continues once the hold is released. An "
+    "officer can let a deletion erase the rest."
 )
 _OWN_BY_API = "This chatbot requires four eyes: an officer approves requests of a key in the console."
 
@@ -66,10 +73,12 @@ def approve(
         _require_staff(request, actor)
         if not awaits_approval(request):
             _require_held(request)
+        if request.hold_reason == HoldReason.LEGAL_HOLD:
+            raise Refused("legal_hold", _UNDER_LEGAL_HOLD)
         if held_for not in {None, request.hold_reason or request.status}:
             raise Refused("not_held", "It is held for another reason by now. Check it again.")
         if needs_second_person(request, actor):
-            raise Refused("own_request", _OWN_BY_API if _party(actor) == "api" else _OWN)
+            raise Refused("own_request", _OWN_BY_API if party(actor) == "api" else _OWN)
         if policy.is_of_backup(request):
             policy.confirm(request)
         request.approved_holds += approved_with(request)
@@ -80,6 +89,21 @@ def approve(
         request.save(
             update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds", "answered_at"]
         )
+    return request
+
+
+def erase_unheld(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
+    """Let a deletion under a legal hold erase what no hold covers; the rest is filed again when it completes.
+
+    Raises Refused (`not_found`, `officers_only`, `not_held`: not by a legal hold).
+    """
+    with _decide(Decision.LIMIT, request_id, actor, reason, note) as request:
+        if party(actor) == "api":
+            raise Refused("officers_only", "An officer decides in the console what a deletion under a hold erases.")
+        if request.hold_reason != HoldReason.LEGAL_HOLD or request.kind != Kind.DELETION:
+            raise Refused("not_held", "Only a deletion under a legal hold can erase a part of its data.")
+        request.withholds, request.status, request.hold_reason = True, Status.ACCEPTED, None
+        request.save(update_fields=["withholds", "status", "hold_reason"])
     return request
 
 
@@ -218,9 +242,9 @@ def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
 
 def needs_second_person(request: ComplianceRequest, actor: str) -> bool:
     """Return whether a person other than the actor has to approve (four eyes)."""
-    filer, party = _party(request.filed_by), _party(actor)
+    filer, decider = party(request.filed_by), party(actor)
     # A restored database may not contain the filer, which can have been a key.
-    return request.chatbot.four_eyes and (filer == party or (filer == "replay" and party == "api"))
+    return request.chatbot.four_eyes and (filer == decider or (filer == "replay" and decider == "api"))
 
 
 def awaits_approval(request: ComplianceRequest) -> bool:
@@ -265,7 +289,7 @@ HAS_SUBJECT = (
 )
 
 
-def _party(actor: str) -> str:
+def party(actor: str) -> str:
     """Return the party of an actor: all keys of a chatbot count as one."""
     return "api" if actor.startswith("api:") else actor
 
@@ -324,7 +348,7 @@ def _require_staff(request: ComplianceRequest, actor: str) -> None:
     A retention run applies a period that officers have set, or restores the former one. A request that was filed
     again after a restore can have been filed by a key, which four eyes would not detect.
     """
-    if _party(actor) != "api":
+    if party(actor) != "api":
         return
     if request.kind == Kind.RETENTION:
         raise Refused("officers_only", "Officers decide on a retention run in the console, as on its period.")

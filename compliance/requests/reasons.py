@@ -14,6 +14,7 @@ class Decision(StrEnum):
     CANCEL = "cancel"
     RETRY = "retry"
     EXTEND = "extend"
+    LIMIT = "erase_unheld"
 
 
 class ApproveReason(TextChoices):
@@ -57,12 +58,19 @@ class Letter(TextChoices):
     REFUSED = "refused", "The request is refused"
 
 
+class LimitReason(TextChoices):
+    ANSWER_DUE = "answer_due", "The person's request is due before the hold can be released"
+    OUTSIDE_THE_MATTER = "outside_the_matter", "The rest has no bearing on the matter"
+    OTHER = "other", "Another reason"
+
+
 REASONS: Mapping[Decision, type[TextChoices]] = {
     Decision.APPROVE: ApproveReason,
     Decision.REJECT: RejectReason,
     Decision.CANCEL: CancelReason,
     Decision.RETRY: RetryReason,
     Decision.EXTEND: ComplianceRequest.ExtensionReason,
+    Decision.LIMIT: LimitReason,
 }
 
 # The text of every code. A code means the same in each list.

@@ -13,6 +13,7 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch, fetch_in_index_order, fetch_one
 from common.times import MOST_AHEAD
+from compliance.work import legal_holds
 from compliance.work.sql import NAMING, OPEN
 from conversations.models.conversations import EARLIEST
 
@@ -86,8 +87,11 @@ class ExaminedConversations(NamedTuple):
 
 
 class Closed(NamedTuple):
+    """The closed conversations, and how many an export keeps (`left_out`), or a legal hold (`withheld`)."""
+
     numbers: list[int]
-    left_out: int
+    left_out: int = 0
+    withheld: int = 0
 
 
 class Count(NamedTuple):
@@ -110,15 +114,19 @@ def examine(*, chatbot_id: int, older_than: datetime, after: int, last: int) -> 
 
 
 def close(numbers: Collection[int], *, request_id: UUID, chatbot_id: int, older_than: datetime) -> Closed:
-    """Close these conversations if they are still due, in the caller's transaction."""
+    """Close these conversations if they are still due and nothing keeps them, in the caller's transaction.
+
+    The caller shares intake's lock, so that no legal hold is placed meanwhile.
+    """
     if not numbers:
-        return Closed([], 0)
+        return Closed([])
     values = {"chatbot": chatbot_id, "older_than": older_than, "request": request_id}
     locked = [number for (number,) in fetch(_LOCK, {**values, "numbers": array(numbers)})]
-    kept = find_kept(chatbot_id, locked)
-    closing = [number for number in locked if number not in kept]
+    withheld = legal_holds.find_held([chatbot_id], locked)
+    kept = find_kept(chatbot_id, locked) - withheld
+    closing = [number for number in locked if number not in kept and number not in withheld]
     execute(_CLOSE, {**values, "numbers": array(closing)})
-    return Closed(closing, len(kept))
+    return Closed(closing, len(kept), len(withheld))
 
 
 def next_marked(request_id: UUID, *, chatbot_id: int) -> list[int]:
@@ -152,9 +160,9 @@ def _open_conversations(chatbot_id: int) -> dict[str, Any]:
 
 
 def find_kept(chatbot_id: int, numbers: Collection[int]) -> set[int]:
-    """Return the conversations that stay for now, whatever their age. Any further reason belongs here.
+    """Return the conversations that an export keeps for now, whatever their age.
 
-    A retention run calls it, and intake before it closes one only because of an identity (`conversations.rows.kept`).
+    A retention run calls it, and intake before it closes one only because of an identity (`conversations.rows`).
     """
     values = {"chatbot": chatbot_id, "numbers": array(numbers), "keeps": EXPORT_KEEPS_DAYS}
     return {number for (number,) in fetch(_OWED, values)}

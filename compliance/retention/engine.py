@@ -9,7 +9,8 @@ before any of their data is erased. A replayed run has examined everything: it e
 which are those of the ledger.
 
 Intake is not excluded: a document locks the row of its conversation before any of it is stored. So either it comes
-first, and the conversation is not due any more, or it finds the mark and is refused.
+first, and the conversation is not due any more, or it finds the mark and is refused. Intake's lock is shared, so that
+no legal hold is placed while conversations are closed.
 """
 
 import time
@@ -35,6 +36,7 @@ from compliance.retention import due, policy
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
 from compliance.work.transitions import completion, requeue
+from conversations.locks import share_with_intake
 
 HoldReason = ComplianceRequest.HoldReason
 Status = ComplianceRequest.Status
@@ -98,7 +100,7 @@ def _is_held(held: HeldClaim, request: ComplianceRequest, reason: HoldReason) ->
 def _begin(held: HeldClaim, request: ComplianceRequest) -> None:
     """Fix the scope: conversations that are stored by now. Later ones are for the next run."""
     with held.transaction() as now:
-        [(_, _, newest)] = fetch(marking.CUTOFF, {"chatbots": array([request.chatbot_id])})
+        [(_, _, newest, _)] = fetch(marking.CUTOFF, {"chatbots": array([request.chatbot_id])})
         ComplianceRequest.objects.filter(pk=request.pk).update(
             status=Status.PROCESSING,
             started_at=Coalesce("started_at", now),
@@ -180,11 +182,15 @@ class _RetentionErasure(ErasureRun):
         while not numbers:
             examined = due.examine(after=run.examined_number, last=last, **of_run)
             with self._held.transaction():
+                # Before any row is locked.
+                share_with_intake(request.chatbot_id)
                 if examined and not policy.holds(run):
                     return False
-                closed = due.close(examined.due, request_id=request_id, **of_run) if examined else due.Closed([], 0)
+                closed = due.close(examined.due, request_id=request_id, **of_run) if examined else due.Closed([])
                 run.examined_number = examined.last if examined else last
                 run.left_out += closed.left_out
+                if closed.withheld:
+                    ComplianceRequest.objects.filter(pk=request_id).update(withheld=F("withheld") + closed.withheld)
                 run.save(update_fields=["examined_number", "left_out"])
                 if examined is None:
                     return False

@@ -32,6 +32,8 @@ from compliance.models import ComplianceRequest, Export
 from compliance.retention import objects
 from compliance.retention.objects import Cleanup
 from compliance.storage_locations import CLIENT
+from compliance.work import legal_holds
+from conversations import locks
 from conversations import models as conversations
 from conversations.extracts import leases
 from conversations.placement import by_place, machines
@@ -68,7 +70,7 @@ class Rows:
 
     They are deleted, or get the values of `clears`. Before, rows of other models are deleted by `goes_with`: the
     model, and its field with the row's `key`. `kept` is SQL that returns which of the rows `ids` of `table`, of the
-    `chatbots` of one place, stay for now.
+    `chatbots` of one place, stay for now. `held` returns which of these rows a legal hold keeps.
     """
 
     model: type[Model]
@@ -78,6 +80,7 @@ class Rows:
     clears: Mapping[str, Any] = field(default_factory=dict)
     goes_with: Mapping[type[Model], str] = field(default_factory=dict)
     kept: str = ""
+    held: Callable[[Collection[Any], Collection[int]], set[Any]] | None = None
     key: str = "pk"
 
     @property
@@ -89,7 +92,7 @@ class Rows:
         return model in self.goes_with or (model is self.model and (not self.clears or name in self.clears))
 
     def count(self) -> int:
-        if not self.kept:
+        if not self.kept and not (self.held and legal_holds.any_in_force()):
             return self.due().count()
         return sum(len(self._removable(page, keys)) for page in self._pages() for keys in by_place(page))
 
@@ -123,9 +126,11 @@ class Rows:
 
     def _removable(self, page: Mapping[Any, int], keys: Collection[Any]) -> set[Any]:
         """Return the keys, of these in one place, that nothing keeps."""
-        values = {"ids": array(keys), "chatbots": array({page[key] for key in keys}), "ledger_days": _ledger_days()}
+        chatbots = {page[key] for key in keys}
+        values = {"ids": array(keys), "chatbots": array(chatbots), "ledger_days": _ledger_days()}
         kept = fetch(self.kept.format(table=self.model._meta.db_table), values) if self.kept else ()
-        return set(keys).difference(key for (key,) in kept)
+        held = self.held(keys, chatbots) if self.held else ()
+        return set(keys).difference(key for (key,) in kept).difference(held)
 
     def _end(self, page: Mapping[Any, int], keys: Collection[Any]) -> int:
         def of(rows: QuerySet[Any], name: str, some: Collection[Any]) -> QuerySet[Any]:
@@ -181,6 +186,24 @@ _IS_FINAL = Q(completed_at__isnull=False) | Q(cancelled_at__isnull=False) | Q(re
 
 # A later deletion finds the chatter's exports by the digest.
 _HAS_EXPORT = Exists(Export.objects.filter(request=OuterRef("pk"), key__isnull=False))
+
+
+def _values_under_hold(ids: Collection[Any], chatbot_ids: Collection[int]) -> set[Any]:
+    """Return which of these variable values a legal hold keeps, in the transaction that deletes the others.
+
+    If a chatbot's lock is not free, all of its values stay for now.
+    """
+    free = locks.try_to_share(chatbot_ids)
+    values = conversations.VariableValue.objects.filter(pk__in=ids, chatbot__in=chatbot_ids)
+    if free == set(chatbot_ids) and not legal_holds.any_in_force():
+        return set()
+    conversation_of = {
+        pk: (chatbot_id, number)
+        for pk, chatbot_id, number in values.values_list("pk", "chatbot_id", "conversation_id")
+    }
+    held = legal_holds.find_held(free, {number for _, number in conversation_of.values()})
+    return {pk for pk, (chatbot_id, number) in conversation_of.items() if chatbot_id not in free or number in held}
+
 
 # A request that can be retried keeps its conversations as long as one of them is left. Once everything is erased, no
 # deletion needs to find it, and no retry delivers anything.
@@ -310,7 +333,15 @@ EXPIRY: Mapping[str, Rows | Objects] = {
         & (~Q(kind="redaction") | _IS_FINAL),
         clears={"reference": "", "callback_url": ""},
     ),
-    "variable_values": Rows(conversations.VariableValue, "expires_at"),
+    "released_holds": Rows(
+        compliance.LegalHold,
+        "released_at",
+        _ledger_days,
+        ~Q(matter=""),
+        clears={"matter": "", "uci_digest": None},
+        goes_with={compliance.LegalHoldConversation: "hold"},
+    ),
+    "variable_values": Rows(conversations.VariableValue, "expires_at", held=_values_under_hold),
     "identity_lookups": Rows(conversations.IdentityLookup, "expires_at"),
     "tombstones": Rows(conversations.Tombstone, "expires_at", kept=_IS_OF_OPEN_DELETION),
     # They expire with the chatter's tombstone.

@@ -8,6 +8,8 @@ For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`)
 
 - if the request's selector matches it (`conversations.sql`) and it was stored when the request marked. Its number
   decides, since an erased conversation keeps only its day;
+- not if it is unmarked and the request leaves out conversations under a legal hold (`withholds`): then all others
+  have a mark;
 - if a chatter's request matches it, and it is live, began before the mark, and is not marked (after a restored
   backup);
 - if it has the request's mark; of a retention run under way, only the slice that it works on.
@@ -32,8 +34,9 @@ SELECT {{columns}}
  CROSS JOIN LATERAL (
        SELECT * FROM conversations_conversation
         WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
- WHERE c.id <= r.cutoff_number
-    OR (named.identity_id IS NOT NULL AND c.deletion_request_id IS NULL AND c.started_at < r.cutoff_at)
+ WHERE (c.id <= r.cutoff_number
+        OR (named.identity_id IS NOT NULL AND c.deletion_request_id IS NULL AND c.started_at < r.cutoff_at))
+   AND (c.deletion_request_id IS NOT NULL OR r.withholds IS NOT TRUE)
 """
 IN_SCOPE_WITH = f"""
 {NAMED_IN_SCOPE_WITH}

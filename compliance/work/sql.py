@@ -59,7 +59,7 @@ NAMING = naming("ARRAY[c.external_id_digest]")
 REQUESTS = f"""
 WITH r AS MATERIALIZED (
     SELECT id, seq, chatbot_id, kind, variable_id, uci_digest, {digests_of("q")} AS conversation_digests, slice,
-           cutoff_at, cutoff_number, erase_exports
+           cutoff_at, cutoff_number, erase_exports, withholds
       FROM compliance_compliancerequest AS q WHERE id = ANY(%(ids)s::uuid[])
 )
 """
@@ -69,12 +69,12 @@ WITH r AS MATERIALIZED (
 GIVEN = """
 json_to_recordset(%(requests)s::json)
     AS r(id uuid, seq bigint, chatbot_id bigint, variable_id bigint, uci_digest bytea, conversation_digests bytea[],
-         cutoff_at timestamptz, cutoff_number bigint, erase_exports boolean)
+         cutoff_at timestamptz, cutoff_number bigint, erase_exports boolean, withholds boolean)
 """
 _GIVEN = f"""
 SELECT coalesce(json_agg(r), '[]')::text
   FROM (SELECT id, seq, chatbot_id, variable_id, uci_digest, {digests_of("q")} AS conversation_digests, cutoff_at,
-               cutoff_number
+               cutoff_number, withholds
           FROM compliance_compliancerequest AS q WHERE id = ANY(%s)) AS r
 """
 

@@ -13,9 +13,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models.functions import Greatest
+from uuid_utils.compat import uuid7
 
 from common.db import array, execute, fetch
-from compliance.models import ComplianceRequest
+from compliance.cluster import notify
+from compliance.models import ComplianceRequest, RequestSubject
 from compliance.work import free_text
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce, log
@@ -102,7 +104,8 @@ SELECT r.id, r.named_conversations IS NOT NULL AS names,
                 WHERE {IS_EARLIER} AND earlier.status IN {RUNNABLE} AND earlier.kind = 'export'),
        EXISTS (SELECT FROM compliance_compliancerequest other
                 WHERE other.variable_id = r.variable_id AND other.uci_digest = r.uci_digest
-                  AND other.status = 'failed')
+                  AND other.status = 'failed'),
+       r.withheld > 0
   FROM compliance_compliancerequest r
  WHERE r.id = ANY(%s) AND r.claim_id = %s
 """
@@ -157,7 +160,8 @@ WITH done AS (
     UPDATE compliance_compliancerequest
        SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
            extracts_left = 0, conversations_total = greatest(conversations_total, conversations),
-           result = CASE WHEN conversations_total + conversations + messages + csat_comments + files + exports > 0
+           result = CASE WHEN withholds AND withheld > 0 THEN 'partial'
+                         WHEN conversations_total + conversations + messages + csat_comments + files + exports > 0
                            OR EXISTS (SELECT FROM compliance_leftcopy
                                        WHERE deletion_id = compliance_compliancerequest.id)
                          THEN 'done' ELSE 'nothing_found' END,
@@ -260,12 +264,13 @@ class Obstacles(NamedTuple):
     """The obstacles to the completion of deletions. Most have none.
 
     `blocked`: those that must wait for an earlier export of their chatter, which was retried since. `by_ids`: those
-    by conversations. The flags: whether any of their chatters has failed requests, or requests with free text that
-    contains the value.
+    by conversations. `partial`: those that leave out conversations under a legal hold. The flags: whether any of
+    their chatters has failed requests, or requests with free text that contains the value.
     """
 
     blocked: list[UUID]
     by_ids: list[UUID]
+    partial: list[UUID]
     has_failed: bool
     has_free_text: bool
 
@@ -276,9 +281,10 @@ def begin(held: HeldClaim, request_ids: Sequence[UUID]) -> Obstacles:
     execute(_LOCK, [array(request_ids), held.id, array(named)])
     met = fetch(_MET, [array(request_ids), held.id])
     return Obstacles(
-        blocked=[request_id for request_id, _, is_blocked, _ in met if is_blocked],
-        by_ids=[request_id for request_id, names, _, _ in met if names],
-        has_failed=any(has_failed for *_, has_failed in met),
+        blocked=[request_id for request_id, _, is_blocked, *_ in met if is_blocked],
+        by_ids=[request_id for request_id, names, *_ in met if names],
+        partial=[request_id for request_id, *_, is_partial in met if is_partial],
+        has_failed=any(has_failed for *_, has_failed, _ in met),
         has_free_text=bool(named),
     )
 
@@ -309,7 +315,43 @@ def complete_deletions(
             execute(_FORGET_FAILED_BY_IDS, [array(done_by_ids)])
         if met.has_free_text:
             free_text.clear_for_chatters(request_ids)  # needs the values, which completing clears
+        if partial := set(met.partial).intersection(request_ids):
+            _file_rest(partial)
         complete(held, request_ids, now)
+
+
+# A deletion that leaves out conversations is continued by another one, which keeps its clock and its approvals.
+_OF_REST = (
+    *("chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest", "named_conversations"),
+    *("reference", "callback_url", "erase_exports", "include_shared", "deadline", "due_at"),
+    *("extended_at", "extended_by", "extension_reason", "answered_at"),
+    *("approved_at", "approved_by", "approved_holds"),
+)
+
+
+def _file_rest(request_ids: Collection[UUID]) -> None:
+    """File deletions of the conversations under a legal hold that these leave out, in the caller's transaction.
+
+    Each is held like any other deletion once a worker takes it, unless the hold was released meanwhile. A replayed
+    one is not continued: its rest is in the ledger, as a request of its own.
+    """
+    partial = ComplianceRequest.objects.filter(pk__in=request_ids).exclude(origin=ComplianceRequest.Origin.REPLAY)
+    entries = []
+    for request in partial.order_by("seq"):
+        rest = ComplianceRequest(
+            id=uuid7(),
+            requested_at=request.requested_at or request.received_at,
+            continues=request,
+            **{name: getattr(request, name) for name in _OF_REST},
+        )
+        rest.save(force_insert=True)
+        RequestSubject.objects.bulk_create(
+            RequestSubject(request=rest, chatbot_id=rest.chatbot_id, digest=digest)
+            for digest in request.subjects.order_by("pk").values_list("digest", flat=True)
+        )
+        entries.append((rest.pk, rest.chatbot_id, {"kind": str(rest.kind), "origin": str(rest.origin)}))
+    log("request.accepted", entries)
+    notify.after_commit(notify.notify_workers)
 
 
 def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:

@@ -1,0 +1,256 @@
+"""Legal holds against everything that erases: in both orders, and what continues after the release."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.utils import timezone
+
+from compliance import worker
+from compliance.erasure import uci_values
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.requests import decisions
+from compliance.retention import expiry
+from compliance.work import legal_holds
+from conversations.models import Conversation, Message, VariableValue
+from tests.compliance.retention.runs import file_run
+from tests.functional.company import NOON, Company, became, document, words_in
+from tests.functional.redacting import redact, talk
+from tests.functional.support import dump
+from tests.holding import guarded, place, release
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _guarded(db) -> Iterator[None]:
+    with guarded():
+        yield
+
+
+def test_the_guard_of_these_tests_notices_a_missing_check(company, monkeypatch) -> None:
+    company.talk("c-1", "42")
+    place(company.chatbot)
+    request_id = company.delete("42")
+    monkeypatch.setattr(legal_holds, "find_held_by_request", lambda *_: {})
+    worker.drain(seconds=5)
+    assert ComplianceRequest.objects.get(pk=request_id).error_code == "internal_error"
+    assert words_in("c-1") in dump()
+
+
+def work() -> None:
+    worker.sweep()
+    assert not worker.drain(seconds=60)
+
+
+def reason(company: Company, request_id: str) -> str | None:
+    found: str | None = company.request_object(request_id)["hold_reason"]
+    return found
+
+
+@pytest.mark.parametrize("subject", ["42", ["c-1"], None])
+@pytest.mark.parametrize("about", ["42", ["c-1", "c-2"]])
+def test_a_held_deletion_waits_and_continues_after_the_release(company, subject, about) -> None:
+    company.talk("c-1", "42", has_file=True)
+    company.talk("c-2", "42")
+    hold, covered = place(company.chatbot, subject)
+    assert covered.already_marked == covered.already_erased == 0
+    request_id = company.delete(about)
+    work()
+    assert (company.status(request_id), reason(company, request_id)) == ("on_hold", "legal_hold")
+    assert words_in("c-1") in dump()
+    assert words_in("c-2") in dump()
+
+    assert release(hold) == [request_id]
+    work()
+    assert company.status(request_id) == "completed"
+    assert words_in("c-1") not in dump()
+    assert words_in("c-2") not in dump()
+    assert company.request_object(request_id)["result"] == "done"
+
+
+def test_a_hold_after_the_deletion_says_that_the_data_is_gone(company) -> None:
+    company.talk("c-1", "42")
+    request_id = company.delete("42")
+    work()
+    _, covered = place(company.chatbot, "42")
+    assert covered == (0, 0, 1)
+    assert company.status(request_id) == "completed"
+
+
+def test_a_deletion_of_another_person_of_the_conversation_waits_too(company) -> None:
+    company.talk("c-1", "41", "42")
+    company.talk("c-2", "41")
+    hold, covered = place(company.chatbot, "42")
+    assert covered.held == 1
+    request_id = company.delete("41")
+    work()
+    assert reason(company, request_id) == "legal_hold"
+    release(hold)
+    work()
+    assert company.status(request_id) == "completed"
+
+
+def test_another_hold_keeps_it(company) -> None:
+    company.talk("c-1", "42")
+    hold, _ = place(company.chatbot, "42")
+    other, _ = place(company.chatbot, ["c-1"], matter="other")
+    request_id = company.delete("42")
+    work()
+    assert release(hold) == []
+    work()
+    assert reason(company, request_id) == "legal_hold"
+    assert release(other) == [request_id]
+    work()
+    assert company.status(request_id) == "completed"
+
+
+def test_another_chatter_does_not_wait(company) -> None:
+    company.talk("c-1", "42")
+    company.talk("c-2", "43")
+    place(company.chatbot, "42")
+    request_id = company.delete("43")
+    work()
+    assert company.status(request_id) == "completed"
+    assert words_in("c-1") in dump()
+    assert words_in("c-2") not in dump()
+
+
+def test_a_hold_covers_conversations_of_its_window(company) -> None:
+    company.talk("c-1", "42", at=NOON - timedelta(days=30))
+    company.talk("c-2", "42", at=NOON)
+    hold, covered = place(
+        company.chatbot, "42", began_from=NOON - timedelta(days=1), began_before=NOON + timedelta(1)
+    )
+    assert covered.held == 1
+    one, other = company.delete(["c-1"]), company.delete(["c-2"])
+    work()
+    assert (company.status(one), company.status(other)) == ("completed", "on_hold")
+    release(hold)
+    work()
+    assert company.status(other) == "completed"
+
+
+def test_a_hold_covers_what_is_stored_later(company) -> None:
+    _, covered = place(company.chatbot, "42")
+    assert covered.held == 0
+    company.talk("c-1", "42")
+    request_id = company.delete("42")
+    work()
+    assert reason(company, request_id) == "legal_hold"
+
+
+@pytest.mark.parametrize("about", ["42", ["c-1", "c-2", "c-3"]])
+def test_an_officer_lets_it_erase_the_rest_and_a_successor_waits(company, about) -> None:
+    company.talk("c-1", "42", has_file=True)
+    company.talk("c-2", "42", has_file=True)
+    company.talk("c-3", "42", "43")
+    hold, _ = place(company.chatbot, ["c-1"])
+    requested_at = (timezone.now() - timedelta(days=3)).isoformat()
+    request_id = company.delete(about, requested_at=requested_at, reference="T-1")
+    work()
+    with pytest.raises(Refused, match="legal hold"):
+        decisions.approve(request_id=UUID(request_id), actor="user:71")
+    decisions.erase_unheld(request_id=UUID(request_id), actor="user:71", reason="answer_due")
+    work()
+
+    first = company.request_object(request_id)
+    assert (first["status"], first["result"]) == ("completed", "partial")
+    assert ComplianceRequest.objects.get(pk=request_id).withheld == 1
+    assert words_in("c-1") in dump()
+    assert words_in("c-2") not in dump()
+    assert words_in("c-3") not in dump()
+    rest = ComplianceRequest.objects.get(continues=request_id)
+    found = company.request_object(str(rest.pk))
+    assert (found["status"], found["hold_reason"]) == ("on_hold", "legal_hold")
+    assert (found["requested_at"], found["due_at"]) == (first["requested_at"], first["due_at"])
+    assert found["reference"] == "T-1"
+
+    # What is sent again of the held conversation is refused, and does not destroy it.
+    sent = company.send(document("c-1", "42", user_name="again"), document("c-2", "42"))
+    assert became(sent)[1] == "conversation_deleted"
+    work()
+    assert words_in("c-1") in dump()
+
+    release(hold)
+    work()
+    assert company.status(str(rest.pk)) == "completed"
+    assert company.request_object(str(rest.pk))["result"] == "done"
+    assert words_in("c-1") not in dump()
+
+
+def test_a_hold_released_before_the_rest_is_left_out_leaves_nothing_out(company) -> None:
+    company.talk("c-1", "42")
+    hold, _ = place(company.chatbot, "42")
+    request_id = company.delete("42")
+    work()
+    decisions.erase_unheld(request_id=UUID(request_id), actor="user:71")
+    release(hold)
+    work()
+    assert company.request_object(request_id)["result"] == "done"
+    assert not ComplianceRequest.objects.filter(continues__isnull=False).exists()
+
+
+def test_a_redaction_waits(company) -> None:
+    number = talk(company, "c-1", "42")
+    hold, _ = place(company.chatbot, "42")
+    request_id = redact(company, number)
+    work()
+    assert (company.status(request_id), reason(company, request_id)) == ("on_hold", "legal_hold")
+    assert release(hold) == [request_id]
+    work()
+    assert company.status(request_id) == "completed"
+    assert Message.objects.filter(kind="redacted").count() == 1
+
+
+def test_a_retention_run_leaves_it_out_and_counts_it(company) -> None:
+    old = timezone.now() - timedelta(days=400)
+    company.talk("c-1", "42", at=old)
+    company.talk("c-2", "43", at=old)
+    hold, _ = place(company.chatbot, "42")
+    run = file_run(company.chatbot)
+    work()
+    run.refresh_from_db()
+    assert (run.status, run.withheld) == ("completed", 1)
+    assert words_in("c-1") in dump()
+    assert words_in("c-2") not in dump()
+    release(hold)
+
+
+def test_late_data_does_not_close_it(company) -> None:
+    company.talk("c-1", "43")
+    company.talk("c-2", "42")
+    deletion = company.delete("42")
+    work()
+    assert company.status(deletion) == "completed"
+    hold, _ = place(company.chatbot, "43")
+    # c-1 began before the erasure of 42, who is said to have taken part in it.
+    assert became(company.send(document("c-1", "42"))) == ["chatter_erased"]
+    work()
+    assert words_in("c-1") in dump()
+    release(hold)
+    assert became(company.send(document("c-1", "42"))) == ["chatter_erased"]
+    work()
+    assert words_in("c-1") not in dump()
+
+
+def test_values_of_variables_stay(company) -> None:
+    number = company.talk("c-1", "42")
+    uci = company.chatbot.variables.get(is_uci=True)
+    plan = company.chatbot.variables.get(name="plan")
+    over = timezone.now() - timedelta(days=1)
+    for variable in (plan, uci):
+        VariableValue.objects.create(
+            chatbot=company.chatbot, conversation_id=number, variable=variable, value="gold", expires_at=over
+        )
+    hold, _ = place(company.chatbot, ["c-1"])
+    expiry.remove_expired()
+    uci_values.erase()
+    assert VariableValue.objects.count() == 2
+    assert expiry.count_expired()["variable_values"] == 0
+    release(hold)
+    expiry.remove_expired()
+    assert VariableValue.objects.count() == 0
+    assert Conversation.objects.get().deletion_request_id is None
