@@ -105,7 +105,7 @@ UPDATE compliance_ledgerline l
 """
 # The columns of a rewritten request that the database sets, as for any other. Its place in the queue is a new one.
 _NEW = {field.attname for field in ComplianceRequest._meta.concrete_fields if field.has_db_default()} - {
-    *("received_at", "deadline", "extended_by")
+    *("received_at", "deadline", "extended_by", "withholds", "withheld")
 }
 # A conversation keeps its mark, unless only the ledger connects it with the request (`taken`). The marks are not
 # joined as a list (`erasure.rows`).
@@ -270,6 +270,7 @@ def _remember(planned: Sequence[ReplayedLine]) -> None:
     decided = [one for one in planned if one.decision.outcome not in {Outcome.UNDECIDED, Outcome.UNKNOWN_CHATBOT}]
     erased = {LineKind.EXACT, LineKind.RETENTION}
     done = [one for one in decided if one.kind in erased or one.decision.plan == Plan.COMPLETE]
+    done = [one for one in done if one.decision.plan != Plan.HOLD]  # it has not marked
     for together in by_place({one.request_id: one.chatbot for one in done}):
         marking.remember(together)
     for one in decided:

@@ -62,7 +62,7 @@ SELECT e.id
 """  # noqa: S608
 _SETTLE = """
 UPDATE compliance_ledgerline l
-   SET outcome = CASE WHEN r.status = 'completed' AND r.result = 'done' THEN 'erased'
+   SET outcome = CASE WHEN r.status = 'completed' AND r.result IN ('done', 'partial') THEN 'erased'
                       WHEN r.status = 'completed' THEN 'nothing_found' ELSE 'failed' END
   FROM compliance_compliancerequest r
  WHERE r.id = l.request_id AND l.outcome = 'filed' AND l.incarnation = %(incarnation)s

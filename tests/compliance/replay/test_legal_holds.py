@@ -1,0 +1,179 @@
+"""Legal holds of a restored database: they are in force again before anything is erased, as they were in the end."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.utils import timezone
+
+from common import crypto
+from common.storage import ObjectStorage
+from compliance import holds
+from compliance.ledger import journal, lines
+from compliance.models import ComplianceRequest, JournalEntry, LegalHold
+from compliance.requests import decisions
+from conversations.models import Message
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
+from tests.compliance.retention.runs import file_run
+from tests.functional.company import Company
+from tests.functional.redacting import redact, talk
+from tests.holding import PLACER, guarded, place, release
+from tests.ledger import keys_of, lines_of
+from tests.restoring import restored
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _guarded(db) -> Iterator[None]:
+    with guarded():
+        yield
+
+
+def held_for(company: Company, request_id: str) -> tuple[str, str | None]:
+    found = company.request_object(request_id)
+    return found["status"], found["hold_reason"]
+
+
+@pytest.mark.parametrize("subject", ["alice", ["c-1"], None])
+def test_a_hold_is_placed_again_and_keeps_what_the_restore_has_brought_back(company, storage, subject) -> None:
+    number = company.talk("c-1", "alice")
+    with restored():
+        deletion = company.delete("alice")
+        work()
+        assert gone(number) == [True]
+        before, _ = place(company.chatbot, subject)
+        write_journal()
+
+    assert became_of(replay()) == {deletion: "on_hold"}
+
+    hold = LegalHold.objects.get()
+    fields = ("id", "scope", "matter", "basis", "placed_at", "placed_by", "review_at", "uci_digest", "released_at")
+    assert [getattr(hold, name) for name in fields] == [getattr(before, name) for name in fields]
+    assert hold.value_encrypted == ""
+    assert not JournalEntry.objects.filter(kind="hold").exists()
+    work()
+    assert held_for(company, deletion) == ("on_hold", "legal_hold")
+    assert gone(number) == [False]
+    assert release(hold) == [deletion]
+    work()
+    assert gone(number) == [True]
+    assert company.status(deletion) == "completed"
+    # The ledger contains no value.
+    assert "alice" not in str(lines_of(storage, "hold"))
+
+
+def test_a_hold_that_was_released_holds_nothing(company: Company) -> None:
+    number = company.talk("c-1", "alice")
+    hold, _ = place(company.chatbot, "alice")
+    deletion = company.delete("alice")
+    work()
+    with restored():
+        assert release(hold) == [deletion]
+        work()
+        assert gone(number) == [True]
+        write_journal()
+
+    assert became_of(replay()) == {deletion: "erased"}
+    assert gone(number) == [True]
+    assert LegalHold.objects.get().release_reason == "matter_closed"
+
+
+def test_a_deletion_of_the_backup_continues_where_its_hold_was_released_since(company: Company) -> None:
+    number = company.talk("c-1", "alice")
+    hold, _ = place(company.chatbot, "alice")
+    deletion = company.delete("alice")
+    work()
+    write_journal()
+    with restored():
+        release(hold)
+        write_journal()
+
+    replay()
+    work()
+    assert company.status(deletion) == "completed"
+    assert gone(number) == [True]
+
+
+def test_a_review_is_restored(company: Company) -> None:
+    hold, _ = place(company.chatbot, "alice")
+    write_journal()
+    later = timezone.now() + timedelta(days=200)
+    with restored():
+        holds.review(chatbot=company.chatbot, hold_id=hold.pk, review_at=later, actor=PLACER)
+        write_journal()
+    assert LegalHold.objects.get().review_at < later
+
+    replay()
+    found = LegalHold.objects.get()
+    assert (found.review_at, found.reviewed_by) == (later, PLACER)
+    assert holds.value_of(found) == "alice"
+
+
+def test_a_partial_deletion_erases_its_part_again_and_is_continued_once(company: Company) -> None:
+    numbers = [company.talk(f"c-{place_}", "alice") for place_ in (1, 2)]
+    hold, _ = place(company.chatbot, ["c-1"])
+    write_journal()
+    with restored():
+        deletion = company.delete("alice")
+        work()
+        decisions.erase_unheld(request_id=UUID(deletion), actor=PLACER)
+        work()
+        rest = str(ComplianceRequest.objects.get(continues=deletion).pk)
+        write_journal()
+        assert gone(*numbers) == [False, True]
+
+    assert became_of(replay()) == {deletion: "erased", rest: "filed_again"}
+
+    assert gone(*numbers) == [False, True]
+    assert company.request_object(deletion)["result"] == "partial"
+    work()
+    assert held_for(company, rest) == ("on_hold", "legal_hold")
+    assert ComplianceRequest.objects.count() == 2
+    assert release(hold) == [rest]
+    work()
+    assert gone(*numbers) == [True, True]
+
+
+def test_a_redaction_waits_for_the_release(company: Company) -> None:
+    number = talk(company, "c-1", "alice")
+    with restored():
+        redaction = redact(company, number)
+        work()
+        place(company.chatbot, "alice")
+        write_journal()
+
+    assert became_of(replay()) == {redaction: "on_hold"}
+    work()
+    assert not Message.objects.filter(kind="redacted").exists()
+    assert release(LegalHold.objects.get()) == [redaction]
+    work()
+    assert Message.objects.filter(kind="redacted").count() == 1
+
+
+def test_a_retention_run_leaves_held_conversations_out(company: Company) -> None:
+    old = timezone.now() - timedelta(days=400)
+    numbers = [company.talk("c-1", "alice", at=old), company.talk("c-2", "bob", at=old)]
+    with restored():
+        run = file_run(company.chatbot)
+        work()
+        assert gone(*numbers) == [True, True]
+        place(company.chatbot, "alice")
+        write_journal()
+
+    assert became_of(replay()) == {str(run.pk): "erased"}
+    assert gone(*numbers) == [False, True]
+
+
+def test_a_hold_is_in_an_object_that_is_written_again(company: Company, storage: ObjectStorage) -> None:
+    hold, _ = place(company.chatbot, ["c-1"])
+    write_journal()
+    [line] = lines_of(storage, "hold")
+    assert line == lines.held([hold.pk])[0]
+    assert line["conversations"] == [crypto.digest("conversation", company.chatbot.public_id, "c-1").hex()]
+    for key in list(keys_of(storage)):
+        storage.delete(key)
+    journal.begin_mending(1)
+    journal.mend()
+    assert lines_of(storage, "hold") == [line]
