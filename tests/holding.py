@@ -75,7 +75,9 @@ def guarded() -> Iterator[None]:
         yield
     finally:
         with role("owner"), connection.cursor() as cursor:
-            cursor.execute("DROP FUNCTION tests_refuse_held CASCADE; DROP FUNCTION tests_is_held CASCADE")
+            cursor.execute(
+                "DROP FUNCTION IF EXISTS tests_refuse_held CASCADE; DROP FUNCTION IF EXISTS tests_is_held CASCADE"
+            )
 
 
 def place(

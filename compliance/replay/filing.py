@@ -270,7 +270,6 @@ def _remember(planned: Sequence[ReplayedLine]) -> None:
     decided = [one for one in planned if one.decision.outcome not in {Outcome.UNDECIDED, Outcome.UNKNOWN_CHATBOT}]
     erased = {LineKind.EXACT, LineKind.RETENTION}
     done = [one for one in decided if one.kind in erased or one.decision.plan == Plan.COMPLETE]
-    done = [one for one in done if one.decision.plan != Plan.HOLD]  # it has not marked
     for together in by_place({one.request_id: one.chatbot for one in done}):
         marking.remember(together)
     for one in decided:

@@ -219,9 +219,8 @@ def _file_again(one: ReplayedLine, kind: str, *, is_held: bool = False, **fields
     return Decision(Plan.FILE, Outcome.FILED_AGAIN, _build_request(one, kind, **fields))
 
 
-def _under_hold(one: ReplayedLine, kind: str, **fields: Any) -> Decision:
-    """File an erasure on hold: a legal hold covers what the restore has brought back."""
-    request = _begin_again(one, one.known) if one.known else _build_request(one, kind, **fields)
+def _under_hold(one: ReplayedLine, request: ComplianceRequest) -> Decision:
+    """File an erasure on hold: a legal hold covers what the restore has brought back. A deletion keeps its cutoff."""
     request.status, request.hold_reason, request.held_at = Status.ON_HOLD, HoldReason.LEGAL_HOLD, one.now
     if one.known:
         request.save()
@@ -250,13 +249,12 @@ def _exact(one: ReplayedLine) -> Decision:
         return refused
     if one.lacks_variable and not one.numbers:
         return _UNKNOWN_VARIABLE
-    withholds = bool(one.line.get("withholds"))
-    if one.held and not one.is_completed and not withholds and not (one.known and one.known.cutoff_at):
-        return _under_hold(one, Kind.DELETION, **_about(one), uci_value=one.uci_value)
     one.numbers = [number for number in one.numbers if number not in one.held]
     if one.is_completed:
         return Decision(Plan.LATE, Outcome.FILED, one.known) if one.numbers else _LEAVE
-    return _erase_again(one, withholds=withholds)
+    withholds = bool(one.line.get("withholds"))
+    decision = _erase_again(one, withholds=withholds)
+    return _under_hold(one, decision.request) if decision.request and one.held and not withholds else decision
 
 
 def _erase_again(one: ReplayedLine, *, withholds: bool) -> Decision:
@@ -285,14 +283,17 @@ def _redacted(one: ReplayedLine) -> Decision:
         return refused
     messages, found = _find_messages(one)
     known = one.known
-    if legal_holds.find_held([one.chatbot], one.numbers):
-        rows = [] if known else [_redaction(one, messages)]
-        return _LEAVE if one.is_completed else _under_hold(one, Kind.REDACTION)._replace(rows=rows)
+    is_held = bool(legal_holds.find_held([one.chatbot], one.numbers))
     if one.is_completed:
         # A single machine of Citus can have been restored.
         messages = [number for number in messages if number in found.with_text]
-        if not messages and (not one.has_comment or found.is_comment_redacted or not one.numbers):
+        has_rest = messages or (one.has_comment and not found.is_comment_redacted and one.numbers)
+        if is_held or not has_rest:
             return _LEAVE
+    elif is_held:
+        rows = [] if known else [_redaction(one, messages)]
+        request = _begin_again(one, known) if known else _build_request(one, Kind.REDACTION)
+        return _under_hold(one, request)._replace(rows=rows)
     elif not one.numbers and (known is None or found.conversation is None):
         return _remember_redaction(one, is_announced=known is not None)
     # It was approved if that was needed, since it has redacted.

@@ -102,6 +102,10 @@ def erase_unheld(*, request_id: UUID, actor: str, reason: str | None = None, not
             raise Refused("officers_only", "An officer decides in the console what a deletion under a hold erases.")
         if request.hold_reason != HoldReason.LEGAL_HOLD or request.kind != Kind.DELETION:
             raise Refused("not_held", "Only a deletion under a legal hold can erase a part of its data.")
+        if request.cutoff_at is not None:
+            raise Refused(
+                "not_held", "It had erased before the database was restored, and erases the same as a whole."
+            )
         request.withholds, request.status, request.hold_reason = True, Status.ACCEPTED, None
         request.save(update_fields=["withholds", "status", "hold_reason"])
     return request

@@ -29,6 +29,8 @@ ACTS = {
     "identify": "identify acme c3 ann; identify acme c1 cid",
     "settings": "period {} acme -; redesignate acme; demand acme verified; eyes acme on",
     "restore": "restore",
+    # It is released at the end.
+    "legal hold": "keep {} acme ann",
 }
 # What a worker carries out; the other acts have ended when they are answered.
 _WORKED_ON = ("deletion by value", "deletion by ids", "redaction", "retention run", "export")

@@ -80,7 +80,8 @@ class Checks:
             if not is_told_before and events.get(name, []) != [f"request.{row.status}"] * is_over:
                 yield "ended twice", f"{which} is {row.status}, and the change log has {events.get(name, [])}"
             # A redaction whose answer was lost is filed again, and is two. An export is repeated by a redaction.
-            if name not in known and row.kind not in {"redaction", "retention"} and not row.repeats:
+            is_ours = row.repeats or row.continues
+            if name not in known and row.kind not in {"redaction", "retention"} and not is_ours:
                 yield "doubled filing", f"{which} is there, and was not filed"
 
     def in_time(self) -> Findings:

@@ -58,7 +58,7 @@ SELECT r.id::text, b.slug, r.kind, r.status, coalesce(r.hold_reason, ''), coales
        (SELECT again.removed_id::text FROM compliance_repeatedexport again WHERE again.repeat_id = r.id),
        r.received_at, coalesce(r.completed_at, r.cancelled_at, r.rejected_at),
        r.started_at IS NOT NULL, r.cutoff_at, coalesce(r.unverified_left_out, 0),
-       'export_pending' = ANY(r.approved_holds), e.last_copy_since IS NOT NULL
+       'export_pending' = ANY(r.approved_holds), e.last_copy_since IS NOT NULL, r.continues_id::text
   FROM compliance_compliancerequest r JOIN chatbots_chatbot b ON b.id = r.chatbot_id
   LEFT JOIN compliance_export e ON e.request_id = r.id
  ORDER BY r.seq
@@ -115,7 +115,8 @@ class ConversationRow(NamedTuple):
 
 
 class RequestRow(NamedTuple):
-    """The rows of a request and of its export. `repeats` is the export in whose place a redaction has filed this.
+    """The rows of a request and of its export. `repeats` is the export in whose place a redaction has filed this,
+    `continues` the deletion that has left out the conversations under a legal hold.
 
     `left_out` counts the conversations that an export did not hold, since their chatters were not verified.
     """
@@ -142,6 +143,7 @@ class RequestRow(NamedTuple):
     left_out: int = 0
     ignores_exports: bool = False
     is_last_copy: bool = False
+    continues: str | None = None
 
     @property
     def completed_at(self) -> datetime | None:

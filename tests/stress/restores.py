@@ -139,7 +139,9 @@ class Restores:
             # What a request that has not ended has erased, only that can have written to the ledger, and has not yet.
             # Also of what was said to be of a chatter after another deletion of the same had ended.
             is_sure = any(one.kind == "deletion" and entry in one.certain for one in done)
-            entry.is_barred = entry.is_barred or is_sure or (bool(done) and done == accounting)
+            # What a hold covers is not erased again before its release.
+            is_held = truth.may_be_held(entry, since=now())
+            entry.is_barred = entry.is_barred or (not is_held and (is_sure or (bool(done) and done == accounting)))
         self.lost = {entry: set(entry.texts) for entry, row in stored.items() if not row.closed_by}
 
     def _file_again(self, one: FiledRequest, *, forgotten: str | None) -> None:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,8 @@ from common.storage import ObjectStorage
 from compliance.retention import due
 from tests import databases
 from tests.clients import empty
-from tests.oracle.evidence import Usage
+from tests.holding import guarded
+from tests.oracle.evidence import RequestRow, Usage
 from tests.oracle.model import FINAL
 from tests.stress import circumstances, invariants, texts
 from tests.stress.actors import Actor, ErrorsLogged, acting_in_pools
@@ -142,7 +143,7 @@ class Play:
         elif kind in FILED:
             world.file(kind, *rest)
         else:
-            owners = (world, world.officers, world.writer, self._restores, circumstances)
+            owners = (world, world.officers, world.holders, world.writer, self._restores, circumstances)
             next(getattr(owner, kind) for owner in owners if hasattr(owner, kind))(*rest)
 
     def _restore(self, how: str = "") -> None:
@@ -164,6 +165,7 @@ class Play:
     def _heal(self) -> None:
         """Heal the storage, resume stopped actors, then retry failed requests and decide held ones."""
         self.world.mend()
+        self._perform(("free",))
         for actor in list(self._actors.values()):
             if actor.is_stopped:
                 actor.resume()
@@ -243,11 +245,7 @@ class Play:
         self._sessions.see()
         rows, truth = self._look.requests(), self.truth
         names = {one.id: one for one in list(truth.named.values()) if one.id}
-        for row in rows.values():
-            # An export that was filed again.
-            if row.id not in names and (removed := names.get(row.repeats or "")):
-                names[row.id] = truth.repeat(removed, request_id=row.id, received_at=row.received_at)
-                invariants.note_deletions(truth, removed, names[row.id])
+        self._note_follow_ups(rows.values(), names)
         seen = [(row, names[row.id]) for row in rows.values() if row.id in names]
         for row, one in seen:
             one.status, one.has_begun = row.status, row.has_begun
@@ -270,6 +268,18 @@ class Play:
                 one.held = frozenset().union(*held) if held else None
         for one in new:
             invariants.at_completion(truth, one, self._look)
+
+    def _note_follow_ups(self, rows: Iterable[RequestRow], names: dict[str, FiledRequest]) -> None:
+        """Note exports that were filed again, and deletions of what others have left out."""
+        for row in rows:
+            if row.id in names:
+                continue
+            filed = {"request_id": row.id, "received_at": row.received_at}
+            if removed := names.get(row.repeats or ""):
+                names[row.id] = self.truth.repeat(removed, **filed)
+                invariants.note_deletions(self.truth, removed, names[row.id])
+            if first := names.get(row.continues or ""):
+                names[row.id] = self.truth.continue_(first, **filed)
 
     def _report(self, what: str) -> None:
         if what not in _TOLERATED and not self.broken:
@@ -380,7 +390,8 @@ def stage(storage: ObjectStorage, *, tell: Callable[[str], None] = print) -> Ite
     logging.disable(logging.WARNING)
     try:
         # Retention runs have several slices, however little is stored.
-        with acting_in_pools(), patch.object(due, "SLICE", 1), circumstances.installed(storage) as stored:
+        slices = patch.object(due, "SLICE", 1)
+        with acting_in_pools(), slices, guarded(), circumstances.installed(storage) as stored:
             with override_settings(S3_BUCKET=clients_bucket()):
                 clients = hosted_storage()
                 clients.create_bucket_if_missing()

@@ -20,6 +20,9 @@ note REQUEST DECISION TEXT          of staff, who decide
 cancel|approve|reject|retry REQUEST     by a key
 officer REQUEST                     approved by another user
 extend|answer REQUEST               its deadline, or the person whom it concerns
+keep|keep_ids HOLD BOT CHATTER|CONVERSATION,...     a legal hold; keep_all HOLD BOT is one on the chatbot
+let_go HOLD                         it is released; free releases all
+limit REQUEST                       it may erase what no hold covers
 backup                              of the database, without the bucket
 restore [sudden]                    of the last backup; the ledger is replayed, and clients send all again
 days BOT                            the extracts of two days are made
@@ -163,6 +166,17 @@ _EPISODES: list[tuple[float, str, list[str]]] = [
             {hour}; period {r2} acme {days}; mend; retry {r}; {hour}""",
         ],
     ),
+    # A legal hold before a deletion or while it waits or works, and a part that is erased all the same.
+    (
+        0.25,
+        "",
+        [
+            "{keep}; {delete_k}; {work}; ?limit {old}; {work2}; let_go h1",
+            "{delete_k}; {work}; {keep}; {work2}; let_go h1",
+            "{keep}; retain {r} acme; {work}; {delete_k}; {work2}; limit {old}; {work}; let_go h1; {work2}",
+            "{keep}; redact {r} acme c1 0; {work}; let_go h1; {work2}",
+        ],
+    ),
     (0.15, "eyes acme on", ["{officer} {old}; work w1; ?eyes acme off"]),
     (0.1, "", ["redesignate acme"]),
     (0.25, "backup", ["restore", "restore {sudden}; restore {sudden2}"]),
@@ -268,6 +282,8 @@ class Author:
             "delete": lambda: self._file("delete", choice(self._people)),
             "delete_p": lambda: self._file("delete", known["p"]),
             "delete_c": lambda: self._file("delete", choice(of)),
+            "delete_k": lambda: self._file("delete", choice(self._people)),
+            "keep": lambda: choice(["keep h1 acme ann", "keep_ids h1 acme c1", "keep_all h1 acme"]),
             "export": lambda: self._file("export", choice(self._people)),
             "stop": self._stop,
             "work": lambda: self._stop() if "stops" in has and self._luck(0.4) else f"work {draws['w']()}",

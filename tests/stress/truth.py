@@ -89,6 +89,23 @@ class ModelConversation(Conversation):
 Conversations = frozenset[ModelConversation]
 
 
+@dataclass
+class Hold(Span):
+    """A legal hold on a chatter, on conversations, or on a chatbot: in force from one call to the end of another."""
+
+    bot: str = ""
+    value: str = ""
+    ids: tuple[str, ...] = ()
+    released_at: datetime | None = None
+
+    def may_cover(self, entry: ModelConversation) -> bool:
+        if entry.bot != self.bot:
+            return False
+        if self.value:
+            return self.value in entry.tried or self.value in entry.claimed or self.value in entry.asked
+        return not self.ids or entry.id in self.ids
+
+
 @dataclass(eq=False, kw_only=True)
 class FiledRequest(Request):
     """A request, whose key is its name in the story. `certain` are the conversations that were surely in its scope
@@ -120,6 +137,9 @@ class FiledRequest(Request):
     older_than: datetime | None = None
     days: int | None = None
     spared: set[ModelConversation] = field(default_factory=set)
+    # Of a deletion: since when it may leave out conversations under a hold, and which it may have left out.
+    limited_at: datetime | None = None
+    withheld: set[ModelConversation] = field(default_factory=set)
     # When it ended first; a restore may have it carried out again.
     done_at: datetime | None = None
 
@@ -144,6 +164,7 @@ class Truth(Model):
         self._places: dict[tuple[str, str], ModelConversation] = {}
         self.named: dict[str, FiledRequest] = {}
         self.demands: list[Demand] = []
+        self.holds: dict[str, Hold] = {}
 
     def at(self, bot: str, name: str) -> ModelConversation:
         """Return a conversation, which is invented at its first use."""
@@ -210,7 +231,22 @@ class Truth(Model):
         one.written = [replace(text, at=now()) for text in removed.written if text.what != "note"]
         return one
 
+    def continue_(self, first: FiledRequest, *, request_id: str, received_at: datetime) -> FiledRequest:
+        """Add the deletion that continues one which left out conversations under a hold, and return it."""
+        first.withheld = {entry for entry in self.entries if self.may_be_held(entry, since=first.limited_at)}
+        one = self.ask(f"{first.name} rest", "deletion", first.bot, value=first.value, ids=first.ids)
+        one.flags, one.id, one.received_at, one.texts = first.flags, request_id, received_at, {}
+        one.certain = first.certain & first.withheld
+        one.asked_at, first.certain = first.asked_at, first.certain - first.withheld
+        one.written = [replace(text, at=now()) for text in first.written if text.what != "note"]
+        return one
+
     # --- What follows ------------------------------------------------------------------------------------
+
+    def may_be_held(self, entry: ModelConversation, *, since: datetime | None) -> bool:
+        """Return whether a hold may have covered this conversation since then."""
+        holds = [one for one in list(self.holds.values()) if one.may_cover(entry)]
+        return any(not (one.released_at and since and one.released_at < since) for one in holds)
 
     def may_be_kept(self, entry: ModelConversation) -> bool:
         """Return whether an export may wait for this conversation by its id: then an identity closes nothing."""
@@ -236,6 +272,8 @@ class Truth(Model):
         """Return whether a completed deletion must have erased this conversation, at the latest after a sweep."""
         if entry in deletion.certain:
             return True
+        if entry in deletion.withheld:
+            return False
         if not deletion.value or entry.bot != deletion.bot or entry.number is None:
             return False
         assert deletion.received_at

@@ -26,6 +26,7 @@ from tests.oracle.filing import selected
 from tests.oracle.model import ERASING, now, options_of
 from tests.stress import circumstances
 from tests.stress.circumstances import Faults, Refusal
+from tests.stress.holders import Holders
 from tests.stress.officers import Officers
 from tests.stress.sessions import Sessions
 from tests.stress.texts import Writer
@@ -43,7 +44,10 @@ _BEGINNINGS: dict[str, Callable[[], datetime]] = {
 }
 _PREFIXES = {"uploads": "uploads/", "ledger": "erasure_ledger/"}
 # The codes of decisions that come too late or too early.
-COMMANDS = {"retry": ("retry_request", "not_retryable"), "officer": ("approve_request", "not_held")}
+COMMANDS = {
+    "retry": ("retry_request", ("not_retryable",)),
+    "officer": ("approve_request", ("not_held", "legal_hold")),
+}
 
 
 def _noon(days: int) -> datetime:
@@ -67,6 +71,7 @@ class World:
         self._report = report
         self.officers = Officers(truth)
         self.writer = Writer(truth)
+        self.holders = Holders(truth)
         # All that was sent and is sent again after a restore, in order.
         self.sent: list[Callable[[], object]] = []
         self._callers = {}
@@ -268,11 +273,11 @@ class World:
             self._report(f"{decision} was answered with {response.status_code}" + " to who filed it" * is_own)
         return bool(response.status_code == 200)
 
-    def _command(self, command: str, refusal: str, filed: FiledRequest) -> bool:
+    def _command(self, command: str, refusals: tuple[str, ...], filed: FiledRequest) -> bool:
         try:
             call_command(command, filed.id, stdout=io.StringIO())
         except CommandError as refused:
-            if not str(refused).startswith(refusal):
+            if not str(refused).startswith(refusals):
                 self._report(f"{command}: {str(refused).split(':')[0]}")
             return False
         return True
