@@ -120,7 +120,7 @@ def test_a_partial_deletion_erases_its_part_again_and_is_continued_once(company:
         work()
         decisions.erase_unheld(request_id=UUID(deletion), actor=PLACER)
         work()
-        rest = str(ComplianceRequest.objects.get(continues=deletion).pk)
+        rest = str(ComplianceRequest.objects.get(continues=UUID(deletion)).pk)
         write_journal()
         assert gone(*numbers) == [False, True]
 
