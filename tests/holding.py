@@ -46,7 +46,8 @@ END $$;
 _TRIGGERS = {
     "conversations_conversation": (
         "UPDATE",
-        "OLD.deletion_request_id IS NULL AND NEW.deletion_request_id IS NOT NULL",
+        "OLD.deletion_request_id IS NULL AND (NEW.deletion_request_id IS NOT NULL"
+        " OR (OLD.csat_comment IS NOT NULL AND NEW.csat_comment IS NULL))",
     ),
     "conversations_message": ("UPDATE", "NEW.kind = 'redacted' AND OLD.kind <> 'redacted'"),
     "conversations_identity": ("UPDATE", "OLD.value IS NOT NULL AND NEW.value IS NULL"),
