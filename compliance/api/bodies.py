@@ -14,71 +14,17 @@ from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
-from common.texts import REFERENCE, RULES, WITHOUT_NUL
-from compliance.errors import Refused
+from common.texts import REFERENCE, RULES
+from compliance.api.selector_body import ONE_SELECTOR, PlatformId, SelectorBase
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.requests.inputs import RequestInput
 from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
-from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, MOST_IDS, ByConversations, ByUci, Selector
+from compliance.requests.selectors import MOST_IDS
 from compliance.requests.submit import MAX_BATCH
-from conversations.api.shapes import UCI_VALUE
 from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind
-
-# The limits of `ByConversations` and `ByMessages`, so that errors point to the item.
-_Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=WITHOUT_NUL)]
-
-# The two selectors. A condition in place of two alternatives: client generators would make a class of each of those,
-# without the other fields. `_selector_errors` checks it.
-_BY_UCI = ("unique_chatter_identifier_key", "unique_chatter_identifier_value")
-_BY_CONVERSATIONS = "conversation_ids"
-_ONE_SELECTOR: dict[str, JsonValue] = {
-    "if": {"title": "A chatter", "properties": {_BY_CONVERSATIONS: {"type": "null"}}},
-    "then": {
-        "required": list(_BY_UCI),
-        "properties": {name: {"type": "string"} for name in _BY_UCI},
-    },
-    "else": {"title": "Conversations", "properties": {name: {"type": "null"} for name in _BY_UCI}},
-}
-
-
-class _SelectorBase(BaseModel):
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        json_schema_extra=_ONE_SELECTOR,
-    )
-
-    unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=WITHOUT_NUL)
-    """The name of the chatbot's UCI, present or former."""
-    # The limit is also what makes pydantic look for unpaired surrogates.
-    unique_chatter_identifier_value: str | None = Field(None, max_length=512, json_schema_extra=UCI_VALUE)
-    """The chatter: an exact string. Placeholders that broken integrations send are refused."""
-    conversation_ids: list[_Id] | None = Field(
-        None, min_length=1, max_length=MOST_CONVERSATIONS, json_schema_extra={"uniqueItems": True}
-    )
-    """Instead of a chatter: the platform's ids of the conversations."""
-
-    @property
-    def selector(self) -> Selector:
-        """The selector of a body that `validate` has returned."""
-        if self.conversation_ids is not None:
-            return ByConversations(tuple(self.conversation_ids))
-        return ByUci(self.unique_chatter_identifier_key or "", self.unique_chatter_identifier_value or "")
-
-    @field_validator("unique_chatter_identifier_value")
-    @classmethod
-    def _is_no_placeholder(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            ByUci("", value).check()
-        except Refused as refused:
-            raise ValueError(refused.detail) from None
-        return value
 
 
 class AddressBody(BaseModel):
@@ -134,7 +80,7 @@ class RedactionBody(_FiledBody):
 
     csat_comment: bool | None = None
     """Redact the comment of the conversation's CSAT too, or alone. Refused if the conversation never had one."""
-    ids: Annotated[list[_Id], Field(max_length=MOST_IDS, json_schema_extra={"uniqueItems": True})]
+    ids: Annotated[list[PlatformId], Field(max_length=MOST_IDS, json_schema_extra={"uniqueItems": True})]
     """The platform's ids of the messages, all of this conversation. Empty for the CSAT comment alone."""
     reason: Redaction.Reason = Field(strict=False)
     """Kept in the change log."""
@@ -147,7 +93,7 @@ class RedactionBody(_FiledBody):
         return ids
 
 
-class _RequestBody(_SelectorBase, _FiledBody):
+class _RequestBody(SelectorBase, _FiledBody):
     """Fields of deletions and exports."""
 
     def _as_input(self, kind: Kind, **options: Any) -> RequestInput:
@@ -215,7 +161,7 @@ class PreviewBody(_RequestBody):
     """A request of either kind."""
 
     model_config = ConfigDict(
-        json_schema_extra=_ONE_SELECTOR | {"dependentSchemas": {"action": {"anyOf": _OPTIONS_OF_AN_ACTION}}}
+        json_schema_extra=ONE_SELECTOR | {"dependentSchemas": {"action": {"anyOf": _OPTIONS_OF_AN_ACTION}}}
     )
 
     action: Literal["delete", "export"] | None = None
@@ -271,7 +217,7 @@ _MOST_READ = 1_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class SelectorBody(_SelectorBase):
+class SelectorBody(SelectorBase):
     """The selector alone."""
 
 
@@ -338,39 +284,14 @@ def validate(model: type[Model], value: Any) -> Model:
             errors = [_field_error(one, model) for one in error.errors(include_url=False, include_input=False)]
         else:
             errors = [too_many_errors(count)]
-    if issubclass(model, _SelectorBase):
+    if issubclass(model, SelectorBase):
         # First, so that a shortened list has them.
         known = {error["pointer"] for error in errors}
-        errors[:0] = [error for error in _selector_errors(value) if error["pointer"] not in known]
+        errors[:0] = [error for error in model.selector_errors(value) if error["pointer"] not in known]
     if body is None or errors:
         # Raised outside the except block: its context would contain the body.
         raise invalid_body(errors)
     return body
-
-
-def _selector_errors(given: Any) -> list[FieldError]:
-    """Return the errors of the selector. Exactly one selector is required."""
-    if not isinstance(given, dict):
-        return []
-    ids = given.get(_BY_CONVERSATIONS)
-    if ids is None:
-        return [
-            FieldError(pointer=f"/{name}", code="wrong_type", detail="Must be a string.")
-            if name in given
-            else FieldError(pointer=f"/{name}", code="missing", detail="This field is required, or conversation_ids.")
-            for name in _BY_UCI
-            if given.get(name) is None
-        ]
-    if any(given.get(name) is not None for name in _BY_UCI):
-        detail = "Name a chatter or conversations, not both in one call."
-        return [FieldError(pointer=f"/{_BY_CONVERSATIONS}", code="conflict", detail=detail)]
-    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-        return []
-    # Texts that are too long, or cannot be stored, are among the errors already.
-    return [
-        FieldError(pointer=fault.pointer, code="repeated_id", detail=fault.detail)
-        for fault in ByConversations(tuple(ids)).faults()
-    ]
 
 
 def require_no_body(request: Request) -> None:
