@@ -32,6 +32,8 @@ class ApiKey(models.Model):
         MESSAGES_REDACT = "messages:redact", "Redact messages"
         IDENTITIES_WRITE = "identities:write", "Say who chatted in a conversation"
         CHANGELOG_READ = "changelog:read", "Read the change log"
+        HOLDS_READ = "holds:read", "Read legal holds"
+        HOLDS_WRITE = "holds:write", "Place, review and release legal holds"
 
     class Algorithm(models.TextChoices):
         """The only signature algorithm that is accepted with an identity key (RFC 7518)."""
@@ -106,6 +108,8 @@ class ApiKey(models.Model):
                         "messages:redact",
                         "identities:write",
                         "changelog:read",
+                        "holds:read",
+                        "holds:write",
                     ]
                 ),
             ),

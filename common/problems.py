@@ -64,6 +64,9 @@ CODES: Mapping[str, tuple[int, str]] = {
     "not_answerable": (409, "The request has no such answer"),
     "not_cancellable": (409, "The request can no longer be cancelled"),
     "not_held": (409, "The request is not on hold"),
+    "legal_hold": (409, "A legal hold covers some of the data"),
+    "own_hold": (409, "The legal hold must be released by another person"),
+    "released": (409, "The legal hold was released"),
     "not_waiting": (409, "The request does not wait for the console"),
     "in_client_bucket": (409, "The file is in the client's own bucket"),
     "not_ready": (409, "The file is not finished"),
@@ -162,6 +165,14 @@ HELP: Mapping[str, Help] = {
         "The request is not on hold, nor does it wait for an approval.",
         "Check its status: it may have been decided already.",
     ),
+    "legal_hold": Help(
+        "No approval overrides a legal hold.", "Wait until the hold is released, or have it released."
+    ),
+    "own_hold": Help(
+        "Whoever placed a legal hold does not release it, and all keys of a chatbot count as one person.",
+        "Have an officer release it in the console.",
+    ),
+    "released": Help("The legal hold was released before.", "Place another one if the data must still be kept."),
     "not_waiting": Help(
         "Nothing is left of the time that the console gives to cancel the request.",
         'Only the console\'s "Start now" reports it.',

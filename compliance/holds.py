@@ -68,6 +68,10 @@ AND (%(began_before)s::timestamptz IS NULL OR c.started_at < %(began_before)s::t
 """
 _BY_VALUE_OR_IDS = _SELECTED.format(requests=GIVEN, began=_BEGAN)
 _WHOLE = _OF_CHATBOT.format(began=_BEGAN)
+_OWN = {
+    "api": "A key has placed it, and all keys of a chatbot count as one: an officer releases it in the console.",
+    "command": "A command has placed it, and all commands count as one: an officer releases it in the console.",
+}
 # Conversations that deletions of the chatter have erased leave no trace that leads to them.
 _ERASED_FOR = """
 SELECT coalesce(sum(conversations), 0) FROM compliance_compliancerequest
@@ -149,8 +153,8 @@ def review(*, chatbot: Chatbot, hold_id: UUID, review_at: datetime, actor: str) 
 def release(*, chatbot: Chatbot, hold_id: UUID, reason: str, actor: str) -> tuple[LegalHold, list[UUID]]:
     """Release a hold, and let the requests continue that wait for no other hold; return both.
 
-    Another person than the one who placed it releases a hold; all keys of a chatbot count as one. Raises Refused
-    (`not_found`, `released`, `invalid`, `own_hold`).
+    Another person than the one who placed it releases a hold; all keys of a chatbot count as one, and so do all
+    commands. Raises Refused (`not_found`, `released`, `invalid`, `own_hold`).
     """
     if reason not in LegalHold.ReleaseReason.values:
         detail = f"The reason must be one of {', '.join(LegalHold.ReleaseReason.values)}."
@@ -158,14 +162,21 @@ def release(*, chatbot: Chatbot, hold_id: UUID, reason: str, actor: str) -> tupl
     with transaction.atomic():
         wait_for_intake(chatbot.pk)
         hold = _locked(chatbot, hold_id)
-        if party(hold.placed_by) == party(actor):
-            raise Refused("own_hold", "The hold must be released by another officer than the one who placed it.")
+        check_release(hold, actor)
         hold.released_at, hold.released_by, hold.release_reason = _now(), actor, reason
         hold.value_encrypted = ""
         hold.save(update_fields=["released_at", "released_by", "release_reason", "value_encrypted"])
         _log("hold.released", hold, actor, {"reason": reason})
         free = release_unheld(chatbot)
     return hold, free
+
+
+def check_release(hold: LegalHold, actor: str) -> None:
+    """Raise Refused (`released`; `own_hold` if the party of the actor has placed it)."""
+    _require_in_force(hold)
+    placer = party(hold.placed_by)
+    if placer == party(actor):
+        raise Refused("own_hold", _OWN.get(placer, "Another officer than the one who placed the hold releases it."))
 
 
 def release_unheld(chatbot: Chatbot) -> list[UUID]:
@@ -304,9 +315,13 @@ def _locked(chatbot: Chatbot, hold_id: UUID) -> LegalHold:
     hold = LegalHold.objects.select_for_update().filter(pk=hold_id, chatbot=chatbot).first()
     if hold is None:
         raise Refused("not_found", "There is no such legal hold.")
+    _require_in_force(hold)
+    return hold
+
+
+def _require_in_force(hold: LegalHold) -> None:
     if hold.released_at is not None:
         raise Refused("released", "The legal hold was released already.")
-    return hold
 
 
 def _on_hold(chatbot: Chatbot) -> list[ComplianceRequest]:

@@ -12,6 +12,7 @@ from chatbots.api.views import ChatbotView
 # For each path parameter a value without a row.
 ANYTHING: Mapping[str, Any] = {
     "request_id": UUID("018f0000-0000-7000-8000-000000000000"),
+    "hold_id": UUID("018f0000-0000-7000-8000-000000000000"),
     "number": 999_999_999,
     "file_id": 999_999_999,
     "day": "2026-11-23",

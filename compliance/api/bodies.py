@@ -14,7 +14,7 @@ from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
-from common.texts import REFERENCE, RULES
+from common.texts import REFERENCE, RULES, WITHOUT_NUL
 from compliance.api.selector_body import ONE_SELECTOR, PlatformId, SelectorBase
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE

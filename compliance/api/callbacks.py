@@ -93,7 +93,7 @@ class CallbackBody(ResponseModel):
     """The state of the event; of an event of the deadline, the state at that time."""
     hold_reason: str | None
     """While on hold."""
-    result: Literal["done", "nothing_found"] | None
+    result: Literal["done", "partial", "nothing_found"] | None
     """Once completed."""
     error_code: str | None
     """Once failed."""

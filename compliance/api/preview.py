@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from chatbots.api.views import json_body
 from chatbots.authentication import Caller, caller_of
+from chatbots.models import ApiKey
 from common.bodies import parse_json
 from compliance.api.base import WRITE_SCOPES, WritingView
 from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
@@ -39,6 +40,7 @@ _PREVIEW = {
         "exports_that_go": ["01a20e4f-2ccd-727b-ad28-e544e31ea60e"],
         "kept": {"conversations": 3, "exports": 0, "delivered_exports": 0, "delivered_extracts": 0},
         "held_by": [],
+        "under_legal_hold": None,
     },
     "export": {
         "conversations": 1,
@@ -89,6 +91,8 @@ class PreviewedDeletion(ResponseModel):
     kept: KeptByDeletion
     held_by: list[ComplianceRequest.HoldReason]
     """What would put it on hold."""
+    under_legal_hold: int | None
+    """Of the conversations, those that a legal hold covers. Null for keys without `holds:read`."""
 
 
 class PreviewedExport(ResponseModel):
@@ -134,8 +138,8 @@ class PreviewResponse(ResponseModel):
     """At most 20."""
 
     @classmethod
-    def of(cls, preview: Preview) -> Self:
-        """Return the preview of one subject."""
+    def of(cls, preview: Preview, *, shows_holds: bool) -> Self:
+        """Return the preview of one subject. `shows_holds`: the caller may read legal holds."""
         finds, deletion, export = preview.only, preview.deletion, preview.export
         return cls.model_validate(
             {
@@ -152,6 +156,7 @@ class PreviewResponse(ResponseModel):
                         "delivered_extracts": deletion.delivered_extracts,
                     },
                     "held_by": finds.held_by,
+                    "under_legal_hold": len(finds.under_hold) if shows_holds else None,
                 },
                 "export": export
                 and {
@@ -204,9 +209,8 @@ class PreviewView(WritingView):
             include_shared=getattr(body, "include_shared", None) or False,
             include_files=getattr(body, "include_files", None) or False,
         )
-        return Response(
-            PreviewResponse.of(preview(chatbot=caller.chatbot, asked=asked, kinds=_kinds(caller, body.action)))
-        )
+        found = preview(chatbot=caller.chatbot, asked=asked, kinds=_kinds(caller, body.action))
+        return Response(PreviewResponse.of(found, shows_holds=caller.has_scope(ApiKey.Scope.HOLDS_READ)))
 
 
 def _parse(raw: bytes) -> DeletionBody | ExportBody | PreviewBody:

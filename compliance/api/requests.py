@@ -252,7 +252,7 @@ class ApproveView(ComplianceView):
             has it: it keeps its time, and is not held for the approval then. A key approves requests of
             staff. Requests of a key, retention runs, and requests held as `restored` are approved in the console.
             """,
-        refuses=["not_held", "officers_only", "own_request"],
+        refuses=["legal_hold", "not_held", "officers_only", "own_request"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         return _decide(request, request_id, decisions.approve, ApproveBody)

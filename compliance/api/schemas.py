@@ -230,6 +230,12 @@ class RequestObject(ResponseModel):
     unverified_left_out: int | None
     """Of a completed export: conversations that the file leaves out, since the chatter's identity in them is weaker
     than the chatbot's setting for exports demands, or a changed session was not looked up yet."""
+    withheld: int
+    """Conversations that a deletion or a retention run left out, since a legal hold covers them."""
+    continues: UUID | None
+    """Of a deletion that erases what another one left out so: that one. It keeps its `requested_at` and `due_at`."""
+    continued_by: UUID | None
+    """Of a deletion with the result `partial`: the one that was filed for the rest."""
     csv_dialect: Stored[Chatbot.CsvDialect] | None
     """Of an export: how its CSV is written. As it was filed, or else as the chatbot was set then."""
     export: ExportFile | None
@@ -301,6 +307,9 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "counts": request,
         "assurance": results.assurance_of(request),
         "unverified_left_out": results.unverified_left_out(request),
+        "withheld": request.withheld,
+        "continues": request.continues_id,
+        "continued_by": outcomes.continued_by.get(request.pk),
         "csv_dialect": request.csv_dialect if request.kind == ComplianceRequest.Kind.EXPORT else None,
         "export": ExportFile.of(export, outcomes.copies.get(export.pk, ()), shows_key=shows_key)
         if export and export.finished_at

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from compliance.api import callbacks, changelog, deadlines, preview, redaction, requests, submissions
+from compliance.api import callbacks, changelog, deadlines, holds, preview, redaction, requests, submissions
 
 app_name = "compliance-api"
 
@@ -23,4 +23,9 @@ urlpatterns = [
     path("requests/<uuid:request_id>/reject", requests.RejectView.as_view(), name="reject"),
     path("requests/<uuid:request_id>/extend", deadlines.ExtendView.as_view(), name="extend"),
     path("requests/<uuid:request_id>/answered", deadlines.AnsweredView.as_view(), name="answered"),
+    path("legal-holds", holds.HoldsView.as_view(), name="holds"),
+    path("legal-holds/preview", holds.PreviewHoldView.as_view(), name="preview-hold"),
+    path("legal-holds/<uuid:hold_id>", holds.HoldView.as_view(), name="hold"),
+    path("legal-holds/<uuid:hold_id>/review", holds.ReviewHoldView.as_view(), name="review-hold"),
+    path("legal-holds/<uuid:hold_id>/release", holds.ReleaseHoldView.as_view(), name="release-hold"),
 ]

@@ -21,6 +21,7 @@ from compliance.erasure.marking import holds_of
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.similar import Similar
+from compliance.work import legal_holds
 from compliance.work.scope import NAMED_IN_SCOPE_WITH
 from compliance.work.sql import GIVEN, OPEN, given_unfiled, naming
 from conversations.assurance import ASSURANCE_OF, is_enough_sql
@@ -139,13 +140,15 @@ class Extent(NamedTuple):
 class Finds:
     """The finds of a request: live conversations, and the numbers of erased ones, of which copies may exist.
 
-    `at_least`: there are more conversations than were read. `is_blocked`: an export, which would run first, waits for
-    a decision. `refused`: the reason why the request could not be filed; it has no finds then.
+    `under_hold`: the live conversations that a legal hold covers. `at_least`: there are more conversations than were
+    read. `is_blocked`: an export, which would run first, waits for a decision. `refused`: the reason why the request
+    could not be filed; it has no finds then.
     """
 
     request: ComplianceRequest
     live: list[Found] = field(default_factory=list)
     erased: list[int] = field(default_factory=list)
+    under_hold: set[int] = field(default_factory=set)
     at_least: bool = False
     open_requests: list[UUID] = field(default_factory=list)
     is_blocked: bool = False
@@ -188,7 +191,8 @@ class Finds:
             return []
         chatbot = self.request.chatbot
         is_too_large = len(self.live) > chatbot.max_conversations_per_deletion
-        return holds_of(is_blocked=self.is_blocked, is_too_large=is_too_large, four_eyes=chatbot.four_eyes)
+        holds = holds_of(is_blocked=self.is_blocked, is_too_large=is_too_large, four_eyes=chatbot.four_eyes)
+        return [*holds, HoldReason.LEGAL_HOLD] if self.under_hold else holds
 
     def by_assurance(self, conversations: Sequence[Found]) -> ByAssurance | None:
         """Return the numbers of a chatter's conversations by assurance; None if they were found by ids."""
@@ -223,7 +227,9 @@ def find(chatbot: Chatbot, requests: Sequence[ComplianceRequest]) -> list[Finds]
     # Blocked by an export with the other selector.
     for request_id, _ in fetch(_BLOCKED, values):
         each[request_id].is_blocked = True
+    under_hold = legal_holds.find_held([chatbot.pk], {one.number for finds in each.values() for one in finds.live})
     for finds in each.values():
+        finds.under_hold = {one.number for one in finds.live} & under_hold
         finds.at_least = len(finds.live) + len(finds.erased) >= most
     return list(each.values())
 

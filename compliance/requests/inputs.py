@@ -17,6 +17,7 @@ from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
 from common.network_guard import UrlRefused
 from common.texts import REFERENCE, RULES
+from common.times import EARLIEST, LATEST
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import ByUci, Identifiers, Selector
@@ -27,6 +28,7 @@ Kind = ComplianceRequest.Kind
 # signatures.
 LONGEST_AGO = timedelta(days=365)
 _CLOCKS_DIFFER = timedelta(minutes=5)
+_NO_TIME = "Must be a date such as 2026-11-30, or an instant with an offset such as 2026-11-30T09:30:00Z."
 _DATE, _INSTANT = re.compile(r"\d{4}-\d\d-\d\d"), re.compile(r"\d{4}-\d\d-\d\dT\S+(Z|[+-]\d\d:\d\d)")
 
 # Chatbot and name -> a variable that is or was the UCI, as this process has read it.
@@ -185,7 +187,7 @@ def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:
     zone = ZoneInfo(chatbot.timezone)
     at = _instant(text, zone)
     if at is None:
-        fault = "Must be a date such as 2026-11-30, or an instant with an offset such as 2026-11-30T09:30:00Z."
+        fault = _NO_TIME
     elif at > now + _CLOCKS_DIFFER:
         fault = "Must not be in the future."
     elif at < _beginning(timezone.localdate(timezone=zone) - LONGEST_AGO, zone):
@@ -193,6 +195,14 @@ def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:
     else:
         return min(at, now)
     raise Refused("invalid", fault, pointer="/requested_at")
+
+
+def read_instant(text: str, chatbot: Chatbot, *, pointer: str) -> datetime:
+    """Return an instant in UTC, of a text as for `read_requested_at`. Raises Refused(`invalid`)."""
+    at = _instant(text, ZoneInfo(chatbot.timezone))
+    if at is None or not EARLIEST <= at < LATEST:
+        raise Refused("invalid", _NO_TIME, pointer=pointer)
+    return at
 
 
 def _instant(text: str, zone: ZoneInfo) -> datetime | None:

@@ -77,7 +77,8 @@ class Outcomes:
 
     `kept` and `delivered` are the exports and daily extracts that deletions left where they are. Some may have been
     removed since. `removed` are the exports that redactions removed. `repeated_by` maps such an export to the one
-    that was filed in its place, and `repeats` the latter to the former.
+    that was filed in its place, and `repeats` the latter to the former. `continued_by` maps a deletion that left out
+    conversations under a legal hold to the one that erases them.
     """
 
     exports: Mapping[UUID, Export]
@@ -89,6 +90,7 @@ class Outcomes:
     removed: Mapping[UUID, RemovedExports]
     repeated_by: Mapping[UUID, UUID]
     repeats: Mapping[UUID, UUID]
+    continued_by: Mapping[UUID, UUID]
 
 
 def read(requests: Collection[ComplianceRequest]) -> Outcomes:
@@ -116,6 +118,7 @@ def read(requests: Collection[ComplianceRequest]) -> Outcomes:
         removed=_removed(redactions) if redactions else {},
         repeated_by={one.removed_id: one.repeat_id for one in repeated if one.repeat_id},
         repeats={one.repeat_id: one.removed_id for one in repeated if one.repeat_id},
+        continued_by=_continued_by([one.pk for one in requests if one.result == ComplianceRequest.Result.PARTIAL]),
     )
 
 
@@ -221,6 +224,13 @@ def _repeated(requests: Collection[ComplianceRequest], exports: Mapping[UUID, Ex
     if not gone and not made:
         return []
     return list(RepeatedExport.objects.raw(_REPEATED, {"removed": array(gone), "repeats": array(made)}))
+
+
+def _continued_by(request_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    if not request_ids:
+        return {}
+    rest = ComplianceRequest.objects.filter(continues__in=request_ids).values_list("continues", "pk")
+    return {request_id: pk for request_id, pk in rest if request_id}
 
 
 def _copies(export_ids: Collection[int]) -> dict[int, list[ExportFile]]:

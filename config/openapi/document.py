@@ -34,12 +34,14 @@ Use this pre-request script, with the secret of a signing key as `secret` in the
 """
 
 REQUESTS, CONVERSATIONS, EXTRACTS, CHANGE_LOG = "Requests", "Conversations", "Daily extracts", "Change log"
+HOLDS = "Legal holds"
 
 TAGS = [
     {"name": REQUESTS, "description": "Deletions and exports: file them, follow them, fetch the results."},
     {"name": CONVERSATIONS, "description": "Conversations and their files, as the platform sends them."},
     {"name": EXTRACTS, "description": "One CSV per day, for chatbots with extracts enabled."},
     {"name": CHANGE_LOG, "description": "Who did what and when, for a program that collects logs."},
+    {"name": HOLDS, "description": "Keep data for a legal matter from every erasure."},
 ]
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {

@@ -52,6 +52,10 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
         "description": "The conversation's number, from the response to storing it; not the platform's id.",
         "example": 17,
     },
+    "hold_id": {
+        "description": "The legal hold's id, from the response to placing it.",
+        "example": "01a20e4f-6b1d-7c55-9f0e-2f6a41c7d3b8",
+    },
     "file_id": {"description": "The file's number, from the response to storing it.", "example": 5},
     "day": {
         "description": "A day in the chatbot's time zone.",

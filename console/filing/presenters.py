@@ -24,6 +24,7 @@ _HELD = {
     HoldReason.TOO_MANY_CONVERSATIONS: "There are more conversations than the chatbot's guard allows. The "
     "deletion will be on hold until an officer approves.",
     HoldReason.AWAITING_APPROVAL: "In this chatbot, each deletion needs the approval of another officer.",
+    HoldReason.LEGAL_HOLD: "A legal hold covers some of the data. The deletion will be on hold until it is released.",
 }
 
 

@@ -253,6 +253,7 @@ _REMAINING_HOLDS = {
     HoldReason.EXPORT_PENDING: "an earlier export of the same data has not been delivered",
     HoldReason.TOO_MANY_CONVERSATIONS: "it names more conversations now than the chatbot's guard allows ({guard:,})",
     HoldReason.AWAITING_APPROVAL: "each deletion needs the approval of a second person",
+    HoldReason.LEGAL_HOLD: "a legal hold covers some of its data",
 }
 
 

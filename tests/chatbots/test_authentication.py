@@ -197,6 +197,12 @@ SCOPES: dict[str, set[str]] = {
     "POST requests/<uuid:request_id>/reject": {"requests:approve"},
     "POST requests/<uuid:request_id>/extend": {"requests:approve"},
     "POST requests/<uuid:request_id>/answered": {"requests:approve"},
+    "GET legal-holds": {"holds:read"},
+    "POST legal-holds": {"holds:write"},
+    "POST legal-holds/preview": {"holds:write"},
+    "GET legal-holds/<uuid:hold_id>": {"holds:read"},
+    "POST legal-holds/<uuid:hold_id>/review": {"holds:write"},
+    "POST legal-holds/<uuid:hold_id>/release": {"holds:write"},
 }
 
 

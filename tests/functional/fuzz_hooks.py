@@ -32,6 +32,10 @@ CANNOT_BE_SAID = {
     ),
     ("/reference", "invalid"),  # it contains the request's value
     ("/requested_at", "invalid"),  # no such day, or too long ago
+    ("/review_at", "invalid"),  # no such day, past, or in more than a year
+    ("/began_from", "invalid"),  # no such day
+    ("/began_before", "invalid"),  # no such day, or not later than the beginning
+    ("/matter", "invalid"),  # it contains the value or an id
     ("/callback_url", "invalid"),  # it contains the request's value, or cannot be called
     ("/message_id", "unknown_value"),  # the conversation has other messages
     ("/ids", "invalid"),  # one of them is such a message's
@@ -80,7 +84,7 @@ def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
     """Restrict the document to this chatbot's data: other values are refused correctly."""
     parameters = raw_schema["components"]["parameters"]
     parameters["slug"]["schema"]["enum"] = [WORLD["slug"]]
-    for name in ("request_id", "number", "file_id", "day"):
+    for name in ("request_id", "hold_id", "number", "file_id", "day"):
         parameters[name]["schema"]["enum"] = WORLD[name]
         parameters[name]["example"] = WORLD[name][0]
     for schema in raw_schema["components"]["schemas"].values():

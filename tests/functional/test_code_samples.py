@@ -35,6 +35,7 @@ from tests.commands import run
 from tests.conversations.documents import document
 from tests.document import errors_of, operations
 from tests.factories import deletion_of
+from tests.holding import place
 from tests.receivers import Received, receiving
 from tests.tokens import claims_of, encoded, private_key, private_pem, public_pem
 
@@ -78,6 +79,7 @@ def environment(live_server, chatbot: Chatbot, storage, tmp_path: Path) -> Envir
             "TOKEN": token,
             "NUMBER": str(conversation.pk),
             "REQUEST_ID": str(request.pk),
+            "HOLD_ID": str(place(chatbot, None)[0].pk),
             "FILE": str(picture),
         }
 

@@ -24,6 +24,7 @@ from tests.commands import run
 from tests.document import operations
 from tests.functional.support import ROOT
 from tests.functional.web import web_server
+from tests.holding import place
 from tests.tokens import DAY, Backend
 
 SECRET = "a_secure_secret"
@@ -71,6 +72,7 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
     return {
         "slug": chatbot.slug,
         "request_id": [str(request.pk) for request in (*done, *open_ones)],
+        "hold_id": [str(place(chatbot, "1", matter=f"case-{number}")[0].pk) for number in range(3)],
         "number": list(Conversation.objects.order_by("pk").values_list("pk", flat=True)),
         "file_id": [file.pk for file in files],
         "day": ["2026-11-23"],

@@ -20,6 +20,7 @@ from tests.calls import ALICE, Caller, SigningCaller, TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.every_call import AnyCall, every_call
 from tests.factories import CallbackFactory, UploadedFileFactory, conversation_of, export_of
+from tests.holding import place
 
 CALLS_WITH_PARAMETERS = [one for one in every_call() if one.parameters]
 _EACH_CALLER = pytest.mark.long(reason="each call of the API by each kind of caller")
@@ -40,6 +41,11 @@ _BODIES: Mapping[str, tuple[bytes, str]] = {
     "requests/<uuid:request_id>/reject": (json.dumps({"reason": "other"}).encode(), "application/json"),
     "requests/<uuid:request_id>/extend": (json.dumps({"reason": "complexity"}).encode(), "application/json"),
     "requests/<uuid:request_id>/answered": (json.dumps({"letter": "held"}).encode(), "application/json"),
+    "legal-holds/<uuid:hold_id>/review": (
+        json.dumps({"review_at": f"{datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}"}).encode(),
+        "application/json",
+    ),
+    "legal-holds/<uuid:hold_id>/release": (json.dumps({"reason": "matter_closed"}).encode(), "application/json"),
 }
 
 
@@ -64,6 +70,7 @@ def theirs(neighbour: Chatbot) -> dict[str, Any]:
     file = UploadedFileFactory.create(conversation=conversation, state="stored", size=1, sha256="0" * 64)
     return {
         "request_id": request.pk,
+        "hold_id": place(neighbour, "42")[0].pk,
         "number": conversation.pk,
         "file_id": file.pk,
         "day": "2026-11-20",

@@ -38,6 +38,7 @@ NOTHING = {
         "exports_that_go": [],
         "kept": dict.fromkeys(["conversations", "exports", "delivered_exports", "delivered_extracts"], 0),
         "held_by": [],
+        "under_legal_hold": 0,
     },
     "export": {"assurance": NOBODY, "refused": None}
     | dict.fromkeys(["conversations", "messages", "files", "shared_left_out", "unverified_left_out"], 0),

@@ -37,6 +37,7 @@ FIELDS = {
     "unverified_left_out",
     "kept_exports",
     *("waiting_for", "delivered_extracts", "retention", "redaction", "repeated_by", "repeats"),
+    *("withheld", "continues", "continued_by"),
 }
 
 NO_EXTRACTS = {"extracts_done": 0, "extracts_total": 0}

@@ -1,0 +1,202 @@
+"""Bodies and responses of the operations on legal holds."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from chatbots.models import Chatbot
+from common.problems import FieldError
+from common.texts import REFERENCE
+from common.times import UtcInstant
+from compliance import holds
+from compliance.api.selector_body import BY_CONVERSATIONS, BY_UCI, ONE_SELECTOR, SelectorBase
+from compliance.holds import Coverage, HoldInput
+from compliance.models import LegalHold
+from compliance.requests.inputs import read_instant
+from config.openapi.operations import ResponseModel, Stored
+
+State = Literal["in_force", "due_for_review", "released"]
+IN_STATE: Mapping[str, Q] = {
+    "in_force": Q(released_at=None),
+    "due_for_review": holds.due_for_review(),
+    "released": Q(released_at__isnull=False),
+}
+
+_SELECTORS = (*BY_UCI, BY_CONVERSATIONS)
+_TIME: dict[str, JsonValue] = {
+    "pattern": r"^\d{4}-\d\d-\d\d(T\S+(Z|[+-]\d\d:\d\d))?$",
+    "examples": ["2026-11-30", "2026-11-30T09:30:00Z"],
+}
+
+
+class HoldBody(SelectorBase):
+    """A legal hold to be placed on one chatter, on conversations, or on the whole chatbot."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {
+                "title": "The whole chatbot",
+                "properties": {"whole_chatbot": {"const": True}},
+                "required": ["whole_chatbot"],
+            },
+            "then": {"properties": {name: {"type": "null"} for name in _SELECTORS}},
+            "else": ONE_SELECTOR,
+        }
+    )
+
+    whole_chatbot: bool | None = None
+    """Instead of a chatter and of conversations: all conversations of the chatbot."""
+    matter: str = Field(pattern=REFERENCE)
+    """Your own reference of the matter. It is kept until 90 days (`ERASURE_LEDGER_DAYS`) after the release, so it
+    must contain neither the chatter's value nor an id of a conversation."""
+    basis: LegalHold.Basis = Field(strict=False)
+    """Why the law permits or demands to keep the data."""
+    review_at: str = Field(min_length=1, json_schema_extra=_TIME)
+    """When an officer checks whether the hold is still needed, within 12 months: a date in the chatbot's time zone,
+    or an instant with an offset. The hold stays in force after it."""
+    began_from: str | None = Field(None, min_length=1, json_schema_extra=_TIME)
+    """Only conversations that began then or later."""
+    began_before: str | None = Field(None, min_length=1, json_schema_extra=_TIME)
+    """Only conversations that began before then."""
+
+    def as_input(self, chatbot: Chatbot) -> HoldInput:
+        """Return the hold. Raises Refused(`invalid`)."""
+        return HoldInput(
+            selector=None if self.whole_chatbot else self.selector,
+            matter=self.matter,
+            basis=self.basis,
+            review_at=read_instant(self.review_at, chatbot, pointer="/review_at"),
+            began_from=self._began(self.began_from, chatbot, "/began_from"),
+            began_before=self._began(self.began_before, chatbot, "/began_before"),
+        )
+
+    @staticmethod
+    def _began(text: str | None, chatbot: Chatbot, pointer: str) -> datetime | None:
+        return read_instant(text, chatbot, pointer=pointer) if text else None
+
+    @classmethod
+    def selector_errors(cls, given: Any) -> list[FieldError]:
+        if not isinstance(given, dict) or given.get("whole_chatbot") is not True:
+            return super().selector_errors(given)
+        detail = "Name a chatter, conversations, or the whole chatbot, not several in one call."
+        return [
+            FieldError(pointer=f"/{name}", code="conflict", detail=detail)
+            for name in _SELECTORS
+            if given.get(name) is not None
+        ]
+
+
+class _StrictBody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ReviewBody(_StrictBody):
+    """The next review of a hold."""
+
+    review_at: str = Field(min_length=1, json_schema_extra=_TIME)
+    """Within 12 months, as when the hold is placed."""
+
+    def instant(self, chatbot: Chatbot) -> datetime:
+        """Return the time. Raises Refused(`invalid`)."""
+        return read_instant(self.review_at, chatbot, pointer="/review_at")
+
+
+class ReleaseBody(_StrictBody):
+    """Why a hold is released."""
+
+    reason: LegalHold.ReleaseReason = Field(strict=False)
+    """Kept in the change log."""
+
+
+class HoldCounts(ResponseModel):
+    """Conversations for which a hold came in time, or too late. All 0 once it is released."""
+
+    held: int
+    """Those that it covers now. It also covers what is stored later."""
+    already_marked: int
+    """Those that are being erased: nothing stops that."""
+    already_erased: int
+    """Those that were erased. Of a chatter: all that deletions of the chatter have erased, whenever they began."""
+
+
+class HoldObject(ResponseModel):
+    """A legal hold. It never contains the chatter's value or an id of a conversation."""
+
+    hold_id: UUID
+    state: Literal["in_force", "released"]
+    due_for_review: bool
+    """It is past `review_at`, and stays in force."""
+    scope: Stored[LegalHold.Scope]
+    unique_chatter_identifier_key: str | None
+    """Of a hold on a chatter: the name of the UCI."""
+    began_from: UtcInstant | None
+    began_before: UtcInstant | None
+    matter: str
+    """Your own reference. Empty from 90 days (`ERASURE_LEDGER_DAYS`) after the release."""
+    basis: Stored[LegalHold.Basis]
+    placed_at: UtcInstant
+    placed_by: str
+    """`api:` and the prefix of a key, `user:` and the number of a staff user, or `command`. All keys count as one,
+    and another one releases the hold."""
+    review_at: UtcInstant
+    reviewed_at: UtcInstant | None
+    released_at: UtcInstant | None
+    release_reason: Stored[LegalHold.ReleaseReason] | None
+
+    @classmethod
+    def of(cls, hold: LegalHold, **more: Any) -> Self:
+        """Return a hold. `more`: the fields of a subclass."""
+        names = cls.model_fields.keys() - more.keys() - _COMPUTED
+        is_over = hold.released_at is not None
+        return cls.model_validate(
+            {name: getattr(hold, name) for name in names}
+            | {
+                "hold_id": hold.pk,
+                "state": "released" if is_over else "in_force",
+                "due_for_review": not is_over and hold.review_at <= timezone.now(),
+                "unique_chatter_identifier_key": hold.variable.name if hold.variable else None,
+                "release_reason": hold.release_reason or None,
+            }
+            | more
+        )
+
+
+_COMPUTED = {"hold_id", "state", "due_for_review", "unique_chatter_identifier_key", "release_reason"}
+
+
+class CountedHold(HoldCounts, HoldObject):
+    """A legal hold, and what it covers now."""
+
+
+class HoldInDetail(CountedHold):
+    """A legal hold, what it covers, and what waits for its release."""
+
+    waiting_requests: list[UUID]
+    """The requests that it keeps `on_hold`, in the order of filing. Other holds can keep them too."""
+
+
+class ReleasedHold(HoldObject):
+    """A hold that was released."""
+
+    continued: list[UUID]
+    """The requests that continue, since no hold keeps them any more."""
+
+
+class HoldPage(ResponseModel):
+    """A page of holds, the newest first."""
+
+    results: list[HoldObject]
+    next: str | None
+    """The address of the page behind this one."""
+    previous: str | None
+    """The address of the page before this one."""
+
+
+def counts_of(hold: LegalHold) -> Coverage:
+    """Return what a hold covers now: nothing once it is released."""
+    return Coverage(0, 0, 0) if hold.released_at else holds.coverage(hold)
