@@ -41,6 +41,7 @@ _OPERATIONS: Mapping[Decision, Callable[..., ComplianceRequest]] = {
     Decision.CANCEL: decisions.cancel,
     Decision.RETRY: decisions.retry,
     Decision.EXTEND: decisions.extend,
+    Decision.LIMIT: decisions.erase_unheld,
 }
 
 _NO_WORKER = (
@@ -77,21 +78,7 @@ class FilingCommand(RequestCommand):
     choices: ClassVar[Mapping[str, str]]
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", help="The chatbot.")
-        parser.add_argument("key", nargs="?", help="The Unique Chatter Identifier's name, such as member_id.")
-        parser.add_argument(
-            "value",
-            nargs="?",
-            help='Its value. "-" reads it from standard input, away from the shell\'s history.',
-        )
-        parser.add_argument(
-            "--conversation",
-            action="append",
-            default=[],
-            metavar="ID",
-            help="Instead of key and value: a conversation, by the platform's id. Can be given up to 100 times; "
-            '"-" reads ids from standard input, one a line.',
-        )
+        add_selector_arguments(parser)
         parser.add_argument(
             "--reference", default="", help="Your own ticket number; must contain neither value nor id."
         )
@@ -114,7 +101,7 @@ class FilingCommand(RequestCommand):
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=meaning)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        selector = _about(options)
+        selector = read_selector(options)
         find = find_open_chatbot if self.kind == ComplianceRequest.Kind.EXPORT else find_chatbot
         request = submit(
             chatbot=find(options["slug"]),
@@ -178,7 +165,25 @@ class DecidingCommand(RequestCommand):
         self.show(decide(request_id=options["request_id"], actor=ACTOR, reason=options["reason"], note=note))
 
 
-def _about(options: dict[str, Any]) -> Selector:
+def add_selector_arguments(parser: CommandParser) -> None:
+    parser.add_argument("slug", help="The chatbot.")
+    parser.add_argument("key", nargs="?", help="The Unique Chatter Identifier's name, such as member_id.")
+    parser.add_argument(
+        "value",
+        nargs="?",
+        help='Its value. "-" reads it from standard input, away from the shell\'s history.',
+    )
+    parser.add_argument(
+        "--conversation",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="Instead of key and value: a conversation, by the platform's id. Can be given up to 100 times; "
+        '"-" reads ids from standard input, one a line.',
+    )
+
+
+def read_selector(options: dict[str, Any]) -> Selector:
     """Return the selector of the request. Raises CommandError unless exactly one of the two kinds is given."""
     key, value, conversations = options["key"], options["value"], options["conversation"]
     if conversations and key is None:

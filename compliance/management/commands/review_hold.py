@@ -1,0 +1,39 @@
+from typing import Any, ClassVar
+
+from django.core.management.base import CommandParser
+
+from common.commands import ACTOR, ReportingCommand
+from compliance import holds
+from compliance.api.hold_schemas import HoldObject
+from compliance.errors import Refused
+from compliance.management.holds import add_hold_argument, find_hold, line_of
+from compliance.requests.inputs import read_instant
+
+
+class Command(ReportingCommand):
+    help = "Record that a legal hold was reviewed and is still needed, and set the next review."
+    examples = """\
+A hold stays in force after its review date; health, a metric and a mail to officers report it then.
+
+examples:
+  manage.py review_hold 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f --review-at 2027-05-01
+
+exit codes: 0 done; 1 there is no such hold, or its chatbot is closed since a restore; 2 refused (it was released, or
+the date is not within 12 months)
+"""
+    refusals: ClassVar = {Refused: 2}
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_hold_argument(parser)
+        parser.add_argument(
+            "--review-at",
+            required=True,
+            metavar="DATE",
+            help="Within 12 months: a date in the chatbot's time zone, or an instant with an offset.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        hold = find_hold(options["hold_id"])
+        review_at = read_instant(options["review_at"], hold.chatbot, pointer="/review_at")
+        reviewed = holds.review(chatbot=hold.chatbot, hold_id=hold.pk, review_at=review_at, actor=ACTOR)
+        self.report(HoldObject.of(reviewed).as_json(), line_of(reviewed))
