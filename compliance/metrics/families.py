@@ -42,6 +42,13 @@ class Service(Collector):
         yield from _of_workers(found)
         yield from _of_ledger(found)
         yield from _of_canary(found)
+        yield _gauge("dca_legal_holds_in_force", "Legal holds in force.", sum(one.in_force for one in found.holds))
+        yield _gauge(
+            "dca_legal_holds_review_due",
+            "Legal holds that are past their review date. They stay in force. manage.py legal_holds --state "
+            "due_for_review lists them.",
+            sum(one.review_due for one in found.holds),
+        )
         yield _by_labels(
             "dca_files_kept_too_long_seconds",
             "Seconds since the oldest expired hosted file should have been deleted. Minutes are normal; if it grows, "
@@ -161,7 +168,8 @@ def _of_open_requests(
     )
     yield family(
         "_held",
-        "Requests on hold, by reason. An officer has to approve or reject them.",
+        "Requests on hold, by reason. An officer has to approve or reject them; those under a legal hold continue "
+        "with its release.",
         _sum(((row.kind, row.reason), row.number) for row in found if row.status == "on_hold"),
         reason=ComplianceRequest.HoldReason.values,
     )

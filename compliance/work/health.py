@@ -20,9 +20,10 @@ from compliance.cluster import heartbeats, notify, occurrences
 from compliance.cluster.heartbeats import Cluster, Condition
 from compliance.cluster.occurrences import Last, Name
 from compliance.models import JournalEntry, Service
-from compliance.work import canary, lookups
+from compliance.work import canary, legal_holds, lookups
 from compliance.work.canary import CanaryState
 from compliance.work.health_codes import Code, HealthProblem, problem
+from compliance.work.legal_holds import HoldsOfChatbot
 from compliance.work.lookups import ResolverTrouble
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE, SHARING
 from conversations.placement import machines
@@ -194,6 +195,7 @@ class Health:
     resolvers: list[ResolverTrouble]
     silent_nodes: list[str]  # of Citus
     canary: CanaryState
+    holds: list[HoldsOfChatbot]  # in force, of all chatbots
 
     @property
     def alive(self) -> int:
@@ -219,6 +221,7 @@ class Health:
             *_bucket_problems(self),
             *_resolver_problems(self),
             *_canary_problems(self),
+            *_hold_problems(self),
         ]
 
 
@@ -243,6 +246,7 @@ def check(*, chatbots: Collection[int] | None = None) -> Health:
         resolvers=lookups.failing_resolvers(now, chatbots),
         silent_nodes=silent_nodes,
         canary=canary.state(),
+        holds=legal_holds.in_force(),
     )
 
 
@@ -364,6 +368,12 @@ def _canary_problems(health: Health) -> Iterator[HealthProblem]:
         reason = trouble or (silent if state.began_at else "it is not set up: create_canary")
         since = _format_time(state.clean_since) if state.clean_since else "its beginning"
         yield problem(Code.CANARY_LATE, since=since, reason=reason)
+
+
+def _hold_problems(health: Health) -> Iterator[HealthProblem]:
+    if due := [one for one in health.holds if one.review_due]:
+        number = counted(sum(one.review_due for one in due), "legal hold")
+        yield problem(Code.HOLDS_REVIEW_DUE, number=number, slugs=", ".join(one.slug for one in due[:20]))
 
 
 def _format_time(time: datetime) -> str:

@@ -34,6 +34,7 @@ class Code(StrEnum):
     NODE_SILENT = "node_silent"
     CANARY_FOUND = "canary_found"
     CANARY_LATE = "canary_late"
+    HOLDS_REVIEW_DUE = "holds_review_due"
 
 
 ADVICE = {
@@ -142,6 +143,10 @@ ADVICE = {
     Code.CANARY_LATE: (
         "The canary has not shown since {since} that deletions leave nothing; the last reason: {reason}. manage.py "
         "canary --last says more; manage.py canary takes a turn now."
+    ),
+    Code.HOLDS_REVIEW_DUE: (
+        "{number} of {slugs} are past the date on which an officer checks whether the data must still be kept. They "
+        "stay in force. manage.py legal_holds --state due_for_review lists them; review or release them."
     ),
 }
 

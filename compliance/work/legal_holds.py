@@ -12,6 +12,7 @@ covers what is stored after it was placed.
 import json
 from collections import defaultdict
 from collections.abc import Collection
+from typing import NamedTuple
 from uuid import UUID
 
 from common.db import array, fetch
@@ -62,6 +63,26 @@ _NAMED = f"""
 SELECT r.id, named.conversation_id
   FROM {GIVEN} CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
 """
+
+_BY_CHATBOT = """
+SELECT c.slug, count(*), count(*) FILTER (WHERE h.review_at <= statement_timestamp())
+  FROM compliance_legalhold h JOIN chatbots_chatbot c ON c.id = h.chatbot_id
+ WHERE h.released_at IS NULL
+ GROUP BY c.slug ORDER BY c.slug
+"""
+
+
+class HoldsOfChatbot(NamedTuple):
+    """The number of holds of a chatbot that are in force, and how many of them are past their review."""
+
+    slug: str
+    in_force: int
+    review_due: int
+
+
+def in_force() -> list[HoldsOfChatbot]:
+    """Return the holds in force of each chatbot that has any."""
+    return [HoldsOfChatbot(*row) for row in fetch(_BY_CHATBOT)]
 
 
 def any_in_force() -> bool:

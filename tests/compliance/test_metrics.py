@@ -17,12 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from chatbots.models import Chatbot, SilentStorage
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries, views
-from compliance.models import Heartbeat, Mailbox, Notice, Occurrence
+from compliance.models import Heartbeat, LegalHold, Mailbox, Notice, Occurrence
 from compliance.work.health_codes import Code
 from conversations.models import DailyExtract
 from tests.clients import use_bucket_at
+from tests.commands import report
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
 from tests.functional.scans import Watch
+from tests.holding import place, release
 from tests.people import Role, staff
 
 pytestmark = pytest.mark.usefixtures("no_tasks")
@@ -206,6 +208,25 @@ def test_callbacks_extracts_files_and_mails_are_counted(chatbot: Chatbot, settin
     assert series_of()["dca_mailboxes_failing"] == 1, "without the digest of the day"
     Mailbox.objects.update(digest_on=now.date() + DAY)
     assert series_of()["dca_mailboxes_failing"] == 0
+
+
+def test_legal_holds_are_counted_and_reported_once_they_are_due_for_review(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    holds = [
+        place(bot, value)[0]
+        for bot, value in ((chatbot, "42"), (chatbot, "43"), (neighbour, "42"), (neighbour, None))
+    ]
+    release(holds[0])
+    names = ("dca_legal_holds_in_force", "dca_legal_holds_review_due")
+    assert [series_of()[name] for name in names] == [3, 0]
+
+    LegalHold.objects.update(review_at=timezone.now() - MINUTE)
+    series = series_of()
+    assert [series[name] for name in names] == [3, 3]
+    assert series['dca_health_problem{code="holds_review_due"}'] == 1
+    [due] = [one for one in report("health", code=1)["problems"] if one["code"] == "holds_review_due"]
+    assert due["detail"].startswith("3 legal holds of acme, neighbour are past the date")
 
 
 def test_clusters_claims_and_problems_are_counted() -> None:
