@@ -58,7 +58,7 @@ OUTSIDE: Mapping[str, Outside] = {
         "what the ledger does not have yet: ids of requests, prefixes of keys", "key_prefix"
     ),
     "compliance.Occurrence": Outside("when the sweep ran, and the like: names of ours, times and numbers"),
-    "compliance.Notice": Outside("that officers are to hear of a request; its id, a code and times"),
+    "compliance.Notice": Outside("that officers are to hear of a request or a legal hold; its id, a code and times"),
     "compliance.Mailbox": Outside("what officers were notified of; staff, not chatters", "last_error"),
     "compliance.Canary": Outside(
         "which chatbot the canary has, and its token, encrypted; no client's", "token_encrypted"

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.models import Chatbot
 from common.leases import Lease
+from compliance.models.holds import LegalHold
 from compliance.models.requests import ComplianceRequest
 
 _Status = ComplianceRequest.Status
@@ -154,9 +155,10 @@ class Callback(Lease):
 
 
 class Notice(models.Model):
-    """An event of a request for its officers. Ids are in the order in which notices become visible.
+    """An event of a request or a legal hold for its officers. Ids are in the order in which notices become visible.
 
-    A request that failed again after a retry, or was held again, has another event.
+    A request that failed again after a retry, or was held again, has another event; so has a hold with another
+    review.
     """
 
     class Event(models.TextChoices):
@@ -165,18 +167,27 @@ class Notice(models.Model):
         # In the digest; no notice is created any more. Those of an older version are deleted with age.
         DUE_SOON = "due_soon", "Due soon"
         OVERDUE = "overdue", "Overdue"
+        REVIEW = "review", "Review due"
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
+    request = models.ForeignKey(
+        ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False, null=True
+    )
+    hold = models.ForeignKey(LegalHold, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
     event = models.CharField(max_length=8, choices=Event)
-    occurred_at = models.DateTimeField(help_text="When the request failed, was held, or is due.")
+    occurred_at = models.DateTimeField(help_text="When the request failed, was held, or is due; the hold's review.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(name="notice_once", fields=["request", "event", "occurred_at"]),
+            models.UniqueConstraint(name="notice_of_hold_once", fields=["hold", "occurred_at"]),
             models.CheckConstraint(
-                name="notice_event_known", condition=Q(event__in=["failed", "on_hold", "due_soon", "overdue"])
+                name="notice_event_known",
+                condition=Q(
+                    event__in=["failed", "on_hold", "due_soon", "overdue"], request__isnull=False, hold__isnull=True
+                )
+                | Q(event="review", request__isnull=True, hold__isnull=False),
             ),
         ]
         # The new notices of a chatbot.

@@ -22,7 +22,7 @@ from common.texts import counted
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Notice
 from compliance.notifications import digest, outbox
-from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, MailItem, OfficerMail
+from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, HoldItem, MailItem, OfficerMail
 from compliance.work.sql import is_open
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
 
 def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
     """Send one mail; return whether the server can be used for others."""
-    if not (mail.items and mail.address):
+    if not ((mail.items or mail.holds) and mail.address):
         outbox.record_delivered(mail, mailed=False)
         return True
     try:
@@ -87,7 +87,7 @@ def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
         _close(server)
         return code in {"recipient_refused", "mail_refused"}
     outbox.record_delivered(mail, mailed=True)
-    logger.info("mail.sent user=%s requests=%s", mail.mailbox.pk, len(mail.items))
+    logger.info("mail.sent user=%s requests=%s holds=%s", mail.mailbox.pk, len(mail.items), len(mail.holds))
     return True
 
 
@@ -104,7 +104,7 @@ def _compose(mail: OfficerMail) -> EmailMessage:
         headers["Message-ID"] = _message_id(mail.mailbox.pk, mail.digest_on)
         subject, lines = f"[Data Compliance] Due: {_digest_counts(mail.items)}", _digest_lines(mail.items)
     else:
-        subject, lines = _subject(mail.items), _lines(mail.items)
+        subject, lines = _subject(mail), _lines(mail)
     return EmailMessage(
         subject=subject,
         body="\n".join(lines),
@@ -145,19 +145,27 @@ def _digest_lines(items: Sequence[MailItem]) -> Iterator[str]:
     yield _SWITCHED_OFF + _link("/admin/mails/", " ")
 
 
-def _subject(items: Sequence[MailItem]) -> str:
+def _subject(mail: OfficerMail) -> str:
+    parts = [_about_requests(mail.items)] if mail.items else []
+    if mail.holds:
+        parts.append(f"{counted(len(mail.holds), 'legal hold')} to review")
+    return f"[Data Compliance] {'; '.join(parts)}"
+
+
+def _about_requests(items: Sequence[MailItem]) -> str:
     number = len({item.request_id for item in items})
     many = f"More than {MOST_COUNTED:,} requests need you" if len(items) > MOST_COUNTED else _counted(number)
     events = Counter(item.event for item in items[:MOST_COUNTED])
     events_text = ", ".join(f"{count:,} {event.label.lower()}" for event in _TITLES if (count := events[event]))
-    return f"[Data Compliance] {many}: {events_text}"
+    return f"{many}: {events_text}"
 
 
 def _counted(number: int) -> str:
     return "1 request needs you" if number == 1 else f"{number:,} requests need you"
 
 
-def _lines(items: Sequence[MailItem]) -> Iterator[str]:
+def _lines(mail: OfficerMail) -> Iterator[str]:
+    items = mail.items
     for event, group in groupby(items[:MOST_ITEMS], key=lambda item: Notice.Event(item.event)):
         yield _TITLES[event]
         yield ""
@@ -168,6 +176,10 @@ def _lines(items: Sequence[MailItem]) -> Iterator[str]:
         rest = f"and {left:,} more" if len(items) <= MOST_COUNTED else f"and more than {left - 1:,} more"
         yield f"{rest}." + _link("/admin/requests/", " All of them: ")
         yield ""
+    if mail.holds:
+        yield from ("Legal holds to review: each stays in force until it is released", "")
+        for hold in mail.holds:
+            yield from _about_hold(hold)
     yield "You get this as an officer of these chatbots, at most once an hour."
     yield _SWITCHED_OFF + _link("/admin/mails/", " ")
 
@@ -180,6 +192,15 @@ def _about(item: MailItem) -> Iterator[str]:
     is_late = "Overdue since" if item.event == Notice.Event.OVERDUE else "Due"
     yield f"  {is_late} {due:%a %Y-%m-%d %H:%M} ({item.timezone})"
     if link := _link(f"/admin/requests/{item.request_id}/", ""):
+        yield f"  {link}"
+    yield ""
+
+
+def _about_hold(item: HoldItem) -> Iterator[str]:
+    at = item.review_at.astimezone(ZoneInfo(item.timezone))
+    yield f"* Legal hold {item.hold_id}, chatbot {' '.join(item.chatbot.split())}"
+    yield f"  Review due {at:%Y-%m-%d %H:%M} ({item.timezone})"
+    if link := _link(f"/admin/holds/{item.hold_id}/", ""):
         yield f"  {link}"
     yield ""
 

@@ -70,6 +70,19 @@ SELECT chatbot.id, new.id, new.event, new.occurred_at
 ON CONFLICT DO NOTHING
 """
 
+# One for each review of a hold.
+_CREATE_FOR_HOLDS = """
+INSERT INTO compliance_notice (chatbot_id, hold_id, event, occurred_at)
+SELECT h.chatbot_id, h.id, 'review', h.review_at
+  FROM compliance_legalhold h
+ WHERE h.chatbot_id = ANY(%(chatbots)s::bigint[]) AND h.released_at IS NULL
+   AND h.review_at <= statement_timestamp()
+   AND h.review_at > statement_timestamp() - make_interval(secs => %(new)s)
+   AND NOT EXISTS (SELECT FROM compliance_notice n WHERE n.hold_id = h.id AND n.occurred_at = h.review_at)
+ ORDER BY h.review_at, h.id LIMIT %(most)s
+ON CONFLICT DO NOTHING
+"""
+
 # One worker at a time, so that notices become visible in their order.
 _LOCK = 0x6463_6D66  # "dcmf"
 
@@ -91,10 +104,21 @@ class MailItem:
 
 
 @dataclass(frozen=True)
+class HoldItem:
+    """A legal hold whose review is due."""
+
+    hold_id: UUID
+    review_at: datetime
+    chatbot: str
+    timezone: str
+
+
+@dataclass(frozen=True)
 class OfficerMail:
     """A mail to be sent: of notices up to `last_notice_id`, or the digest of the day `digest_on`.
 
-    `items` of notices are at most MOST_COUNTED + 1, the worst first. There are none if no mail is needed.
+    `items` of notices are at most MOST_COUNTED + 1, the worst first. `holds`: those whose review is due, at most
+    MOST_ITEMS. There are none of both if no mail is needed.
     """
 
     mailbox: Mailbox
@@ -102,6 +126,7 @@ class OfficerMail:
     items: Sequence[MailItem]
     last_notice_id: int | None = None
     digest_on: date | None = None
+    holds: Sequence[HoldItem] = ()
 
 
 def officers() -> QuerySet[Membership]:
@@ -129,7 +154,8 @@ def create_notices() -> int:
             ignore_conflicts=True,
         )
         chatbots = list(officers().values_list("chatbot", flat=True).distinct())
-        return execute(_CREATE, {"chatbots": chatbots, "new": _NEW_FOR.total_seconds(), "most": _MOST_AT_ONCE})
+        values = {"chatbots": chatbots, "new": _NEW_FOR.total_seconds(), "most": _MOST_AT_ONCE}
+        return execute(_CREATE, values) + execute(_CREATE_FOR_HOLDS, values)
 
 
 def take() -> OfficerMail | None:
@@ -140,11 +166,13 @@ def take() -> OfficerMail | None:
     memberships = list(officers().filter(user=mailbox.user_id).values_list("user__email", "chatbot"))
     notices = Notice.objects.filter(chatbot__in=[chatbot for _, chatbot in memberships])
     last = notices.aggregate(last=Max("pk"))["last"] or 0
+    unsent = notices.filter(pk__gt=mailbox.last_notified_id, pk__lte=last)
     return OfficerMail(
         mailbox=mailbox,
         address=memberships[0][0] if memberships else "",
         last_notice_id=last,
-        items=_current_items(notices.filter(pk__gt=mailbox.last_notified_id, pk__lte=last)),
+        items=_current_items(unsent),
+        holds=_current_holds(unsent),
     )
 
 
@@ -178,3 +206,12 @@ def _current_items(notices: QuerySet[Notice]) -> list[MailItem]:
         )
     )
     return [MailItem(*row) for row in rows[: MOST_COUNTED + 1]]
+
+
+def _current_holds(notices: QuerySet[Notice]) -> list[HoldItem]:
+    rows = (
+        notices.filter(event=Event.REVIEW, hold__released_at=None, hold__review_at=F("occurred_at"))
+        .order_by("pk")
+        .values_list("hold_id", "hold__review_at", "chatbot__name", "chatbot__timezone")
+    )
+    return [HoldItem(*row) for row in rows[:MOST_ITEMS]]

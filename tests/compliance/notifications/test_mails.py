@@ -12,13 +12,15 @@ from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from chatbots.operations.chatbots import set_mails
+from compliance import holds as legal_holds
 from compliance import tasks
-from compliance.models import ComplianceRequest, Mailbox, Notice
+from compliance.models import ComplianceRequest, LegalHold, Mailbox, Notice
 from compliance.notifications import delivery, outbox
 from compliance.requests import decisions
 from tests import hostile
 from tests.compliance.notifications.officers import DAY, VALUE, Role, an_hour_passes, failed, held, member
 from tests.factories import deletion_of
+from tests.holding import place, release
 from tests.hostile import Behaviour, Hostile, behaving
 from tests.mail_server import MailServer
 
@@ -223,6 +225,36 @@ def test_an_officer_whose_mail_is_being_sent_gets_no_second_one(server, officer,
     assert Mailbox.objects.get().last_notified_id == 0, "it has another's token"
     outbox.record_delivered(again, mailed=True)
     assert Mailbox.objects.get().last_notified_id == again.last_notice_id
+
+
+def test_each_review_of_a_legal_hold_is_notified_once_until_the_hold_is_released(server, officer, chatbot) -> None:
+    now = timezone.now()
+    ages = {"due": 1, "long ago": 8, "later": -5, "released": 2, "reviewed": 1}
+    holds = {name: place(chatbot, VALUE, matter=f"M-{days}-{name[0]}")[0] for name, days in ages.items()}
+    for name, days in ages.items():
+        LegalHold.objects.filter(pk=holds[name].pk).update(review_at=now - days * DAY)
+    outbox.create_notices()
+    release(holds["released"])
+    review = {"chatbot": chatbot, "hold_id": holds["reviewed"].pk, "review_at": now + 5 * DAY, "actor": "user:1"}
+    legal_holds.review(**review)
+
+    delivery.deliver()
+    an_hour_passes()
+    delivery.deliver()
+
+    [mail] = server.mails
+    text = mail.get_content()
+    assert mail["Subject"] == "[Data Compliance] 1 legal hold to review"
+    assert [name for name, hold in holds.items() if str(hold.pk) in text] == ["due"]
+    assert f"https://console.example.com/admin/holds/{holds['due'].pk}/" in text
+    assert VALUE not in mail.as_string()
+    assert "M-1" not in mail.as_string()
+
+    LegalHold.objects.filter(pk=holds["reviewed"].pk).update(review_at=now - DAY / 2)
+    failed(chatbot)
+    an_hour_passes()
+    delivery.deliver()
+    assert server.mails[1]["Subject"] == "[Data Compliance] 1 request needs you: 1 failed; 1 legal hold to review"
 
 
 def test_the_sweep_enqueues_mails_if_a_server_is_configured(server, officer, chatbot, settings, storage) -> None:
