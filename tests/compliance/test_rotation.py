@@ -28,9 +28,11 @@ from compliance import checks, rotation
 from compliance.canary.client import Client
 from compliance.models import Canary
 from compliance.models.canary import canary_token_binding
+from compliance.models.holds import legal_hold_binding
 from tests.chatbots.test_bucket_operations import KEY, with_
 from tests.codes import set_up as set_up_codes
 from tests.commands import run
+from tests.holding import place
 from tests.under_roles import role
 
 OLD, NEW = {"k1": b"\1" * 32}, {"k2": b"\2" * 32}
@@ -39,7 +41,7 @@ BOTH = NEW | OLD
 
 @pytest.fixture
 def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[str, str]:
-    """Each kind of secret of two chatbots and of a user, by what it is bound to, under the key k1.
+    """Each kind of secret of two chatbots, of a user and of a legal hold, by what it is bound to, under the key k1.
 
     Both keys are in the ring.
     """
@@ -62,6 +64,8 @@ def secrets(chatbot: Chatbot, neighbour: Chatbot, settings: Settings) -> dict[st
     of_canary = Client.of(canary)
     kept[canary_token_binding(canary.chatbot_id)] = of_canary.token
     kept[secret_binding(ApiKey.objects.get(chatbot=canary.chatbot, type="signing").prefix)] = of_canary.secret
+    hold, _ = place(chatbot, "42")
+    kept[legal_hold_binding(hold.pk)] = "42"
     settings.ENCRYPTION_KEYS = BOTH
     return kept
 
@@ -102,7 +106,7 @@ def test_a_dry_run_changes_nothing(secrets: dict[str, str], settings: Settings) 
     code, out, _ = rotate("--dry-run")
 
     assert code == 3
-    assert "11 left under k1. Keep it in ENCRYPTION_KEYS." in out
+    assert "12 left under k1. Keep it in ENCRYPTION_KEYS." in out
     settings.ENCRYPTION_KEYS = OLD
     assert readable() == secrets
 
@@ -178,7 +182,7 @@ def test_a_run_that_was_killed_is_continued(secrets: dict[str, str], settings: S
         rotation.rotate(progress=die)
     assert readable() == secrets
     continued = report()
-    assert sum(store["rotated"] for store in continued["stores"]) == 8
+    assert sum(store["rotated"] for store in continued["stores"]) == 9
     settings.ENCRYPTION_KEYS = NEW
     assert readable() == secrets
 
@@ -218,10 +222,10 @@ def test_the_deployment_check_names_keys_that_are_missing_or_old(secrets: dict[s
             return {str(one.id): str(one.msg) for one in checks.secrets_can_be_read(databases=["default"])}
 
     assert checks.secrets_can_be_read in registry.deployment_checks
-    assert "10 stored secrets under the key k1" in found()["compliance.W006"]
+    assert "11 stored secrets under the key k1" in found()["compliance.W006"]
     with role("web"):
         (warning,) = checks.secrets_can_be_read(databases=["default"])
-    assert "11 stored secrets" in warning.msg
+    assert "12 stored secrets" in warning.msg
     settings.ENCRYPTION_KEYS = NEW
     assert "under the key k1, which ENCRYPTION_KEYS lacks" in found()["compliance.E008"]
     settings.ENCRYPTION_KEYS = BOTH
@@ -250,6 +254,7 @@ _USES = {
     "common/pagination.py": "cursor",
     "console/common/sealed.py": "form",
     "compliance/requests/downloads.py": "link",
+    "compliance/holds.py": "stored",
     "compliance/management/commands/create_canary.py": "stored",
     "compliance/rotation.py": "stored",
 }

@@ -58,6 +58,7 @@ class Day(DayOfReaders):
             self.telling_again,
             self.looking_up,
             self.finding,
+            self.holding,
             self.late_data,
             self.extracting,
             self.sweeping,
@@ -168,6 +169,7 @@ class Day(DayOfReaders):
         decisions.reject(request_id=held[1].pk, actor="command", reason="other")
         decisions.cancel(request_id=held[2].pk, actor="command")
         decisions.approve(request_id=held[3].pk, actor="command", note="filed again")
+        decisions.cancel(request_id=held[4].pk, actor="command")
         decisions.retry(request_id=failed.pk, actor="command")
 
     def draining(self) -> None:

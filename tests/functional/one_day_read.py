@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from compliance.api.hold_schemas import IN_STATE
 from compliance.models import ComplianceRequest
 from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import preview_many
@@ -73,6 +74,23 @@ class DayOfReaders:
         assert len(self.token.post("requests/lookup", body).json()["results"]) >= 2
         by_ids = {"conversation_ids": [f"{self.name} 7", f"{self.name} 8"]}
         assert len(self.token.post("requests/lookup", by_ids).json()["results"]) == 4
+
+    def holding(self) -> None:
+        """Legal holds by API. The chatter that one covers is in no conversation."""
+        why = {
+            "matter": "CASE-0815",
+            "basis": "legal_claims",
+            "review_at": (timezone.now() + timedelta(days=90)).isoformat(),
+        }
+        body = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": f"held {self._path}"}
+        assert self.token.post("legal-holds", body | why).json()["held"] == 0
+        by_ids = {"conversation_ids": [f"{self.name} {number}" for number in range(100)]}
+        assert self.token.post("legal-holds/preview", by_ids | why).status_code == 200
+        for query in ("", "?limit=1", *(f"?state={state}" for state in IN_STATE)):
+            answer = self.token.get(f"legal-holds{query}")
+            assert answer.status_code == 200
+        hold = self.token.get("legal-holds").json()["results"][0]["hold_id"]
+        assert self.token.get(f"legal-holds/{hold}").json()["waiting_requests"] == []
 
     def reading(self) -> None:
         """The log, lookups, transcripts and counts of the API."""

@@ -72,7 +72,7 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
     return {
         "slug": chatbot.slug,
         "request_id": [str(request.pk) for request in (*done, *open_ones)],
-        "hold_id": [str(place(chatbot, "1", matter=f"case-{number}")[0].pk) for number in range(3)],
+        "hold_id": [str(place(chatbot, "1", matter=f"case-{letter}")[0].pk) for letter in "abc"],
         "number": list(Conversation.objects.order_by("pk").values_list("pk", flat=True)),
         "file_id": [file.pk for file in files],
         "day": ["2026-11-23"],
