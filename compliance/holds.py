@@ -39,6 +39,7 @@ from conversations.sql import SELECTED_CONVERSATIONS
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
+_COUNT_AS_ONE = {"api": "keys of a chatbot", "command": "commands"}
 # An officer checks at least once a year whether a hold is still needed.
 LONGEST_REVIEW = timedelta(days=366)
 
@@ -68,10 +69,6 @@ AND (%(began_before)s::timestamptz IS NULL OR c.started_at < %(began_before)s::t
 """
 _BY_VALUE_OR_IDS = _SELECTED.format(requests=GIVEN, began=_BEGAN)
 _WHOLE = _OF_CHATBOT.format(began=_BEGAN)
-_OWN = {
-    "api": "A key has placed it, and all keys of a chatbot count as one: an officer releases it in the console.",
-    "command": "A command has placed it, and all commands count as one: an officer releases it in the console.",
-}
 # Conversations that deletions of the chatter have erased leave no trace that leads to them.
 _ERASED_FOR = """
 SELECT coalesce(sum(conversations), 0) FROM compliance_compliancerequest
@@ -174,9 +171,9 @@ def release(*, chatbot: Chatbot, hold_id: UUID, reason: str, actor: str) -> tupl
 def check_release(hold: LegalHold, actor: str) -> None:
     """Raise Refused (`released`; `own_hold` if the party of the actor has placed it)."""
     _require_in_force(hold)
-    placer = party(hold.placed_by)
-    if placer == party(actor):
-        raise Refused("own_hold", _OWN.get(placer, "Another officer than the one who placed the hold releases it."))
+    if (placer := party(hold.placed_by)) == party(actor):
+        who = f"All {_COUNT_AS_ONE[placer]} count as one" if placer in _COUNT_AS_ONE else "You have placed the hold"
+        raise Refused("own_hold", f"{who}: another officer releases it in the console.")
 
 
 def release_unheld(chatbot: Chatbot) -> list[UUID]:

@@ -18,7 +18,7 @@ from compliance.api.selector_body import BY_CONVERSATIONS, BY_UCI, ONE_SELECTOR,
 from compliance.holds import Coverage, HoldInput
 from compliance.models import LegalHold
 from compliance.requests.inputs import read_instant
-from config.openapi.operations import ResponseModel, Stored
+from config.openapi.operations import ResponseModel, ResponsePage, Stored
 
 State = Literal["in_force", "due_for_review", "released"]
 IN_STATE: Mapping[str, Q] = {
@@ -187,14 +187,10 @@ class ReleasedHold(HoldObject):
     """The requests that continue, since no hold keeps them any more."""
 
 
-class HoldPage(ResponseModel):
+class HoldPage(ResponsePage):
     """A page of holds, the newest first."""
 
     results: list[HoldObject]
-    next: str | None
-    """The address of the page behind this one."""
-    previous: str | None
-    """The address of the page before this one."""
 
 
 def counts_of(hold: LegalHold) -> Coverage:

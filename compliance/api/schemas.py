@@ -233,9 +233,10 @@ class RequestObject(ResponseModel):
     withheld: int
     """Conversations that a deletion or a retention run left out, since a legal hold covers them."""
     continues: UUID | None
-    """Of a deletion that erases what another one left out so: that one. It keeps its `requested_at` and `due_at`."""
+    """The deletion that left out, under a legal hold, what this deletion erases. Both have the same `requested_at`
+    and `due_at`."""
     continued_by: UUID | None
-    """Of a deletion with the result `partial`: the one that was filed for the rest."""
+    """Of a deletion with the result `partial`: the deletion that was filed for the rest."""
     csv_dialect: Stored[Chatbot.CsvDialect] | None
     """Of an export: how its CSV is written. As it was filed, or else as the chatbot was set then."""
     export: ExportFile | None

@@ -102,7 +102,7 @@ def test_a_hold_of_a_command_is_released_by_no_command(chatbot, dry_run) -> None
     hold = report("place_hold", *JANE, *WHY)["hold_id"]
     error = refused("release_hold", hold, "--reason", "placed_in_error", *dry_run)
     assert error.returncode == 2
-    assert "all commands count as one: an officer releases it in the console" in str(error)
+    assert "All commands count as one: another officer releases it in the console" in str(error)
     assert LegalHold.objects.get().released_at is None
 
 
