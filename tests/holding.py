@@ -43,12 +43,10 @@ BEGIN
     RETURN coalesce(NEW, OLD);
 END $$;
 """
+_IS_MARKED = "OLD.deletion_request_id IS NULL AND NEW.deletion_request_id IS NOT NULL"
+_LOSES_COMMENT = "OLD.csat_comment IS NOT NULL AND NEW.csat_comment IS NULL"
 _TRIGGERS = {
-    "conversations_conversation": (
-        "UPDATE",
-        "OLD.deletion_request_id IS NULL AND (NEW.deletion_request_id IS NOT NULL"
-        " OR (OLD.csat_comment IS NOT NULL AND NEW.csat_comment IS NULL))",
-    ),
+    "conversations_conversation": ("UPDATE", f"({_IS_MARKED}) OR ({_LOSES_COMMENT})"),
     "conversations_message": ("UPDATE", "NEW.kind = 'redacted' AND OLD.kind <> 'redacted'"),
     "conversations_identity": ("UPDATE", "OLD.value IS NOT NULL AND NEW.value IS NULL"),
     "conversations_uploadedfile": ("UPDATE", "NEW.state = 'removing' AND OLD.state <> 'removing'"),

@@ -231,6 +231,7 @@ def test_the_pages_for_clients_work_as_written(storage: ObjectStorage, tmp_path:
     assert said["redact-messages"][0]["kind"] == "redaction"
     changes = [one["id"] for one in said["follow-the-change-log"]]
     assert changes[:6] == sorted(set(changes[:6]))
+    assert said["hold-data"][1]["state"] == said["hold-data"][2]["results"][0]["state"] == "in_force"
 
 
 @contextmanager
