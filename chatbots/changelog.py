@@ -76,6 +76,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     # Legal holds. The matter and the subject are left out: they can identify a person.
     "hold.placed": frozenset({"hold", "scope", "basis"}),
     "hold.reviewed": frozenset({"hold"}),
+    # The value of a hold in force was shown to an officer.
+    "hold.shown": frozenset({"hold"}),
     "hold.released": frozenset({"hold", "reason"}),
 }
 

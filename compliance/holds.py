@@ -43,6 +43,9 @@ _COUNT_AS_ONE = {"api": "keys of a chatbot", "command": "commands"}
 # An officer checks at least once a year whether a hold is still needed.
 LONGEST_REVIEW = timedelta(days=366)
 
+# Requests that a preview of a hold examines.
+MOST_EXAMINED = 1_000
+
 # The conversations of a hold by value or by ids, given as a request: live, marked and erased ones.
 _SELECTED = f"""
 SELECT count(DISTINCT c.id) FILTER (WHERE c.deletion_request_id IS NULL),
@@ -110,6 +113,24 @@ class Waiting(NamedTuple):
 def preview(*, chatbot: Chatbot, given_input: HoldInput) -> Coverage:
     """Return what a hold would cover now. Raises Refused as `place` does."""
     return _coverage(*_checked(chatbot, given_input, placed_by=""))
+
+
+def would_wait(*, chatbot: Chatbot, given_input: HoldInput) -> list[ComplianceRequest]:
+    """Return the deletions and redactions that a hold would keep if it were placed now, in the order of filing.
+
+    Of the chatbot's unfinished requests, the first MOST_EXAMINED are examined. Raises Refused as `place` does.
+    """
+    hold, digests = _checked(chatbot, given_input, placed_by="")
+    unfinished = ComplianceRequest.objects.filter(
+        chatbot=chatbot,
+        kind__in=(Kind.DELETION, Kind.REDACTION),
+        status__in=(Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING),
+        cutoff_at=None,
+    )
+    requests = list(unfinished.defer("uci_value", "uci_digest").order_by("seq")[:MOST_EXAMINED])
+    named = _find_named(requests)
+    covered = legal_holds.find_covered_by(hold, digests, set[int]().union(*named.values()))
+    return [one for one in requests if named.get(one.pk, set()) & covered]
 
 
 def place(*, chatbot: Chatbot, given_input: HoldInput, actor: str) -> tuple[LegalHold, Coverage, bool]:
@@ -225,6 +246,17 @@ def value_of(hold: LegalHold) -> str | None:
     )
 
 
+def disclose(*, chatbot: Chatbot, hold_id: UUID, actor: str) -> str | None:
+    """Return as `value_of`, after the change log has recorded that `actor` saw the value.
+
+    Raises Refused (`not_found`, `released`), and SecretUnreadable.
+    """
+    with transaction.atomic():
+        hold = _locked(chatbot, hold_id)
+        _log("hold.shown", hold, actor)
+    return value_of(hold)
+
+
 def due_for_review() -> Q:
     """Return the condition of holds in force whose review is due. They stay in force."""
     return Q(released_at=None, review_at__lte=Now())
@@ -334,15 +366,27 @@ def _find_held(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
     if not requests:
         return {}
     chatbot_id = next(iter(requests)).chatbot_id
-    deletions = [one.pk for one in requests if one.kind == Kind.DELETION]
+    deletions = _deletions(requests)
     held = legal_holds.find_held_by_request(deletions, [chatbot_id]) if deletions else {}
-    redacted = dict(
-        Redaction.objects.filter(request__in=[one.pk for one in requests if one.kind == Kind.REDACTION]).values_list(
-            "request", "conversation_id"
-        )
-    )
+    redacted = _find_redacted(requests)
     covered = legal_holds.find_held([chatbot_id], set(redacted.values()))
     return held | {request_id: {number} for request_id, number in redacted.items() if number in covered}
+
+
+def _find_named(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
+    """Return the conversations that each of these requests names."""
+    redacted = {request_id: {number} for request_id, number in _find_redacted(requests).items()}
+    return legal_holds.find_named(_deletions(requests)) | redacted
+
+
+def _deletions(requests: Collection[ComplianceRequest]) -> list[UUID]:
+    return [one.pk for one in requests if one.kind == Kind.DELETION]
+
+
+def _find_redacted(requests: Collection[ComplianceRequest]) -> dict[UUID, int]:
+    """Return the conversation of each redaction among these requests."""
+    redactions = [one.pk for one in requests if one.kind == Kind.REDACTION]
+    return dict(Redaction.objects.filter(request__in=redactions).values_list("request", "conversation_id"))
 
 
 def _log(event: str, hold: LegalHold, actor: str, data: changelog.Data | None = None) -> None:

@@ -11,11 +11,12 @@ covers what is stored after it was placed.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from common.db import array, fetch
+from common.db import array, as_json, fetch
+from compliance.models import LegalHold
 from compliance.work.sql import GIVEN, given
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -33,6 +34,7 @@ SELECT coalesce(json_agg(h), '[]')::text
 _OF_CHATBOTS = _IN_FORCE.format(which="chatbot_id = ANY(%s::bigint[]) AND released_at IS NULL")
 _THESE = _IN_FORCE.format(which="id = ANY(%s::uuid[])")
 
+_COLUMNS = ("chatbot_id", "scope", "variable_id", "uci_digest", "began_from", "began_before")
 # The holds are a parameter (`compliance.work.sql.GIVEN`).
 HOLDS = """
 json_to_recordset(%(holds)s::json)
@@ -107,17 +109,29 @@ def find_held_by_request(request_ids: Collection[UUID], chatbot_ids: Collection[
     [(holds,)] = fetch(_OF_CHATBOTS, [array(chatbot_ids)])
     if json.loads(holds) == []:
         return {}
+    numbers_of = find_named(request_ids)
+    covered = _covered(holds, chatbot_ids, set[int]().union(*numbers_of.values()))
+    return {each: numbers & covered for each, numbers in numbers_of.items() if numbers & covered}
+
+
+def find_named(request_ids: Collection[UUID]) -> dict[UUID, set[int]]:
+    """Return the conversations that each of these deletions names, under a hold or not."""
     numbers_of: dict[UUID, set[int]] = defaultdict(set)
     for request_id, number in fetch(_NAMED, given(request_ids)):
         numbers_of[request_id].add(number)
-    covered = _covered(holds, chatbot_ids, set[int]().union(*numbers_of.values()))
-    return {each: numbers & covered for each, numbers in numbers_of.items() if numbers & covered}
+    return numbers_of
 
 
 def find_covered(hold_ids: Collection[UUID], chatbot_id: int, numbers: Collection[int]) -> set[int]:
     """Return which of these conversations these holds cover, in force or not."""
     [(holds,)] = fetch(_THESE, [array(hold_ids)])
     return _covered(holds, [chatbot_id], numbers)
+
+
+def find_covered_by(hold: LegalHold, digests: Sequence[bytes], numbers: Collection[int]) -> set[int]:
+    """Return which of these conversations a hold that is not stored would cover. `digests`: those that it names."""
+    columns = {name: as_json(getattr(hold, name)) for name in _COLUMNS} | {"digests": as_json(list(digests))}
+    return _covered(json.dumps([columns]), [hold.chatbot_id], numbers)
 
 
 def _covered(holds: str, chatbot_ids: Collection[int], numbers: Collection[int]) -> set[int]:
