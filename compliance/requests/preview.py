@@ -161,13 +161,16 @@ def preview(*, chatbot: Chatbot, asked: RequestInput, kinds: Sequence[Kind]) -> 
         return _examine_one(request, kinds, with_similar=True)
 
 
-def preview_filed(request: ComplianceRequest, *, with_similar: bool = False) -> Preview:
+def preview_filed(
+    request: ComplianceRequest, *, with_similar: bool = False, leaves_out_held: bool = False
+) -> Preview:
     """Return the effects of a waiting deletion, which still has its subject, if it were carried out now.
 
-    Its value is read only `with_similar`. If only its digest is stored, nothing similar is found.
+    Its value is read only `with_similar`. If only its digest is stored, nothing similar is found. With
+    `leaves_out_held`, conversations under a legal hold are only counted (`Finds.under_hold`).
     """
     with one_instant():
-        return _examine_one(request, [Kind.DELETION], with_similar=with_similar)
+        return _examine_one(request, [Kind.DELETION], with_similar=with_similar, leaves_out_held=leaves_out_held)
 
 
 def preview_many(*, chatbot: Chatbot, key: str, asked: Sequence[RequestInput]) -> Preview:
@@ -206,20 +209,31 @@ def _unfiled(config: ChatbotConfig, asked: RequestInput) -> ComplianceRequest:
     return asked.validate(config, origin=ComplianceRequest.Origin.API, actor="")
 
 
-def _examine_one(request: ComplianceRequest, kinds: Sequence[Kind], *, with_similar: bool) -> Preview:
+def _examine_one(
+    request: ComplianceRequest, kinds: Sequence[Kind], *, with_similar: bool, leaves_out_held: bool = False
+) -> Preview:
     similar_chatters: list[Similar] = []
     if with_similar and request.variable_id and request.uci_value is not None:
         values = [request.uci_value]
         [similar_chatters] = similar.find(
             chatbot_id=request.chatbot_id, variable_id=request.variable_id, values=values
         )
-    found = _examine(request.chatbot, [request], kinds)
+    found = _examine(request.chatbot, [request], kinds, leaves_out_held=leaves_out_held)
     found.only.similar = similar_chatters
     return found
 
 
-def _examine(chatbot: Chatbot, requests: Sequence[ComplianceRequest], kinds: Sequence[Kind]) -> Preview:
+def _examine(
+    chatbot: Chatbot,
+    requests: Sequence[ComplianceRequest],
+    kinds: Sequence[Kind],
+    *,
+    leaves_out_held: bool = False,
+) -> Preview:
     each = find(chatbot, requests)
+    if leaves_out_held:
+        for finds in each:
+            finds.live = [one for one in finds.live if one.number not in finds.under_hold]
     together = _merge(chatbot, each)
     return Preview(
         each,
