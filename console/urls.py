@@ -7,12 +7,15 @@ from console import changelog, chatbots, lookup
 from console import help as help_pages
 from console.conversations import log_page, redact_page, transcript_page
 from console.filing import views
+from console.holds import hold_page, place_page
+from console.holds import list_page as holds_list
 from console.monitoring import dashboard, files, notifications, refused
-from console.requests import due_page, list_page, request_page
+from console.requests import due_page, limit_page, list_page, request_page
 from console.settings import actions
 from console.settings.page import check_progress, settings_overview, settings_page
 
 _REQUEST = "requests/<uuid:request_id>/"
+_HOLD = "holds/<uuid:hold_id>/"
 _SETTINGS = "settings/<slug:slug>/"
 
 urlpatterns: list[URLPattern] = [
@@ -38,10 +41,18 @@ urlpatterns: list[URLPattern] = [
     path(f"{_REQUEST}download/<int:file_id>/", request_page.download, name="request_copy"),
     path(f"{_REQUEST}letters/<slug:kind>.<slug:form>", request_page.letter, name="request_letter"),
     path(f"{_REQUEST}whom/", request_page.show_subject, name="request_whom"),
+    path(f"{_REQUEST}erase_unheld/", limit_page.limit, name="limit_request"),
     path(f"{_REQUEST}<slug:action>/", request_page.act, name="request_action"),
     path("file/", views.choose_chatbot, name="file"),
     path("file/<slug:slug>/", views.file_request, name="file_request"),
     path("file/<slug:slug>/many/", views.file_many, name="file_many"),
+    path("holds/", holds_list.holds, name="holds"),
+    path("holds/place/", place_page.choose_chatbot, name="choose_hold_chatbot"),
+    path("holds/place/<slug:slug>/", place_page.place, name="place_hold"),
+    path(_HOLD, hold_page.hold_page, name="hold"),
+    path(f"{_HOLD}value/", hold_page.show_value, name="hold_value"),
+    path(f"{_HOLD}review/", hold_page.review, name="review_hold"),
+    path(f"{_HOLD}release/", hold_page.release, name="release_hold"),
     path("exports/", files.exports, name="exports"),
     path("extracts/", files.extracts, name="extracts"),
     path("extracts/again/", files.rebuild, name="extracts_again"),

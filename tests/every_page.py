@@ -30,6 +30,7 @@ ANYTHING: Mapping[str, Any] = {
     "extract": 999_999_999,
     "message": 999_999_999,
     "credential": every_call.ANYTHING["request_id"],
+    "hold_id": every_call.ANYTHING["request_id"],
 }
 
 
@@ -149,6 +150,8 @@ TABLE = (
             "start": DECIDE,
         }.items()
     ),
+    Page("limit_request", DECIDE),
+    Page("limit_request", DECIDE, "POST", body={"erase_unheld-reason": "other"}),
     Page("file_request", MANAGE_REQUESTS),
     Page("file_request", MANAGE_REQUESTS, "POST", body={"step": "preview"}),
     Page("file_many", MANAGE_REQUESTS),
@@ -166,6 +169,16 @@ TABLE = (
     Page("lookup", READ),
     Page("lookup", READ, named=True),
     Page("lookup", READ, "POST", body={"chatbot": "{slug}", "what": "conversation", "text": "c-1"}),
+    Page("holds", DECIDE),
+    Page("holds", DECIDE, named=True),
+    Page("choose_hold_chatbot", DECIDE),
+    Page("place_hold", DECIDE),
+    Page("place_hold", DECIDE, "POST", body={"step": "preview"}),
+    Page("hold", DECIDE),
+    Page("hold_value", DECIDE, "POST"),
+    Page("review_hold", DECIDE, "POST"),
+    Page("release_hold", DECIDE),
+    Page("release_hold", DECIDE, "POST", body={"reason": "matter_closed", "seen": "1"}),
     Page("exports", READ),
     Page("exports", READ, named=True),
     Page("extracts", READ),

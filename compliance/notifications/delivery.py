@@ -208,7 +208,7 @@ def _about_hold(item: HoldItem) -> Iterator[str]:
 def _state(item: MailItem) -> str:
     state = ComplianceRequest.Status(item.status).label
     if item.status == ComplianceRequest.Status.ON_HOLD and item.hold_reason:
-        return f"{state}: {ComplianceRequest.HoldReason(item.hold_reason).label}"
+        return f"{state}: {dict(ComplianceRequest.HoldReason.choices).get(item.hold_reason, 'for another reason')}"
     return f"{state}: {item.error_code}" if item.status == ComplianceRequest.Status.FAILED else state
 
 

@@ -36,6 +36,7 @@ _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
             ("Requests", "console:requests", "inbox", READ),
             ("Due", "console:due", "clock", READ),
             ("File a request", "console:file", "plus", MANAGE_REQUESTS),
+            ("Legal holds", "console:holds", "closed", DECIDE),
             ("Help", "console:help", "help", None),
         ),
     ),

@@ -128,8 +128,9 @@ class AttentionItem:
     @property
     def why(self) -> str:
         status = Status(self.status)
-        if status == Status.ON_HOLD and self.hold_reason:
-            return f"{status.label}: {ComplianceRequest.HoldReason(self.hold_reason).label}"
+        if status == Status.ON_HOLD:
+            reason = dict(ComplianceRequest.HoldReason.choices).get(self.hold_reason or "", "for another reason")
+            return f"{status.label}: {reason}"
         return f"{status.label}: {self.error_code}" if status == Status.FAILED else status.label
 
 

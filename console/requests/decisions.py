@@ -17,6 +17,7 @@ from compliance.requests import decisions
 from compliance.requests.reasons import REASONS, Decision
 from console.common.scope import DECIDE, MANAGE_REQUESTS, Role, actor_of, has_role, may
 
+HoldReason = ComplianceRequest.HoldReason
 Status = ComplianceRequest.Status
 
 
@@ -31,6 +32,7 @@ class DecisionOption:
     done: str
 
 
+# The decisions with a dialog on the page of the request. `limit_page` has the one under a legal hold.
 OPTIONS: Mapping[Decision, DecisionOption] = {
     Decision.APPROVE: DecisionOption(
         decisions.approve,
@@ -85,7 +87,8 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
 def is_possible(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) -> bool:
     """Return whether the request's state allows the decision. The operation checks again."""
     if decision is Decision.APPROVE:
-        return request.status == Status.ON_HOLD or decisions.awaits_approval(request)
+        is_held = request.status == Status.ON_HOLD and request.hold_reason != HoldReason.LEGAL_HOLD
+        return is_held or decisions.awaits_approval(request)
     if decision is Decision.REJECT:
         return request.status == Status.ON_HOLD and decisions.is_cancellable(request)
     if decision is Decision.RETRY:

@@ -68,7 +68,8 @@ def _failure(data: Data) -> str:
 
 def _hold(data: Data) -> str:
     reasons = dict(ComplianceRequest.HoldReason.choices)
-    return f"{reasons.get(str(data.get('reason')), '')}."
+    reason = reasons.get(str(data.get("reason")))
+    return f"{reason}." if reason else ""
 
 
 def _origin(data: Data) -> str:
@@ -108,6 +109,7 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.released": ("Released automatically", "", _nothing),
     "request.shown": ("Whom it concerns was shown", "", _nothing),
     "request.approved": ("Approved", "ok", _nothing),
+    "request.limited": ("Erases what is not held", "ok", _nothing),
     "request.rejected": ("Rejected", "bad", _nothing),
     "request.cancelled": ("Cancelled", "bad", _nothing),
     "request.started_early": ("Waiting time ended", "", _nothing),

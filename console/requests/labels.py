@@ -1,6 +1,6 @@
 """Labels of a request's state: its tag, its hold, its deadline, and what happens next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -43,11 +43,12 @@ _STATES = {
 AT_REST = {Status.ON_HOLD, Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.REJECTED}
 
 # Short enough for a list.
-SHORT_HOLDS = {
+SHORT_HOLDS: Mapping[str, str] = {
     HoldReason.TOO_MANY_CONVERSATIONS: "Over the guard",
     HoldReason.AWAITING_APPROVAL: "Needs approval",
     HoldReason.EXPORT_PENDING: "Waiting for an export",
     HoldReason.RESTORED: "After a restore",
+    HoldReason.LEGAL_HOLD: "Under a legal hold",
 }
 
 # With "four eyes", after the sentence about the start of a deletion or redaction.
@@ -60,7 +61,7 @@ def state_of(request: ComplianceRequest) -> State:
 
 def short_hold(request: ComplianceRequest) -> str:
     if request.hold_reason:
-        return SHORT_HOLDS[HoldReason(request.hold_reason)]
+        return SHORT_HOLDS.get(request.hold_reason, "For another reason")
     if awaits_approval(request):
         return "Can be approved"
     return "Approved" if request.status == Status.ACCEPTED and request.approved_holds else ""
@@ -209,7 +210,10 @@ def _starts(request: ComplianceRequest) -> str:
     return text
 
 
-_WHY_HELD = {
+# A later version can have other reasons.
+_ANOTHER_REASON = "It is on hold for a reason that this page does not know."
+
+_WHY_HELD: Mapping[str, str] = {
     HoldReason.TOO_MANY_CONVERSATIONS: "It names more conversations than the chatbot's guard allows ({guard:,}). "
     "Often the value is a placeholder or is shared by many people: find out whose it is.",
     HoldReason.AWAITING_APPROVAL: "In this chatbot, each {kind} needs the approval of a second person.",
@@ -221,7 +225,7 @@ _WHY_HELD = {
 }
 
 
-_WHY_RUN_HELD = {
+_WHY_RUN_HELD: Mapping[str, str] = {
     HoldReason.TOO_MANY_CONVERSATIONS: "It would erase over a tenth more conversations than were confirmed when the "
     "period was set ({announced:,}), or they are too many to count in time. Find out why before it starts.",
     HoldReason.AWAITING_APPROVAL: "In this chatbot, the first run of a period needs the approval of a second person.",
@@ -235,15 +239,24 @@ _RUN_FILED_AGAIN = (
 )
 
 
+_UNDER_LEGAL_HOLD = (
+    "A legal hold covers some of its data, so nothing has been erased. It continues by itself when the hold is "
+    "released, and its deadline goes on meanwhile."
+)
+
+
 def _held(request: ComplianceRequest) -> str:
+    if request.hold_reason == HoldReason.LEGAL_HOLD:
+        is_deletion = request.kind == Kind.DELETION
+        return f"{_UNDER_LEGAL_HOLD}{' An officer can let it erase what is not held.' if is_deletion else ''}"
     if request.kind == Kind.RETENTION:
         run = request.retention_run
         is_replayed = request.origin == ComplianceRequest.Origin.REPLAY
-        reason = _RUN_FILED_AGAIN if is_replayed else _WHY_RUN_HELD[HoldReason(str(request.hold_reason))]
+        reason = _RUN_FILED_AGAIN if is_replayed else _WHY_RUN_HELD.get(str(request.hold_reason), _ANOTHER_REASON)
         reason = reason.format(announced=run.announced or 0)
         sets_back = "" if run.announced is None else "; rejecting it sets the retention period back"
         return f"{reason} Nothing has been erased. {_decider(request)} must approve or reject it{sets_back}."
-    reason = _WHY_HELD[HoldReason(str(request.hold_reason))].format(
+    reason = _WHY_HELD.get(str(request.hold_reason), _ANOTHER_REASON).format(
         guard=request.chatbot.max_conversations_per_deletion, kind=request.get_kind_display().lower()
     )
     return f"{reason} Nothing has been erased. {_decider(request)} must approve or reject it."
@@ -268,18 +281,23 @@ def _decider(request: ComplianceRequest) -> str:
     return "An officer who did not file it" if request.chatbot.four_eyes else "An officer"
 
 
+_DONE = {
+    Kind.DELETION: "All data in scope is erased, verification found nothing left, and the value was erased from the "
+    "request.",
+    Kind.EXPORT: "The file is complete.",
+    Kind.REDACTION: "The messages' texts and files are deleted, and verification found nothing left.",
+    Kind.RETENTION: "Everything that was due is erased, and verification found nothing left.",
+}
+
+
 def _completed(request: ComplianceRequest) -> str:
     if request.kind == Kind.RETENTION and request.retention_run.examined_number < (request.cutoff_number or 0):
         return "It ended early, since the retention period was set anew or the database was restored."
     if request.result == ComplianceRequest.Result.NOTHING_FOUND:
         return _nothing_found(request)
-    if request.kind == Kind.EXPORT:
-        return "The file is complete."
-    if request.kind == Kind.REDACTION:
-        return "The texts and files are deleted, and verification found nothing left."
-    if request.kind == Kind.RETENTION:
-        return "Everything that was due is erased, and verification found nothing left."
-    return "All data in scope is erased, verification found nothing left, and the value was erased from the request."
+    if request.result == ComplianceRequest.Result.PARTIAL:
+        return "What no legal hold covered is erased, and verification found nothing left of it. The rest is kept."
+    return _DONE[Kind(request.kind)]
 
 
 def _nothing_found(request: ComplianceRequest) -> str:

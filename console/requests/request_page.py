@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from chatbots.callback_urls import receiver_of
 from common.texts import counted
-from compliance import letters
+from compliance import holds, letters
 from compliance.callbacks import resend
 from compliance.deadlines import describe
 from compliance.errors import Refused
@@ -197,7 +197,8 @@ def _answer(
         )
         for one in decisions.available(request, found, is_retryable=_is_retryable(found))
     ]
-    waits_for_approval = found.status == Status.ON_HOLD or awaits_approval(found)
+    is_under_hold = found.hold_reason == ComplianceRequest.HoldReason.LEGAL_HOLD
+    waits_for_approval = (found.status == Status.ON_HOLD and not is_under_hold) or awaits_approval(found)
     may_approve = any(one.decision is Decision.APPROVE for one in choices)
     preview = shown.preview if shown else _preview(found) if may_approve else None
     return pages.render(
@@ -217,6 +218,9 @@ def _answer(
         shows_subject=decides and disclosure.is_disclosable(found),
         shown=shown,
         pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
+        holds=holds.holds_on(found) if is_under_hold and decides else [],
+        may_limit=is_under_hold and decides and found.kind == ComplianceRequest.Kind.DELETION,
+        continued_by=outcomes.continued_by.get(found.pk),
         ahead=ahead_of(found),
         failure=failure_of(found),
         not_retryable=found.status == Status.FAILED and not _is_retryable(found),

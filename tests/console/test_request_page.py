@@ -271,7 +271,7 @@ def test_a_decision_keeps_its_reason_and_its_note(chatbot: Chatbot, decision: De
     user = staff(chatbot, Role.OFFICER)
     client = client_of(user)
     make: Make = {"retry": failed, "cancel": waiting}.get(decision.value, held)
-    request = make(chatbot)
+    request = held(chatbot, "legal_hold") if decision is Decision.LIMIT else make(chatbot)
     reason = REASONS[decision].choices[0]
 
     answer = decide(client, request, decision.value, reason[0], f"{VALUE} rang <b>twice</b>")

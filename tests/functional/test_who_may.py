@@ -39,6 +39,7 @@ from tests.factories import (
     conversation_of,
     export_of,
 )
+from tests.holding import place
 from tests.people import Role, client_of, member
 
 pytestmark = pytest.mark.django_db
@@ -73,8 +74,10 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
     RefusedIdentity.objects.create(
         chatbot=chatbot, conversation=conversation, request_id=request.pk, way="asserted", expires_at=expires_at
     )
+    hold, _ = place(chatbot, "a chatter of whom nothing is stored")
     return {
         "slug": chatbot.slug,
+        "hold_id": hold.pk,
         "request_id": request.pk,
         "number": conversation.pk,
         "file_id": file.pk,

@@ -1,0 +1,113 @@
+"""A request under a legal hold: its page, its preview, and an officer who lets it erase the rest."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance.models import ComplianceRequest
+from console.monitoring.dashboard_queries import needs_attention
+from console.requests import labels
+from tests.console.made import VALUE, held, waiting
+from tests.console.request_pages import address, decide, offered, text_of
+from tests.factories import conversation_of, redaction_of
+from tests.holding import place, release
+from tests.people import Role, member
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def officer(chatbot: Chatbot) -> Client:
+    return member(chatbot, Role.OFFICER)
+
+
+def limit(client: Client, request: ComplianceRequest, **fields: str) -> Any:
+    given = {f"erase_unheld-{name}": text for name, text in fields.items()}
+    return client.post(address(request, "erase_unheld"), given)
+
+
+def test_officers_see_the_holds_and_others_only_that_it_is_held(chatbot: Chatbot, officer: Client) -> None:
+    conversation_of(chatbot, VALUE)
+    hold, _ = place(chatbot, VALUE)
+    place(chatbot, "43", matter="of-another-chatter")
+    request = held(chatbot, "legal_hold")
+    text = text_of(officer, request)
+    assert "A legal hold covers some of its data" in text
+    assert f"/admin/holds/{hold.pk}/" in text
+    assert "case-0815" in text
+    assert "of-another-chatter" not in text
+    assert offered(text) == {"reject", "cancel"}
+    assert address(request, "erase_unheld") in text
+    for role in (Role.SUPPORT, Role.VIEWER):
+        text = text_of(member(chatbot, role), request)
+        assert "A legal hold covers some of its data" in text
+        for hidden in (str(hold.pk), "case-0815", address(request, "erase_unheld")):
+            assert hidden not in text
+    answer = decide(officer, request, "approve")
+    assert answer.status_code == 409
+    assert "which no approval overrides" in answer.text
+    assert "Under a legal hold" in officer.get("/admin/requests/").text
+    assert "A legal hold covers some of the data" in officer.get("/admin/").text
+
+
+def test_a_held_redaction_has_no_rest_to_erase(chatbot: Chatbot, officer: Client) -> None:
+    conversation = conversation_of(chatbot, VALUE)
+    place(chatbot, VALUE)
+    request = redaction_of(conversation)
+    ComplianceRequest.objects.update(status="on_hold", hold_reason="legal_hold", held_at="2026-11-01T12:00Z")
+    text = text_of(officer, request)
+    assert "A legal hold covers some of its data" in text
+    assert "/admin/holds/" in text
+    assert "erase_unheld" not in text
+    assert officer.get(address(request, "erase_unheld")).status_code == 302
+
+
+def test_an_officer_lets_a_deletion_erase_the_rest(chatbot: Chatbot, officer: Client, drain) -> None:
+    conversation_of(chatbot, VALUE, external_id="c-1")
+    conversation_of(chatbot, VALUE, messages=3)
+    hold, _ = place(chatbot, ["c-1"])
+    request = waiting(chatbot)
+    drain()
+    page = officer.get(address(request, "erase_unheld"))
+    assert (page.context["erased"]["conversations"], page.context["erased"]["messages"]) == (1, 3)
+    assert page.context["stays"] == 1
+    assert limit(officer, request, reason="boredom").status_code == 400
+    assert limit(officer, request).status_code == 400
+    assert limit(member(chatbot, Role.SUPPORT), request, reason="answer_due").status_code == 403
+    assert limit(officer, request, reason="answer_due").status_code == 302
+    drain()
+
+    rest = ComplianceRequest.objects.get(continues=request.pk)
+    text = text_of(officer, request)
+    assert "Done, except for data under a legal hold" in text
+    assert "1 conversation under a legal hold" in text
+    assert address(rest) in text
+    assert "Erases what is not held" in text
+    assert address(request) in text_of(officer, rest)
+    assert limit(officer, request, reason="answer_due").status_code == 302
+    assert ChangeLogEntry.objects.filter(event="request.limited").count() == 1
+    release(hold)
+    drain()
+    rest.refresh_from_db()
+    assert (rest.status, rest.result) == ("completed", "done")
+
+
+def test_the_preview_of_a_deletion_says_that_it_will_wait(chatbot: Chatbot, filer) -> None:
+    conversation_of(chatbot, "42")
+    assert "legal hold" not in filer.preview(value="42").text
+    place(chatbot, "42")
+    page = filer.preview(value="42")
+    assert "A legal hold covers some of the data." in page.text
+    assert "case-0815" not in page.text
+
+
+def test_a_hold_reason_of_a_later_version_has_a_neutral_text(chatbot: Chatbot) -> None:
+    request = held(chatbot)
+    request.hold_reason = "solar_eclipse"
+    assert labels.short_hold(request) == "For another reason"
+    assert "for a reason that this page does not know" in labels.next_step(request)
+    [item] = needs_attention([chatbot.pk])
+    assert replace(item, hold_reason="solar_eclipse").why == "On hold: for another reason"
