@@ -47,6 +47,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "scope_missing": (403, "The key lacks the scope for this call"),
     "own_request": (403, "The request must be approved by another person"),
     "officers_only": (403, "Only officers decide this, in the console"),
+    "conversation_restricted": (403, "Only officers read the conversation for now"),
     "not_found": (404, "Not found"),
     "unknown_conversation": (404, "There is no such conversation"),
     "method_not_allowed": (405, "The method is not allowed"),
@@ -117,6 +118,10 @@ HELP: Mapping[str, Help] = {
     "officers_only": Help(
         "A retention run, or a request that is held as `restored`: a key cannot approve or reject it.",
         "Have an officer decide on it in the console.",
+    ),
+    "conversation_restricted": Help(
+        "A legal hold keeps the conversation, and a deletion or redaction of it waits for the release.",
+        "Officers read it in the console. Send new messages and files as before.",
     ),
     "not_found": Help("No such request, path, or chatbot for this token.", "Check the address."),
     "unknown_conversation": Help(

@@ -14,7 +14,8 @@ class ComplianceConfig(AppConfig):
         from compliance.cluster import broker  # noqa: PLC0415
         from compliance.ledger import closed, service  # noqa: PLC0415
         from compliance.retention import due  # noqa: PLC0415
-        from compliance.work import legal_holds  # noqa: PLC0415
+        from compliance.work import legal_holds, restriction  # noqa: PLC0415
+        from conversations import restriction as restricted  # noqa: PLC0415
         from conversations import rows  # noqa: PLC0415
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
@@ -24,4 +25,5 @@ class ComplianceConfig(AppConfig):
 
         rows.WAITED_FOR.append(due.find_kept)
         rows.UNDER_HOLD.append(legal_holds.find_held_of_chatbot)
+        restricted.FINDERS.append(restriction.find_restricted)
         broker.disable_unpickling()

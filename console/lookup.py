@@ -15,9 +15,10 @@ from compliance.errors import Refused
 from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, LookupResult, look_up
 from console.common.forms import AS_TYPED
 from console.common.pages import form, render
-from console.common.scope import MANAGE_REQUESTS, actor_of, choose_chatbot, may, visible_chatbots
+from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, choose_chatbot, may, visible_chatbots
 from console.filing.drafts import Draft, dump_subject
 from console.filing.pasted_values import peculiarities
+from conversations.restriction import find_restricted
 from conversations.search import MAX_RESULTS
 
 _TEMPLATE = "console/lookup/page.html"
@@ -75,10 +76,16 @@ class Offer:
 
 @dataclass(frozen=True)
 class Section:
-    """A result, with its chatters and similar values to act on."""
+    """A result, with its chatters and similar values to act on, and the numbers of its restricted conversations."""
 
     result: LookupResult
     actor: str
+    sees_restricted: bool
+
+    @cached_property
+    def restricted(self) -> set[int]:
+        numbers = [row.number for row in self.result.found.rows]
+        return find_restricted(self.result.chatbot.pk, numbers) if numbers else set()
 
     @cached_property
     def chatters(self) -> list[Offer]:
@@ -125,7 +132,10 @@ def look_up_page(request: HttpRequest) -> HttpResponse:
         chatbots=chatbots,
         form=look_up_form,
         lookup=lookup,
-        sections=[Section(one, actor_of(request)) for one in lookup.results] if lookup else [],
+        sections=[
+            Section(one, actor_of(request), may(request, one.chatbot, DECIDE))
+            for one in (lookup.results if lookup else [])
+        ],
         may_file=[one for one in chatbots if may(request, one, MANAGE_REQUESTS)],
         kind=kind,
         notes=notes,

@@ -18,6 +18,7 @@ from common.db import fetch
 from common.pagination import BoundedPages
 from conversations.models import Conversation, Identity
 from conversations.models.conversations import EARLIEST
+from conversations.restriction import find_restricted
 
 MAX_IDS = 1_000
 # Identities of a conversation: usually one, two if two people used one window, more if an integration is broken.
@@ -39,10 +40,11 @@ class Identifier(TypedDict):
 
 
 class LogEntry(NamedTuple):
-    """A conversation and its chatters. A closed conversation has none."""
+    """A conversation and its chatters. A closed conversation has none, and neither has a restricted one."""
 
     conversation: Conversation
     identifiers: list[Identifier]
+    is_restricted: bool
 
 
 class LogPages(BoundedPages):
@@ -90,7 +92,11 @@ def positions(
 
 
 def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
-    """Return the chatbot's conversations with these numbers, in their order, in one statement."""
+    """Return the chatbot's conversations with these numbers, in their order, in one statement.
+
+    It follows the one that finds restricted ones (`restriction`).
+    """
+    restricted = find_restricted(chatbot.pk, numbers)
     identities = (
         Identity.objects.filter(chatbot=chatbot, conversation=OuterRef("pk"))
         # In the order of the index, so that PostgreSQL does not prefer another one for a few rows.
@@ -100,7 +106,11 @@ def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
     found = Conversation.objects.filter(chatbot=chatbot, pk__in=numbers).annotate(
         identifiers=ArraySubquery(identities[:MAX_IDENTIFIERS])
     )
-    entries = {one.pk: LogEntry(one, [] if one.is_closed else one.identifiers) for one in found}
+    entries = {}
+    for one in found:
+        is_restricted = one.pk in restricted and not one.is_closed
+        identifiers = [] if one.is_closed or is_restricted else one.identifiers
+        entries[one.pk] = LogEntry(one, identifiers, is_restricted)
     return [entries[number] for number in numbers if number in entries]
 
 
@@ -108,7 +118,7 @@ def look_up(ids: Sequence[str], *, chatbot: Chatbot) -> list[LogEntry | None]:
     """Return the conversation of each of the platform's ids, or None. Erased ones are found while their digest is
     kept.
 
-    Two statements, for MAX_IDS at most. Raises TooLarge.
+    Three statements, for MAX_IDS at most. Raises TooLarge.
     """
     digests = [digest("conversation", chatbot.public_id, one) for one in ids]
     found = dict(fetch(_FIND, {"digests": digests, "chatbot": chatbot.pk}))

@@ -1,7 +1,8 @@
 """Messages and files of open conversations: reading them, and links to files.
 
-A conversation that is marked for deletion is closed: its content is not shown any more. Staff views of a
-transcript and downloads of files are recorded in the change log.
+A conversation that is marked for deletion is closed: its content is not shown any more. A restricted one
+(`restriction`) is shown to officers only. Staff views of a transcript and downloads of files are recorded in the
+change log.
 """
 
 from collections import defaultdict
@@ -18,6 +19,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.pagination import BoundedPages, CursorPages
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
+from conversations.restriction import find_restricted
 
 MAX_IDENTITIES = 100
 MAX_FILES = 100
@@ -29,6 +31,10 @@ class NoSuchConversation(Exception):
 
 class ConversationClosed(Exception):
     """The conversation was deleted or is being deleted."""
+
+
+class ConversationRestricted(Exception):
+    """Only officers read the conversation for now."""
 
 
 class FileDeleted(Exception):
@@ -63,32 +69,37 @@ class FilePages(CursorPages):
 
 
 @contextmanager
-def open_conversation(*, chatbot: Chatbot, number: int) -> Iterator[Conversation]:
+def open_conversation(*, chatbot: Chatbot, number: int, is_read: bool = True) -> Iterator[Conversation]:
     """Yield an open conversation to read from, and check at the end that it was not marked meanwhile.
 
-    Raises NoSuchConversation, ConversationClosed.
+    Raises NoSuchConversation, ConversationClosed, and with `is_read` ConversationRestricted.
     """
     conversation = Conversation.objects.filter(chatbot=chatbot, pk=number).first()
     if conversation is None:
         raise NoSuchConversation
     if conversation.is_closed:
         raise ConversationClosed
+    if is_read:
+        _refuse_restricted(chatbot.pk, number)
     yield conversation
     if not _open(chatbot.pk, number).exists():
         raise ConversationClosed
 
 
 @contextmanager
-def logged_view(conversation: Conversation, *, actor: str) -> Iterator[Conversation]:
+def logged_view(conversation: Conversation, *, actor: str, sees_restricted: bool = False) -> Iterator[Conversation]:
     """Yield an open conversation to read from, and record in the change log that `actor` viewed it.
 
     Each page of a transcript is an entry, since a later page has an address too. The conversation stays locked until
-    the page is read, so nothing is shown after the mark of a deletion. Raises ConversationClosed.
+    the page is read, so nothing is shown after the mark of a deletion. Raises ConversationClosed, and unless the
+    actor `sees_restricted` ones ConversationRestricted.
     """
     with transaction.atomic():
         locked = _open(conversation.chatbot_id, conversation.pk).select_for_update(no_key=True).first()
         if locked is None:
             raise ConversationClosed
+        if not sees_restricted:
+            _refuse_restricted(locked.chatbot_id, locked.pk)
         data = {"conversation": locked.pk}
         changelog.record("conversation.opened", chatbot_id=locked.chatbot_id, actor=actor, data=data)
         yield locked
@@ -132,12 +143,14 @@ def message_ids(files: Sequence[UploadedFile]) -> dict[int, str]:
     return dict(found.values_list("pk", "external_id"))
 
 
-def download_link(*, file: UploadedFile, actor: str) -> str:
+def download_link(*, file: UploadedFile, actor: str, sees_restricted: bool = False) -> str:
     """Return a link to a file, valid for some minutes, and record in the change log that `actor` asked for it.
 
     The file downloads, and never opens in the browser's page. The link contains neither a name nor a value. Raises
-    FileDeleted, and StorageError if the storage's settings cannot be used.
+    FileDeleted, StorageError if the storage's settings cannot be used, and ConversationRestricted as `logged_view`.
     """
+    if not sees_restricted:
+        _refuse_restricted(file.chatbot_id, file.conversation_id)
     link = hosted_storage().link(file.object_key, content_type=file.content_type)
     with transaction.atomic():
         found = _open(file.chatbot_id, file.conversation_id)
@@ -147,6 +160,11 @@ def download_link(*, file: UploadedFile, actor: str) -> str:
         data = {"file": file.pk, "conversation": file.conversation_id}
         changelog.record("file.downloaded", chatbot_id=file.chatbot_id, actor=actor, data=data)
     return link
+
+
+def _refuse_restricted(chatbot_id: int, number: int) -> None:
+    if find_restricted(chatbot_id, [number]):
+        raise ConversationRestricted
 
 
 def _open(chatbot_id: int, number: int) -> QuerySet[Conversation]:

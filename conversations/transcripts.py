@@ -74,7 +74,8 @@ COPY (
           FROM (SELECT DISTINCT number AS id FROM ({messages}) sent) f
          CROSS JOIN LATERAL (
                SELECT * FROM conversations_conversation
-                WHERE id = f.id AND chatbot_id = ANY({chatbots}) AND deletion_request_id IS NULL OFFSET 0) c
+                WHERE id = f.id AND chatbot_id = ANY({chatbots}) AND deletion_request_id IS NULL
+                  AND id <> ALL({left_out}) OFFSET 0) c
           LEFT JOIN LATERAL (
                SELECT * FROM (
                       SELECT i.value, (SELECT name FROM chatbots_variable WHERE id = i.variable_id)
@@ -214,7 +215,7 @@ class Transcripts:
     ) -> None:
         self._connection = connection
         self._dialect = dialect
-        chatbots = _chatbots(chatbot_ids)
+        chatbots = _numbers(chatbot_ids)
         self._parts = {"head": _HEAD.format(wanted=wanted, chatbots=chatbots), "chatbots": chatbots}
 
     def conversations(self) -> Generator[list[tuple[int, int]]]:
@@ -262,18 +263,26 @@ class Transcripts:
 class DayTranscript:
     """The file of a chatbot's messages from `starts_at` (included) to `ends_at` (excluded): its daily extract.
 
-    It has a line per message of a conversation that is neither marked nor erased, with its file. Reads in the
-    caller's transaction. Raises psycopg's errors.
+    It has a line per message of a conversation that is neither marked nor erased, nor among those `left_out`, with
+    its file. Reads in the caller's transaction. Raises psycopg's errors.
     """
 
     def __init__(
-        self, connection: Connection[Any], *, chatbot_id: int, starts_at: datetime, ends_at: datetime
+        self,
+        connection: Connection[Any],
+        *,
+        chatbot_id: int,
+        starts_at: datetime,
+        ends_at: datetime,
+        left_out: Collection[int] = (),
     ) -> None:
         self.lines = 0
         self._connection = connection
         window = {"chatbot": chatbot_id, "starts": starts_at, "ends": ends_at}
         messages = _MESSAGES_OF_WINDOW.format(**{name: sql.Literal(value) for name, value in window.items()})
-        self._copy = _COPY_DAY.format(messages=messages, chatbots=_chatbots([chatbot_id]), **cells())
+        self._copy = _COPY_DAY.format(
+            messages=messages, chatbots=_numbers([chatbot_id]), left_out=_numbers(left_out), **cells()
+        )
 
     def chunks(self) -> Generator[bytes]:
         """Yield the file in chunks of CHUNK_BYTES or slightly more, the header first; `lines` counts the others."""
@@ -318,5 +327,5 @@ def _split(lines: Iterable[Buffer], places: list[int], header: bytes, separator:
         yield TranscriptPiece(passed, header, 0)
 
 
-def _chatbots(chatbot_ids: Collection[int]) -> sql.Composed:
-    return sql.SQL("{}::bigint[]").format(sql.Literal(sorted(chatbot_ids)))
+def _numbers(numbers: Collection[int]) -> sql.Composed:
+    return sql.SQL("{}::bigint[]").format(sql.Literal(sorted(numbers)))

@@ -25,10 +25,11 @@ from common.problems import Problem
 from common.times import EARLIEST, LATEST, midnight
 from console.common.lists import choice_filter, day_filter, page_query
 from console.common.pages import page, render
-from console.common.scope import choose_chatbot, visible_chatbots
+from console.common.scope import DECIDE, choose_chatbot, may, visible_chatbots
 from conversations import filtered_log
 from conversations.filtered_log import CsatFilter, LogFilters, LogPosition, ScoreFilter, StateFilter
 from conversations.models import Conversation
+from conversations.restriction import find_restricted
 
 DEFAULT_HOURS = 48
 ONE_DAY = timedelta(days=1)
@@ -160,6 +161,8 @@ def log(request: HttpRequest) -> HttpResponse:
         chips=[Link(text, log_url(chatbot, chosen, without=name)) for name, text in chosen.chips],
         clear_url=log_url(chatbot),
         found=found,
+        restricted=find_restricted(chatbot.pk, [row.number for row in found.rows]),
+        sees_restricted=may(request, chatbot, DECIDE),
         older_url=cursors.url_of(found.older, is_backwards=False),
         newer_url=cursors.url_of(found.newer, is_backwards=True),
         is_backwards=cursors.is_backwards,

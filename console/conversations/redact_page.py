@@ -16,10 +16,16 @@ from compliance.models import ComplianceRequest, Redaction
 from compliance.models.redaction import MOST_MESSAGES
 from compliance.redaction import filing
 from compliance.requests.submit import CONSOLE_GRACE
+from compliance.work import legal_holds
 from console.common.forms import RequestedAtForm
 from console.common.pages import action, refusal, render, require
-from console.common.scope import MANAGE_REQUESTS, actor_of
-from console.conversations.transcript_page import by_day, closed_conversation, conversation_or_404
+from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may
+from console.conversations.transcript_page import (
+    by_day,
+    closed_conversation,
+    conversation_or_404,
+    restricted_conversation,
+)
 from console.requests.labels import APPROVED_FIRST
 from conversations import messages
 from conversations.models import Conversation
@@ -77,11 +83,15 @@ def _confirmation_page(
     """Show what would be redacted. The change log records it as a view of the conversation."""
     chatbot = conversation.chatbot
     try:
-        with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
+        with messages.logged_view(
+            conversation, actor=actor_of(request), sees_restricted=may(request, chatbot, DECIDE)
+        ) as open_one:
             found = messages.read(numbers, conversation=open_one)
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
         return closed_conversation(request, conversation)
+    except messages.ConversationRestricted:
+        return restricted_conversation(request)
     if len(found) < len(numbers) or (csat_comment and not open_one.csat_comment):
         raise Http404
     in_order = sorted(found, key=lambda one: (one.message.sent_at, one.message.pk))
@@ -99,6 +109,7 @@ def _confirmation_page(
         csat_comment=open_one.csat_comment if csat_comment else None,
         form=form,
         minutes=_MINUTES,
+        is_held=bool(legal_holds.find_held([chatbot.pk], [conversation.pk])),
     )
 
 

@@ -19,11 +19,12 @@ from compliance.models import Redaction
 from compliance.redaction import filing
 from console.common.lists import paginate
 from console.common.pages import page, refusal, render, require
-from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
+from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_scope
 from console.conversations.log_page import log_url
 from conversations import messages
 from conversations.messages import MessagePages, MessageWithFiles
 from conversations.models import Conversation, Message, UploadedFile
+from conversations.restriction import find_restricted
 
 MESSAGES = 100
 # Longer texts are folded.
@@ -49,7 +50,9 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
     if conversation.is_closed:
         return closed_conversation(request, conversation)
     try:
-        with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
+        with messages.logged_view(
+            conversation, actor=actor_of(request), sees_restricted=may(request, chatbot, DECIDE)
+        ) as open_one:
             places = paginate(
                 request,
                 messages.positions(open_one),
@@ -63,6 +66,8 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
         return closed_conversation(request, conversation)
+    except messages.ConversationRestricted:
+        return restricted_conversation(request)
     return render(
         request,
         "console/conversations/transcript.html",
@@ -74,6 +79,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         places=places,
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
+        is_restricted=open_one.pk in find_restricted(chatbot.pk, [open_one.pk]),
         reasons=Redaction.Reason.choices,
         comment_waits_for=waiting.csat_comment,
         open_redactions=sorted({*waiting.messages.values(), *filter(None, [waiting.csat_comment])}),
@@ -94,7 +100,11 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     if found is None:
         raise Http404
     try:
-        return HttpResponseRedirect(messages.download_link(file=found, actor=actor_of(request)))
+        sees_restricted = may(request, chatbot, DECIDE)
+        link = messages.download_link(file=found, actor=actor_of(request), sees_restricted=sees_restricted)
+        return HttpResponseRedirect(link)
+    except messages.ConversationRestricted:
+        return restricted_conversation(request)
     except messages.FileDeleted:
         text = "The file was deleted, or its upload has not finished."
         return refusal(request, status=HTTPStatus.GONE, title="File not available", text=text)
@@ -126,6 +136,15 @@ def closed_conversation(request: HttpRequest, conversation: Conversation) -> Htt
         zone=conversation.chatbot.timezone,
         log_url=log_url(conversation.chatbot),
     )
+
+
+def restricted_conversation(request: HttpRequest) -> HttpResponse:
+    """Return the page (403) that replaces each page of a restricted conversation for staff who are no officers."""
+    text = (
+        "A legal hold keeps this conversation although its erasure is requested, so only officers can read it. New "
+        "messages are still stored."
+    )
+    return refusal(request, status=HTTPStatus.FORBIDDEN, title="Restricted conversation", text=text)
 
 
 class Bubble(NamedTuple):

@@ -285,7 +285,7 @@ _DONE = {
     Kind.DELETION: "All data in scope is erased, verification found nothing left, and the value was erased from the "
     "request.",
     Kind.EXPORT: "The file is complete.",
-    Kind.REDACTION: "The messages' texts and files are deleted, and verification found nothing left.",
+    Kind.REDACTION: "The texts and files are deleted, and verification found nothing left.",
     Kind.RETENTION: "Everything that was due is erased, and verification found nothing left.",
 }
 

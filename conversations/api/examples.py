@@ -43,6 +43,7 @@ CONVERSATION = {
     "deleted": False,
     "label": None,
     "deletion_request_id": None,
+    "restricted": False,
     "channel": "widget",
     "language": "en",
     "user_name": "Ada",

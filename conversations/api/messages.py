@@ -50,7 +50,8 @@ class MessagesView(ChatbotView):
         summary="Read a transcript",
         description="""
             The messages of a conversation, in order, in pages: follow `next` until it is null. A page ends early if
-            messages are long. A conversation that is deleted, or marked for deletion, has no transcript.
+            messages are long. A conversation that is deleted, or marked for deletion, has no transcript, and neither
+            has one that is restricted.
             """,
         tag=CONVERSATIONS,
         parameters=parameters_of(MessagesQuery),
@@ -61,7 +62,7 @@ class MessagesView(ChatbotView):
                 ("one", examples.page(examples.MESSAGE), "One message, with a file"),
             )
         },
-        refuses=["invalid", "conversation_deleted"],
+        refuses=["invalid", "conversation_deleted", "conversation_restricted"],
     )
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         pages = messages.MessagePages(read_query(request, MessagesQuery))
@@ -114,7 +115,7 @@ class FilesView(ChatbotView):
                 shapes.Files, "A page of the files.", ("one", examples.page(examples.FILE_OF_MESSAGE), "One file")
             )
         },
-        refuses=["invalid", "conversation_deleted"],
+        refuses=["invalid", "conversation_deleted", "conversation_restricted"],
         links={
             "download": link(
                 "downloadFile",
@@ -164,7 +165,7 @@ class FilesView(ChatbotView):
         refuses=["conversation_deleted", "message_redacted"],
     )
     def post(self, request: Request, *, number: int, **_path: str) -> Response:
-        with _open_conversation(request, number) as conversation:
+        with _open_conversation(request, number, is_read=False) as conversation:
             pass
         if not _UPLOADS.acquire(blocking=False):
             raise Problem("unavailable", "As many files are being stored as can be at a time. Send it again later.")
@@ -185,7 +186,7 @@ class FileDownloadView(ChatbotView):
         description="Redirects to a link that works for 5 minutes and needs no key. The change log records it.",
         tag=CONVERSATIONS,
         responses={302: OpenApiResponse(None, "Follow `Location`.")},
-        refuses=["invalid", "conversation_deleted"],
+        refuses=["invalid", "conversation_deleted", "conversation_restricted"],
         parameters=[
             location_header(
                 "The link. It contains neither a name nor a value.",
@@ -201,6 +202,8 @@ class FileDownloadView(ChatbotView):
             raise Problem("not_found", "The conversation has no file with this number.")
         try:
             link = messages.download_link(file=file, actor=caller_of(request).actor)
+        except messages.ConversationRestricted:
+            raise Problem("conversation_restricted") from None
         except messages.FileDeleted:
             raise Problem("conversation_deleted") from None
         except StorageError:
@@ -209,14 +212,17 @@ class FileDownloadView(ChatbotView):
 
 
 @contextmanager
-def _open_conversation(request: Request, number: int) -> Iterator[Conversation]:
+def _open_conversation(request: Request, number: int, *, is_read: bool = True) -> Iterator[Conversation]:
+    chatbot = caller_of(request).chatbot
     try:
-        with messages.open_conversation(chatbot=caller_of(request).chatbot, number=number) as conversation:
+        with messages.open_conversation(chatbot=chatbot, number=number, is_read=is_read) as conversation:
             yield conversation
     except messages.NoSuchConversation:
         raise Problem("not_found", "The chatbot has no conversation with this number.") from None
     except messages.ConversationClosed:
         raise Problem("conversation_deleted") from None
+    except messages.ConversationRestricted:
+        raise Problem("conversation_restricted") from None
 
 
 def _store_file(request: Request, conversation: Conversation) -> Response:

@@ -190,7 +190,7 @@ class Satisfaction(ResponseModel):
     score: int | None
     vote: Stored[Conversation.CsatVote] | None
     comment: str | None
-    """Null for a deleted conversation, and once it is redacted."""
+    """Null for a deleted or a restricted conversation, and once it is redacted."""
     comment_redacted: bool
     """Whether a redaction removed the comment. Then no other is stored."""
 
@@ -207,6 +207,9 @@ class LoggedConversation(ResponseModel):
     label: Literal["Deleted conversation"] | None
     deletion_request_id: UUID | None
     """The request that deletes it."""
+    restricted: bool
+    """Whether a legal hold keeps it from a deletion or redaction that waits (Article 18 GDPR). Only officers read it:
+    here it has neither `user_name` nor a comment nor chatters, and it has no transcript and no files."""
     channel: Stored[Conversation.Channel]
     language: str | None
     user_name: str | None
@@ -220,14 +223,15 @@ class LoggedConversation(ResponseModel):
     score: float | None
     csat: Satisfaction
     unique_chatter_identifiers: list[Identifier]
-    """Empty if the conversation names no chatter: then no request finds it. The first 100; two if two people used one
-    window."""
+    """Empty if the conversation names no chatter: then no request finds it. Also empty while it is restricted. The
+    first 100; two if two people used one window."""
 
     @classmethod
     def of(cls, entry: LogEntry) -> Self:
         """Return a conversation of the log. A closed one has only the fields that are kept after deletion."""
         one = entry.conversation
         is_open = not one.is_closed
+        is_shown = is_open and not entry.is_restricted
         return cls.model_validate(
             {
                 "number": one.pk,
@@ -235,9 +239,10 @@ class LoggedConversation(ResponseModel):
                 "deleted": not is_open,
                 "label": None if is_open else "Deleted conversation",
                 "deletion_request_id": None if is_open else one.deletion_request_id,
+                "restricted": entry.is_restricted,
                 "channel": one.channel,
                 "language": one.language if is_open else None,
-                "user_name": one.user_name if is_open else None,
+                "user_name": one.user_name if is_shown else None,
                 "started_at": one.started_at if is_open else _day(one.started_at),
                 "last_message_at": one.last_message_at if is_open else None,
                 "message_count": one.message_count if is_open else None,
@@ -248,10 +253,10 @@ class LoggedConversation(ResponseModel):
                 "csat": {
                     "score": one.csat_score,
                     "vote": one.csat_vote,
-                    "comment": one.csat_comment if is_open else None,
+                    "comment": one.csat_comment if is_shown else None,
                     "comment_redacted": is_open and one.csat_comment_redacted,
                 },
-                "unique_chatter_identifiers": entry.identifiers if is_open else [],
+                "unique_chatter_identifiers": entry.identifiers if is_shown else [],
             }
         )
 

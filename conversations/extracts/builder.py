@@ -36,6 +36,7 @@ from conversations.extracts.leases import SETTLING
 from conversations.locks import wait_for_intake
 from conversations.models import DailyExtract
 from conversations.placement import machines
+from conversations.restriction import find_restricted
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import CONTENT_TYPE, DayTranscript
 
@@ -195,6 +196,7 @@ def _send(
 
 
 def _chunks(extract: DailyExtract, source: _Snapshot, on_read: OnRead, renewer: LeaseRenewer) -> Iterator[bytes]:
+    left_out = find_restricted(extract.chatbot_id)
     with snapshot(**_READ_SETTINGS) as reader:
         # In the snapshot of the rows: an erasure or a late message changes both at once.
         statement = sql.SQL("SELECT version FROM conversations_dailyextract WHERE id = %s AND token = %s")
@@ -203,7 +205,11 @@ def _chunks(extract: DailyExtract, source: _Snapshot, on_read: OnRead, renewer: 
             raise LeaseLost
         source.version = row[0]
         file = DayTranscript(
-            reader, chatbot_id=extract.chatbot_id, starts_at=extract.starts_at, ends_at=extract.ends_at
+            reader,
+            chatbot_id=extract.chatbot_id,
+            starts_at=extract.starts_at,
+            ends_at=extract.ends_at,
+            left_out=left_out,
         )
         for chunk in read_patiently(reader, file.chunks(), meanwhile=renewer.renew_if_due):
             renewer.renew_if_due()

@@ -56,6 +56,9 @@ def test_officers_see_the_holds_and_others_only_that_it_is_held(chatbot: Chatbot
 def test_a_held_redaction_has_no_rest_to_erase(chatbot: Chatbot, officer: Client) -> None:
     conversation = conversation_of(chatbot, VALUE)
     place(chatbot, VALUE)
+    selected = {"messages": str(conversation.message_set.earliest("pk").pk), "reason": "other"}
+    page = member(chatbot, Role.SUPPORT).post(f"/admin/conversations/{conversation.pk}/redact/", selected)
+    assert "The redaction will be on hold until it is released." in page.text
     request = redaction_of(conversation)
     ComplianceRequest.objects.update(status="on_hold", hold_reason="legal_hold", held_at="2026-11-01T12:00Z")
     text = text_of(officer, request)
