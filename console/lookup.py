@@ -89,7 +89,11 @@ class Section:
 
     @cached_property
     def chatters(self) -> list[Offer]:
-        return [self._offer(*uci_value, number) for uci_value, number in self.result.chatters]
+        """The chatters of the conversations that the user reads, and the one that was looked up by value."""
+        hidden = set() if self.sees_restricted else self.restricted
+        values = {one for number, values in self.result.values.items() if number not in hidden for one in values}
+        found = self.result.chatters
+        return [self._offer(*one, number) for one, number in found if one in values or self.result.key]
 
     @cached_property
     def similar(self) -> list[Offer]:

@@ -17,8 +17,9 @@ from compliance.errors import Refused
 from compliance.requests.preview import Preview
 from compliance.requests.submit import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, page, refusal, render
-from console.common.scope import MANAGE_REQUESTS, visible_chatbots
+from console.common.scope import DECIDE, MANAGE_REQUESTS, may, visible_chatbots
 from console.common.sealed import InvalidToken, Seal
+from console.conversations.transcript_page import restricted_conversation
 from console.filing import presenters
 from console.filing.drafts import (
     Draft,
@@ -34,6 +35,7 @@ from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversa
 from console.filing.pasted_values import peculiarities
 from console.requests.labels import APPROVED_FIRST
 from conversations.messages import MAX_IDENTITIES
+from conversations.restriction import find_restricted
 
 
 @page
@@ -96,6 +98,8 @@ class FileOne(FilingFlow[OneForm]):
         except ClosedConversation:
             text = "This conversation is deleted or being deleted, so there is nothing to file for it."
             return refusal(self.request, status=410, title="Deleted conversation", text=text)
+        if find_restricted(self.chatbot.pk, [int(number)]) and not may(self.request, self.chatbot, DECIDE):
+            return restricted_conversation(self.request)
         tokens = [dump_subject(self.chatbot, self.actor, subject) for subject in subjects]
         action = self.request.POST.get("action")
         # With two people in a conversation none is preselected, so that a quick click cannot choose the wrong one.

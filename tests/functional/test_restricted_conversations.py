@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from compliance.models import ComplianceRequest
 from conversations.models import Message, UploadedFile
+from tests.console.made import VALUE
 from tests.functional.company import Company, document, words_in
 from tests.functional.redacting import redact, talk
 from tests.functional.test_legal_holds import work
@@ -97,10 +98,10 @@ def test_the_rest_of_a_deletion_stays_restricted(company: Company) -> None:
 
 
 def test_only_officers_read_it_in_the_console(company: Company, storage) -> None:
-    number = company.talk("c-1", "42", has_file=True)
-    company.send(document("c-1", "42", user_name="Ada Lovelace"))
-    place(company.chatbot, "42")
-    company.delete("42")
+    number = company.talk("c-1", VALUE, has_file=True)
+    company.send(document("c-1", VALUE, user_name="Ada Lovelace"))
+    place(company.chatbot, VALUE)
+    company.delete(VALUE)
     work()
     message = Message.objects.get()
     page = f"/admin/conversations/{number}/"
@@ -110,13 +111,17 @@ def test_only_officers_read_it_in_the_console(company: Company, storage) -> None
     for role in (Role.VIEWER, Role.SUPPORT):
         client = member(company.chatbot, role)
         selected = {"messages": str(message.pk), "reason": "other"}
-        answers = [client.get(page), client.get(file), client.post(f"{page}redact/", selected)]
+        filing = client.post(f"/admin/file/{company.chatbot.slug}/", {"conversation": str(number)})
+        answers = [client.get(page), client.get(file), client.post(f"{page}redact/", selected), filing]
         assert {answer.status_code for answer in answers} == {403}
         for answer in [*answers, client.get(log), client.post("/admin/lookup/", asked)]:
             assert words_in("c-1") not in answer.text
+            assert VALUE not in answer.text
             assert "Ada Lovelace" not in answer.text
         assert "Restricted conversation" in client.get(log).text
         assert "Restricted conversation" in client.post("/admin/lookup/", asked).text
+        by_value = asked | {"what": "value", "text": VALUE}
+        assert "Restricted conversation" in client.post("/admin/lookup/", by_value).text
     officer = member(company.chatbot, Role.OFFICER)
     shown = officer.get(page)
     assert words_in("c-1") in shown.text
