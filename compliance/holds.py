@@ -230,8 +230,8 @@ def waiting_for(hold: LegalHold) -> list[Waiting]:
 def holds_on(request: ComplianceRequest) -> list[LegalHold]:
     """Return the holds in force that cover data of this request, the oldest first."""
     numbers = _find_held([request]).get(request.pk, set())
-    in_force = LegalHold.objects.filter(chatbot=request.chatbot_id, released_at=None).order_by("pk")
-    return [hold for hold in in_force if legal_holds.find_covered([hold.pk], hold.chatbot_id, numbers)]
+    covering = legal_holds.find_covering(request.chatbot_id, numbers)
+    return list(LegalHold.objects.filter(pk__in=covering).order_by("pk"))
 
 
 def coverage(hold: LegalHold) -> Coverage:

@@ -26,7 +26,7 @@ EXISTS (SELECT 1 FROM compliance_legalhold WHERE chatbot_id = ours.chatbot_id AN
 """
 _IN_FORCE = """
 SELECT coalesce(json_agg(h), '[]')::text
-  FROM (SELECT chatbot_id, scope, variable_id, uci_digest, began_from, began_before,
+  FROM (SELECT id, chatbot_id, scope, variable_id, uci_digest, began_from, began_before,
                CASE WHEN scope = 'conversations' THEN ARRAY(
                     SELECT digest FROM compliance_legalholdconversation WHERE hold_id = hold.id) END AS digests
           FROM compliance_legalhold AS hold WHERE {which}) AS h
@@ -38,7 +38,7 @@ _COLUMNS = ("chatbot_id", "scope", "variable_id", "uci_digest", "began_from", "b
 # The holds are a parameter (`compliance.work.sql.GIVEN`).
 HOLDS = """
 json_to_recordset(%(holds)s::json)
-    AS h(chatbot_id bigint, scope text, variable_id bigint, uci_digest bytea, began_from timestamptz,
+    AS h(id uuid, chatbot_id bigint, scope text, variable_id bigint, uci_digest bytea, began_from timestamptz,
          began_before timestamptz, digests bytea[])
 """
 # Whether a hold `h` covers a live conversation `c`.
@@ -60,6 +60,14 @@ SELECT c.id
        SELECT id, chatbot_id, started_at, external_id_digest FROM conversations_conversation
         WHERE id = given.number AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL OFFSET 0) AS c
  WHERE EXISTS (SELECT 1 FROM {HOLDS} WHERE {IS_COVERED})
+"""
+_COVERING = f"""
+SELECT DISTINCT h.id
+  FROM unnest(%(numbers)s::bigint[]) AS given(number)
+ CROSS JOIN LATERAL (
+       SELECT id, chatbot_id, started_at, external_id_digest FROM conversations_conversation
+        WHERE id = given.number AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL OFFSET 0) AS c
+  JOIN {HOLDS} ON {IS_COVERED}
 """
 _NAMED = f"""
 SELECT r.id, named.conversation_id
@@ -126,6 +134,13 @@ def find_covered(hold_ids: Collection[UUID], chatbot_id: int, numbers: Collectio
     """Return which of these conversations these holds cover, in force or not."""
     [(holds,)] = fetch(_THESE, [array(hold_ids)])
     return _covered(holds, [chatbot_id], numbers)
+
+
+def find_covering(chatbot_id: int, numbers: Collection[int]) -> set[UUID]:
+    """Return the holds in force that cover any of these conversations."""
+    [(holds,)] = fetch(_OF_CHATBOTS, [array([chatbot_id])])
+    values = {"holds": holds, "numbers": array(numbers), "chatbots": array([chatbot_id])}
+    return {hold_id for (hold_id,) in fetch(_COVERING, values)}
 
 
 def find_covered_by(hold: LegalHold, digests: Sequence[bytes], numbers: Collection[int]) -> set[int]:

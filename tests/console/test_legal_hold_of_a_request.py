@@ -4,7 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
@@ -51,6 +53,24 @@ def test_officers_see_the_holds_and_others_only_that_it_is_held(chatbot: Chatbot
     assert "which no approval overrides" in answer.text
     assert "Under a legal hold" in officer.get("/admin/requests/").text
     assert "A legal hold covers some of the data" in officer.get("/admin/").text
+
+
+def test_many_holds_take_as_many_queries_as_one(chatbot: Chatbot, officer: Client) -> None:
+    conversation_of(chatbot, VALUE, external_id="c-1")
+    request = held(chatbot, "legal_hold")
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            text_of(officer, request)
+        return len(captured)
+
+    place(chatbot, VALUE)
+    queries()  # the first call of a client also reads its session
+    few = queries()
+    for number in range(10):
+        place(chatbot, ["c-1"], matter=f"case-{number}")
+    assert queries() == few
+    assert text_of(officer, request).count("/admin/holds/") == 12  # each of the holds, and the list
 
 
 def test_a_held_redaction_has_no_rest_to_erase(chatbot: Chatbot, officer: Client) -> None:
