@@ -18,7 +18,16 @@ from django.db.models.fields import CharField, TextField
 from django.utils import timezone
 
 from chatbots.models import ApiKey, Bucket, BucketCheck, BucketCredential, ChangeLogEntry, Chatbot, Resolver, Variable
-from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportFile, Heartbeat, RequestNote
+from compliance.models import (
+    Callback,
+    Claim,
+    ComplianceRequest,
+    Export,
+    ExportFile,
+    Heartbeat,
+    LegalHold,
+    RequestNote,
+)
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests.factories import (
     BucketCredentialFactory,
@@ -28,6 +37,7 @@ from tests.factories import (
     VariableValueFactory,
     deletion_of,
 )
+from tests.holding import place, release
 from tests.payloads import SCRIPT_ADDRESS, payload
 
 # Longer than all the pieces of a payload.
@@ -120,6 +130,8 @@ COLUMNS = (
     *_of(Claim, "owner"),
     *_of(Heartbeat, "name", "version"),
     *_of(RequestNote, "text"),
+    *_of(LegalHold, "placed_by", "reviewed_by"),
+    *_of(LegalHold, "released_by", only=~Q(released_by="")),
 )
 
 # Columns that no person and no client sets, or not as they like, by the reason.
@@ -134,7 +146,7 @@ _REASONS = {
     "encrypted, never shown": """
         accounts.Authenticator.secret_encrypted chatbots.ApiKey.secret_encrypted
         chatbots.Bucket.secret_encrypted chatbots.CallbackSecret.secret_encrypted
-        compliance.Canary.token_encrypted
+        compliance.Canary.token_encrypted compliance.LegalHold.value_encrypted
     """,
     "a number": "admin.LogEntry.object_id",
     "letters and digits of a name, read by no page": "conversations.NameWord.word",
@@ -150,7 +162,7 @@ _REASONS = {
     "gdpr, ccpa or a number by a constraint": "chatbots.Chatbot.deadline compliance.ComplianceRequest.deadline",
     "an actor, shown as `approved_by` is": "compliance.ComplianceRequest.extended_by",
     "files that the operator names in the settings": "compliance.CanaryTurn.logs",
-    "A-Z a-z 0-9 . _ : - by a constraint": "compliance.ComplianceRequest.reference",
+    "A-Z a-z 0-9 . _ : - by a constraint": "compliance.ComplianceRequest.reference compliance.LegalHold.matter",
     "a digest": """
         compliance.Export.sha256 compliance.ExportFile.sha256 conversations.DailyExtract.sha256
         conversations.UploadedFile.sha256
@@ -210,6 +222,9 @@ def make_rows(chatbot: Chatbot, other: Chatbot, *, request: ComplianceRequest) -
         chatbot=chatbot, request_id=request.pk, event="request.approved", actor="x", data={"reason": "other"}
     )
     RequestNote.objects.create(chatbot=chatbot, request=request, entry_id=entry.pk, text="x")
+    hold, _ = place(chatbot, "a chatter of whom nothing is stored", matter="released")
+    LegalHold.objects.update(reviewed_at=now, reviewed_by="x")
+    release(hold)
 
 
 def plant(chatbot: Chatbot, *, turn: int, person: User) -> None:
