@@ -47,6 +47,7 @@ def test_a_deletion_waits_for_a_legal_hold_and_completes_after_its_release(
     _work()
     second.page.goto(request_page)
     expect(second.page.locator(".now")).to_contain_text("Completed")
+    # The story ends with the letter to the person, copied from this page, as soon as the page offers it.
     assert list(Message.objects.values_list("text", flat=True).distinct()) == ["Good morning."]
     for watched in (placer, support, second):
         assert "M-7" not in "".join(watched.asked)
