@@ -9,8 +9,9 @@ from django.shortcuts import redirect
 
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests.decisions import Decision, erase_unheld
+from compliance.requests.decisions import erase_unheld
 from compliance.requests.preview import preview_filed
+from compliance.requests.reasons import Decision
 from console.common.pages import form, refusal, render, require
 from console.common.scope import DECIDE, actor_of, within_scope
 from console.requests.decisions import DecisionForm

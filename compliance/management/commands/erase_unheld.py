@@ -1,5 +1,5 @@
 from compliance.management.base import DecidingCommand
-from compliance.requests.decisions import Decision
+from compliance.requests.reasons import Decision
 
 
 class Command(DecidingCommand):

@@ -13,15 +13,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models.functions import Greatest
-from uuid_utils.compat import uuid7
 
 from common.db import array, execute, fetch
-from compliance.cluster import notify
-from compliance.models import ComplianceRequest, RequestSubject
+from compliance.models import ComplianceRequest
 from compliance.work import free_text
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce, log
 from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, digests_of, subjects
+from compliance.work.transitions import rest
 from conversations.assurance import WAYS
 from conversations.models import Assurance
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -316,42 +315,8 @@ def complete_deletions(
         if met.has_free_text:
             free_text.clear_for_chatters(request_ids)  # needs the values, which completing clears
         if partial := set(met.partial).intersection(request_ids):
-            _file_rest(partial)
+            rest.file(partial)
         complete(held, request_ids, now)
-
-
-# A deletion that leaves out conversations is continued by another one, which keeps its clock and its approvals.
-_OF_REST = (
-    *("chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest", "named_conversations"),
-    *("reference", "callback_url", "erase_exports", "include_shared", "deadline", "due_at"),
-    *("extended_at", "extended_by", "extension_reason", "answered_at"),
-    *("approved_at", "approved_by", "approved_holds"),
-)
-
-
-def _file_rest(request_ids: Collection[UUID]) -> None:
-    """File deletions of the conversations under a legal hold that these leave out, in the caller's transaction.
-
-    Each is held like any other deletion once a worker takes it, unless the hold was released meanwhile. A replayed
-    one is not continued: its rest is in the ledger, as a request of its own.
-    """
-    partial = ComplianceRequest.objects.filter(pk__in=request_ids).exclude(origin=ComplianceRequest.Origin.REPLAY)
-    entries = []
-    for request in partial.order_by("seq"):
-        rest = ComplianceRequest(
-            id=uuid7(),
-            requested_at=request.requested_at or request.received_at,
-            continues=request,
-            **{name: getattr(request, name) for name in _OF_REST},
-        )
-        rest.save(force_insert=True)
-        RequestSubject.objects.bulk_create(
-            RequestSubject(request=rest, chatbot_id=rest.chatbot_id, digest=digest)
-            for digest in request.subjects.order_by("pk").values_list("digest", flat=True)
-        )
-        entries.append((rest.pk, rest.chatbot_id, {"kind": str(rest.kind), "origin": str(rest.origin)}))
-    log("request.accepted", entries)
-    notify.after_commit(notify.notify_workers)
 
 
 def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
