@@ -16,7 +16,7 @@ class ComplianceConfig(AppConfig):
         from compliance.retention import due  # noqa: PLC0415
         from compliance.work import legal_holds, restriction  # noqa: PLC0415
         from conversations import restriction as restricted  # noqa: PLC0415
-        from conversations import rows  # noqa: PLC0415
+        from conversations import rows, tombstones  # noqa: PLC0415
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
         before_command.connect(closed.refuse_unless_open, dispatch_uid="compliance.ledger")
@@ -25,5 +25,6 @@ class ComplianceConfig(AppConfig):
 
         rows.WAITED_FOR.append(due.find_kept)
         rows.UNDER_HOLD.append(legal_holds.find_held_of_chatbot)
+        tombstones.WITHHOLDING.append(legal_holds.find_withholding)
         restricted.FINDERS.append(restriction.find_restricted)
         broker.disable_unpickling()

@@ -80,7 +80,11 @@ RIGHTS: Mapping[str, Rights] = {
     # A worker files the retention runs, and exports again.
     "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
     # A replay restores legal holds, and the sweep empties those that were released.
-    "compliance.LegalHold": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
+    "compliance.LegalHold": Rights(
+        "SELECT, INSERT, UPDATE (review_at, reviewed_at, reviewed_by, value_encrypted, released_at, released_by, "
+        "release_reason)",
+        "SELECT, INSERT, UPDATE",
+    ),
     "compliance.LegalHoldConversation": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE (hold_id), DELETE"),
     "compliance.RequestSubject": Rights("SELECT, INSERT", "SELECT, INSERT, DELETE"),
     "compliance.RetentionRun": Rights("SELECT, INSERT, UPDATE (previous_days)", "SELECT, INSERT, UPDATE, DELETE"),

@@ -12,9 +12,10 @@ from uuid import UUID
 from django.db import transaction
 
 from chatbots.models import Chatbot, Variable
-from common.crypto import OfClients, digest
+from common.crypto import OfClients, decrypt, digest
 from common.db import array, execute, fetch
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, JournalEntry, LegalHold
+from compliance.models.holds import legal_hold_binding
 
 _BATCH_ROWS = 5_000
 
@@ -60,9 +61,31 @@ UPDATE {table} AS mine SET {column} = new.digest
           AND other.{column} = new.digest {same})
 RETURNING mine.id
 """
-_UPDATE_SUBJECTS = """
-UPDATE compliance_requestsubject s SET digest = new.digest
-  FROM unnest(%s::bytea[], %s::bytea[]) AS new(old, digest) WHERE s.digest = new.old
+_UPDATE_FOLLOWING = """
+UPDATE {table} s SET {column} = new.digest
+  FROM unnest(%s::bytea[], %s::bytea[]) AS new(old, digest) WHERE s.{column} = new.old
+"""
+# The digests without a value beside them, by the purpose of the digests that they follow.
+_FOLLOWING = {
+    "conversation": [("compliance_requestsubject", "digest"), ("compliance_legalholdconversation", "digest")],
+    "chatter": [("compliance_legalhold", "uci_digest")],
+}
+# Legal holds in force whose digests neither have a value nor are those of stored data: whether they are right is not
+# known, and a hold that finds nothing holds nothing.
+_UNKNOWN_HOLDS = """
+SELECT count(*) FROM (
+    SELECT h.chatbot_id, h.variable_id, h.uci_digest, NULL::bytea AS digest
+      FROM compliance_legalhold h WHERE h.released_at IS NULL AND h.scope = 'uci' AND h.value_encrypted = ''
+     UNION ALL
+    SELECT n.chatbot_id, NULL, NULL, n.digest
+      FROM compliance_legalholdconversation n JOIN compliance_legalhold h ON h.id = n.hold_id
+     WHERE h.released_at IS NULL) AS held
+ WHERE NOT EXISTS (
+       SELECT FROM conversations_identity i
+        WHERE i.chatbot_id = held.chatbot_id AND i.variable_id = held.variable_id AND i.digest = held.uci_digest)
+   AND NOT EXISTS (
+       SELECT FROM conversations_conversation c
+        WHERE c.chatbot_id = held.chatbot_id AND c.external_id_digest = held.digest)
 """
 
 
@@ -81,7 +104,7 @@ class Recomputed:
 def recompute(
     *, dry_run: bool = False, progress: Callable[[int], object] = lambda _rows: None
 ) -> dict[str, Recomputed]:
-    """Recompute the digests of conversations' ids, of identities and of requests that still have their value.
+    """Recompute the digests of conversations' ids, identities, requests that still have their value, and holds.
 
     Nothing may be stored or filed meanwhile. With `dry_run` it counts. `progress` is called with numbers of rows.
     """
@@ -100,6 +123,7 @@ def recompute(
                 counts.left += len(wrong) - _update(one, wrong, list(scopes["chatbot_id"]))
             progress(len(rows))
     found["requests"] = _of_requests(scopes["variable_id"], dry_run=dry_run)
+    found["legal holds"] = _of_holds(scopes["variable_id"], dry_run=dry_run)
     return found
 
 
@@ -123,10 +147,10 @@ def _update(one: _Digest, wrong: list[_Wrong], chatbots: list[int]) -> int:
     parameters = {"ids": array(ids), "digests": list(digests), "chatbots": array(chatbots)}
     with transaction.atomic():
         updated = {row_id for (row_id,) in fetch(_UPDATE.format(**one._asdict()), parameters)}
-        if one.purpose == "conversation":
-            # What requests name has no value beside it: it follows the conversation.
-            followed = {old: new for row_id, old, new in wrong if row_id in updated}
-            execute(_UPDATE_SUBJECTS, [list(followed), list(followed.values())])
+        followed = {old: new for row_id, old, new in wrong if row_id in updated}
+        for table, column in _FOLLOWING[one.purpose]:
+            statement = _UPDATE_FOLLOWING.format(table=table, column=column)
+            execute(statement, [list(followed), list(followed.values())])
     return len(updated)
 
 
@@ -140,6 +164,27 @@ def _of_requests(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
             counts.wrong += 1
             if not dry_run:
                 ComplianceRequest.objects.filter(pk=request.pk).update(uci_digest=right)
+    return counts
+
+
+def _of_holds(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
+    """Those in force. After a restore a hold has no value: then it follows the identities, or is left."""
+    counts = Recomputed()
+    in_force = LegalHold.objects.filter(released_at=None)
+    for hold in in_force.exclude(value_encrypted=""):
+        value = decrypt(hold.value_encrypted, bound_to=legal_hold_binding(hold.pk))
+        right = digest("chatter", public_ids[hold.variable_id or 0], value)
+        counts.rows += 1
+        if right != bytes(hold.uci_digest or b""):
+            counts.wrong += 1
+            if not dry_run:
+                LegalHold.objects.filter(pk=hold.pk).update(uci_digest=right)
+    if not dry_run:
+        [(counts.left,)] = fetch(_UNKNOWN_HOLDS)
+        # The ledger has their former digests.
+        JournalEntry.objects.bulk_create(
+            JournalEntry(kind=JournalEntry.Kind.HOLD, request_id=pk) for pk in in_force.values_list("pk", flat=True)
+        )
     return counts
 
 

@@ -72,6 +72,10 @@ AND (%(began_before)s::timestamptz IS NULL OR c.started_at < %(began_before)s::t
 """
 _BY_VALUE_OR_IDS = _SELECTED.format(requests=GIVEN, began=_BEGAN)
 _WHOLE = _OF_CHATBOT.format(began=_BEGAN)
+_CONTINUE = """
+UPDATE compliance_compliancerequest SET status = 'accepted', hold_reason = NULL, answered_at = NULL
+ WHERE id = ANY(%s::uuid[]) AND status = 'on_hold' AND hold_reason = 'legal_hold' RETURNING id
+"""
 # Conversations that deletions of the chatter have erased leave no trace that leads to them.
 _ERASED_FOR = """
 SELECT coalesce(sum(conversations), 0) FROM compliance_compliancerequest
@@ -142,17 +146,16 @@ def place(*, chatbot: Chatbot, given_input: HoldInput, actor: str) -> tuple[Lega
     hold, digests = _checked(chatbot, given_input, placed_by=actor)
     with transaction.atomic():
         wait_for_intake(chatbot.pk)
-        if equal := _equal(hold, digests):
-            return equal, _coverage(equal, digests), True
-        hold.save(force_insert=True)
-        LegalHoldConversation.objects.bulk_create(
-            LegalHoldConversation(hold=hold, chatbot=chatbot, digest=digest) for digest in digests
-        )
-        covered = _coverage(hold, digests) if hold.scope != LegalHold.Scope.CHATBOT else None
-        _log("hold.placed", hold, actor, {"scope": str(hold.scope), "basis": str(hold.basis)})
-    hold.refresh_from_db()
-    # Counting all conversations of a chatbot takes time, in which intake must not wait.
-    return hold, covered or _coverage(hold, digests), False
+        equal = _equal(hold, digests)
+        if equal is None:
+            hold.save(force_insert=True)
+            LegalHoldConversation.objects.bulk_create(
+                LegalHoldConversation(hold=hold, chatbot=chatbot, digest=digest) for digest in digests
+            )
+            _log("hold.placed", hold, actor, {"scope": str(hold.scope), "basis": str(hold.basis)})
+    placed = equal or LegalHold.objects.get(pk=hold.pk)
+    # Counting takes time, in which intake must not wait. What is unmarked now stays so.
+    return placed, _coverage(placed, digests), equal is not None
 
 
 def review(*, chatbot: Chatbot, hold_id: UUID, review_at: datetime, actor: str) -> LegalHold:
@@ -205,7 +208,8 @@ def release_unheld(chatbot: Chatbot) -> list[UUID]:
     on_hold = _on_hold(chatbot)
     still_held = _find_held(on_hold)
     free = [one.pk for one in on_hold if one.pk not in still_held]
-    ComplianceRequest.objects.filter(pk__in=free).update(status=Status.ACCEPTED, hold_reason=None)
+    # Some may have been cancelled or rejected since they were read.
+    free = [request_id for (request_id,) in fetch(_CONTINUE, [array(free)])]
     log("request.released", [(request_id, chatbot.pk, {"reason": "legal_hold"}) for request_id in free])
     if free:
         notify.after_commit(notify.notify_workers)

@@ -11,7 +11,7 @@ exclusively, or writes while the service is closed.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,6 +21,9 @@ from django.conf import settings
 from common import crypto
 from common.db import execute, fetch
 from conversations.models import Tombstone
+
+# Functions that return which of these requests have left out conversations under a legal hold (`compliance.apps`).
+WITHHOLDING: list[Callable[[Collection[UUID]], set[UUID]]] = []
 
 # A variable's id and the keyed digest of a value, which identify an erased chatter.
 Chatter = tuple[int, bytes]
@@ -71,6 +74,7 @@ class Tombstones:
         self._chatters: dict[Chatter, list[Erasure]] = defaultdict(list)
         self._conversations: set[bytes] = set()
         self._messages: dict[bytes, set[bytes]] = defaultdict(set)
+        self._withholding: set[UUID] = set()
 
     @classmethod
     def read(cls, *, chatbot_id: int, chatters: Iterable[Chatter], conversations: Iterable[bytes]) -> "Tombstones":
@@ -93,6 +97,8 @@ class Tombstones:
                 found._conversations.add(bytes(digest))
             else:
                 found._messages[bytes(conversation_digest)].add(bytes(digest))
+        if request_ids := {each.request_id for erasures in found._chatters.values() for each in erasures}:
+            found._withholding = set[UUID]().union(*(withholding(request_ids) for withholding in WITHHOLDING))
         return found
 
     def has_conversation(self, digest: bytes) -> bool:
@@ -104,12 +110,18 @@ class Tombstones:
         return chatter in self._chatters
 
     def latest_erasure(self, chatter: Chatter, *, number: int | None, started_at: datetime | None) -> Erasure | None:
-        """Return the latest erasure of a chatter that covers a conversation, if one does."""
+        """Return the latest erasure of a chatter that covers a conversation, if one does.
+
+        A stored one without a mark (with a `number`) was left out by an erasure that leaves out conversations.
+        """
         covering = [
             erasure
             for erasure in self._chatters.get(chatter, ())
-            if (started_at is not None and started_at < erasure.cutoff_at)
-            or (number is not None and number <= erasure.cutoff_number)
+            if not (number is not None and erasure.request_id in self._withholding)
+            and (
+                (started_at is not None and started_at < erasure.cutoff_at)
+                or (number is not None and number <= erasure.cutoff_number)
+            )
         ]
         return max(covering, default=None)
 

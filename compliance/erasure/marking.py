@@ -244,8 +244,7 @@ def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Mark
     """
     again = [one.request_id for one in admitted if one.has_marked]
     if again:
-        with held.transaction():
-            execute(_CONTINUE, [array(again)])
+        again = _continue(held, [one for one in admitted if one.has_marked])
     new = [one for one in admitted if not one.has_marked]
     marked = _mark_free(held, new, waits=False, erases=erases)
     refused = [one for one in new if one.request_id not in marked]
@@ -254,11 +253,31 @@ def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Mark
         marked |= _mark_free(held, of_chatbot, waits=True, erases=erases)
     done = {request_id for request_id, is_marked in marked.items() if is_marked}
     return MarkedRequests(
-        [one.request_id for one in admitted if one.has_marked or one.request_id in done],
+        [one.request_id for one in admitted if one.request_id in done or one.request_id in again],
         new=done,
         leaves_rows=bool(again) or not erases,
         chatbot_ids={one.chatbot_id for one in admitted},
     )
+
+
+def _continue(held: HeldClaim, marked: Sequence[Admitted]) -> list[UUID]:
+    """Continue requests that have marked, and return them; the others left the claim.
+
+    Those that a replay has filed with a cutoff have marked nothing yet, so a legal hold can cover some of their data.
+    """
+    chatbot_ids = {one.chatbot_id for one in marked}
+    with held.transaction():
+        if legal_holds.any_in_force():
+            for chatbot_id in sorted(chatbot_ids):
+                locks.share_with_intake(chatbot_id)
+            ids = [one.request_id for one in marked if not one.withholds]
+            on_hold = legal_holds.find_held_by_request(ids, chatbot_ids) if ids else {}
+            if on_hold:
+                requeue.hold(held, dict.fromkeys(on_hold, HoldReason.LEGAL_HOLD), pending={})
+            marked = [one for one in marked if one.request_id not in on_hold]
+        ids = [one.request_id for one in marked]
+        execute(_CONTINUE, [array(ids)])
+    return ids
 
 
 def _mark_free(held: HeldClaim, new: Sequence[Admitted], *, waits: bool, erases: bool) -> dict[UUID, bool]:

@@ -65,7 +65,7 @@ _FILES = """
            SELECT id, object_key, chatbot_id, size, message_id
              FROM conversations_uploadedfile
             WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS f
-     WHERE {of.file}
+     WHERE {of.file} AND {of.closed}
      LIMIT %(most)s
 )
 SELECT id, object_key, request_id, size IS NOT NULL, chatbot_id, 'hosted', '', '' FROM files

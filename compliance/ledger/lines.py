@@ -103,7 +103,7 @@ SELECT r.id, r.kind, r.status, r.kind <> 'export' AND coalesce(r.started_at, r.c
            'variable', v.public_id, 'variable_name', v.name, 'variable_category', v.category,
            'chatter', nullif(encode(r.uci_digest, 'hex'), ''), 'erase_exports', r.erase_exports)::text,
        {digests_of("r")}, {_TIME.format("r.cutoff_at")}, {_TIME.format("coalesce(r.cancelled_at, r.rejected_at)")},
-       r.withholds
+       r.withholds, r.withheld, r.continues_id::text
   FROM compliance_compliancerequest r
   JOIN LATERAL (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id) AS b ON TRUE
   LEFT JOIN LATERAL (SELECT public_id, name, category FROM chatbots_variable WHERE id = r.variable_id) AS v ON TRUE
@@ -130,6 +130,8 @@ class _Row(NamedTuple):
     cutoff_at: str | None
     withdrawn_at: str | None
     withholds: bool
+    withheld: int
+    continues: str | None
 
 
 def accepted(request_ids: Collection[UUID]) -> list[Line]:
@@ -143,6 +145,7 @@ def accepted(request_ids: Collection[UUID]) -> list[Line]:
             **row.named,
             "request_kind": row.kind,
             "conversations": _hex(row.conversations),
+            **({"continues": row.continues} if row.continues else {}),
             **redactions.get(row.id, {}),
         }
         for row in rows
@@ -158,6 +161,7 @@ def withdrawn(request_ids: Collection[UUID]) -> list[Line]:
             "status": row.status,
             "at": row.withdrawn_at,
             "answered_at": row.filed["answered_at"],
+            **({"continues": row.continues} if row.continues else {}),
         }
         for row in _rows(request_ids)
     ]
@@ -173,7 +177,7 @@ def exact(request_ids: Collection[UUID]) -> dict[UUID, list[Line]]:
     for row in _rows(request_ids):
         about = {**row.filed, **row.named, "named": _hex(row.conversations), "cutoff_at": row.cutoff_at}
         if row.withholds:
-            about["withholds"] = True
+            about |= {"withholds": True, "withheld": row.withheld}
         found[row.id] = _split_lines(LineKind.EXACT, about, digests.get(row.id))
     return found
 

@@ -21,6 +21,7 @@ from compliance.replay.loading import ACTOR
 from compliance.retention import due, policy
 from compliance.work import legal_holds
 from compliance.work.scope import REDACTIONS
+from conversations.models import Conversation
 from conversations.tombstones import comment_digest
 
 HoldReason = ComplianceRequest.HoldReason
@@ -252,15 +253,25 @@ def _exact(one: ReplayedLine) -> Decision:
     one.numbers = [number for number in one.numbers if number not in one.held]
     if one.is_completed:
         return Decision(Plan.LATE, Outcome.FILED, one.known) if one.numbers else _LEAVE
-    withholds = bool(one.line.get("withholds"))
-    decision = _erase_again(one, withholds=withholds)
-    return _under_hold(one, decision.request) if decision.request and one.held and not withholds else decision
+    if one.line.get("withholds"):
+        # It has left the others out, whatever has become of them since.
+        one.numbers = _of_line(one)
+    return _erase_again(one)
 
 
-def _erase_again(one: ReplayedLine, *, withholds: bool) -> Decision:
+def _of_line(one: ReplayedLine) -> list[int]:
+    """Return those of the conversations that the line itself names."""
+    [digests] = LedgerLine.objects.filter(pk=one.request_id).values_list("conversation_digests", flat=True)
+    found = Conversation.objects.filter(chatbot=one.chatbot, pk__in=one.numbers, external_id_digest__in=digests)
+    return sorted(found.values_list("pk", flat=True))
+
+
+def _erase_again(one: ReplayedLine) -> Decision:
+    """Erase all again that no legal hold covers. The rest is filed as another request, unless the ledger has it."""
     at, known = one.time("cutoff_at"), one.known
+    withheld = max(len(one.held), one.line.get("withheld", 0))
     if known is None:
-        fields = {**_about(one), "cutoff_number": one.reach, "withholds": withholds, "withheld": len(one.held)}
+        fields = {**_about(one), "cutoff_number": one.reach, "withholds": withheld > 0, "withheld": withheld}
         if not one.names_any and not one.has_exports:
             # Completed at the time of its erasure: its digests are kept from then on.
             request = _build_request(one, Kind.DELETION, **fields, **_found_nothing(at))
@@ -273,8 +284,8 @@ def _erase_again(one: ReplayedLine, *, withholds: bool) -> Decision:
     if known.variable_id is not None:
         known.uci_digest = one.uci_digest
     known.lane = Lane.NORMAL
-    if withholds:
-        known.withholds, known.withheld = True, len(one.held)
+    if withheld:
+        known.withholds, known.withheld = True, withheld
     return Decision(Plan.ERASE, Outcome.FILED, _begin_again(one, known))
 
 
@@ -399,6 +410,7 @@ def _build_request(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceReq
         "requested_at": one.time_or_none("requested_at"),
         "deadline": one.line.get("deadline", _FORMER_DEADLINE),
         "due_at": one.time("due_at"),
+        "continues_id": UUID(one.line["continues"]) if one.line.get("continues") else None,
         "answered_at": one.time_or_none("answered_at"),
         **_extension_of(one),
     }

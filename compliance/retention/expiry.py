@@ -40,6 +40,7 @@ from conversations.placement import by_place, machines
 from conversations.placement.distribution import DISTRIBUTED
 
 _ALL = Q()
+_HELD_FOR = timedelta(days=1)
 # The number of rows that one transaction changes.
 _ROWS_AT_ONCE = 10_000
 
@@ -70,7 +71,8 @@ class Rows:
 
     They are deleted, or get the values of `clears`. Before, rows of other models are deleted by `goes_with`: the
     model, and its field with the row's `key`. `kept` is SQL that returns which of the rows `ids` of `table`, of the
-    `chatbots` of one place, stay for now. `held` returns which of these rows a legal hold keeps.
+    `chatbots` of one place, stay for now. `held` returns which of these rows a legal hold keeps: they are looked at
+    again after `_HELD_FOR`, so that they do not stand before those of others.
     """
 
     model: type[Model]
@@ -126,11 +128,12 @@ class Rows:
 
     def _removable(self, page: Mapping[Any, int], keys: Collection[Any]) -> set[Any]:
         """Return the keys, of these in one place, that nothing keeps."""
-        chatbots = {page[key] for key in keys}
-        values = {"ids": array(keys), "chatbots": array(chatbots), "ledger_days": _ledger_days()}
+        values = {"ids": array(keys), "chatbots": array({page[key] for key in keys}), "ledger_days": _ledger_days()}
         kept = fetch(self.kept.format(table=self.model._meta.db_table), values) if self.kept else ()
-        held = self.held(keys, chatbots) if self.held else ()
-        return set(keys).difference(key for (key,) in kept).difference(held)
+        return set(keys).difference(key for (key,) in kept).difference(self._held(page, keys))
+
+    def _held(self, page: Mapping[Any, int], keys: Collection[Any]) -> set[Any]:
+        return self.held(keys, {page[key] for key in keys}) if self.held else set()
 
     def _end(self, page: Mapping[Any, int], keys: Collection[Any]) -> int:
         def of(rows: QuerySet[Any], name: str, some: Collection[Any]) -> QuerySet[Any]:
@@ -138,8 +141,13 @@ class Rows:
             return rows.filter(chatbot__in={page[key] for key in keys}) if rows.model in DISTRIBUTED else rows
 
         with transaction.atomic():
+            held = self._held(page, keys)
+            if held:
+                of(self.model._default_manager.all(), self.key, held).update(**{str(self.at): Now() + _HELD_FOR})
             # A row may not be due any more: a look-up that is queued anew expires later.
-            going = of(self.due(), self.key, self._removable(page, keys)).select_for_update(skip_locked=True)
+            going = of(self.due(), self.key, self._removable(page, set(keys) - held)).select_for_update(
+                skip_locked=True
+            )
             locked = list(going.values_list(self.key, flat=True))
             for model, name in self.goes_with.items() if locked else ():
                 of(model._default_manager.all(), name, locked).delete()

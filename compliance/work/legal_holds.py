@@ -16,7 +16,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from common.db import array, as_json, fetch
-from compliance.models import LegalHold
+from compliance.models import ComplianceRequest, LegalHold
 from compliance.work.sql import GIVEN, given
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -97,6 +97,11 @@ def in_force() -> list[HoldsOfChatbot]:
 
 def any_in_force() -> bool:
     return fetch("SELECT EXISTS (SELECT FROM compliance_legalhold WHERE released_at IS NULL)") == [(True,)]
+
+
+def find_withholding(request_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these deletions have left out conversations under a hold."""
+    return set(ComplianceRequest.objects.filter(pk__in=request_ids, withholds=True).values_list("pk", flat=True))
 
 
 def find_held(chatbot_ids: Collection[int], numbers: Collection[int]) -> set[int]:

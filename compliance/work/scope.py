@@ -74,12 +74,14 @@ class Scope(NamedTuple):
 
     `head`: a WITH of the requests `r` and of `scope`: conversations, each with its request. `exports`: those that
     hold a conversation `s` in scope. `file`, `day`: whether a file `f`, or a daily extract `e`, of such a
-    conversation is in scope.
+    conversation is in scope. `closed`: whether its files may go: not before the conversation has a mark, which a
+    legal hold prevents.
     """
 
     head: str
     exports: str = EXPORTS_HOLDING
     file: str = "TRUE"
+    closed: str = "TRUE"
     day: str = "TRUE"
 
     @property
@@ -99,7 +101,11 @@ DELETIONS = Scope(
 {REQUESTS}, scope AS MATERIALIZED (
     SELECT r.id AS request_id, s.id FROM r CROSS JOIN LATERAL ({IN_SCOPE}) AS s
 )
-"""
+""",
+    closed="""
+EXISTS (SELECT 1 FROM conversations_conversation
+         WHERE id = s.id AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NOT NULL)
+""",
 )
 # With the times of the messages that are still stored. If a deletion has erased them, their days are unknown, so it
 # may be any day. An export that starts over has a new time of its beginning before its former object is removed; but

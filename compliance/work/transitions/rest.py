@@ -6,7 +6,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from compliance.cluster import notify
-from compliance.models import ComplianceRequest, RequestSubject
+from compliance.models import ComplianceRequest, LedgerLine, RequestSubject
 from compliance.work.outbox import log
 
 # A deletion that leaves out conversations is continued by another one, which keeps its clock and its approvals.
@@ -22,9 +22,13 @@ def file(request_ids: Collection[UUID]) -> None:
     """File deletions of the conversations under a legal hold that these leave out, in the caller's transaction.
 
     Each is held like any other deletion once a worker takes it, unless the hold was released meanwhile. A replayed
-    one is not continued: its rest is in the ledger, as a request of its own.
+    deletion keeps its cutoff, and so does its rest: its release erases nothing newer. None is filed twice, after a
+    restore whose ledger has it.
     """
-    partial = ComplianceRequest.objects.filter(pk__in=request_ids).exclude(origin=ComplianceRequest.Origin.REPLAY)
+    partial = ComplianceRequest.objects.filter(pk__in=request_ids, continued_by=None)
+    # One that was withdrawn before a restore has a line alone.
+    lines = LedgerLine.objects.filter(line__continues__in=[str(each) for each in request_ids])
+    partial = partial.exclude(pk__in=list(lines.values_list("line__continues", flat=True)))
     entries = []
     for request in partial.order_by("seq"):
         rest = ComplianceRequest(
@@ -33,6 +37,9 @@ def file(request_ids: Collection[UUID]) -> None:
             continues=request,
             **{name: getattr(request, name) for name in _OF_REST},
         )
+        if request.origin == ComplianceRequest.Origin.REPLAY:
+            rest.started_at, rest.cutoff_at = request.started_at, request.cutoff_at
+            rest.cutoff_number = request.cutoff_number
         rest.save(force_insert=True)
         RequestSubject.objects.bulk_create(
             RequestSubject(request=rest, chatbot_id=rest.chatbot_id, digest=digest)
