@@ -70,22 +70,21 @@ _FOLLOWING = {
     "conversation": [("compliance_requestsubject", "digest"), ("compliance_legalholdconversation", "digest")],
     "chatter": [("compliance_legalhold", "uci_digest")],
 }
-# Legal holds in force whose digests neither have a value nor are those of stored data: whether they are right is not
-# known, and a hold that finds nothing holds nothing.
-_UNKNOWN_HOLDS = """
-SELECT count(*) FROM (
-    SELECT h.chatbot_id, h.variable_id, h.uci_digest, NULL::bytea AS digest
-      FROM compliance_legalhold h WHERE h.released_at IS NULL AND h.scope = 'uci' AND h.value_encrypted = ''
-     UNION ALL
-    SELECT n.chatbot_id, NULL, NULL, n.digest
-      FROM compliance_legalholdconversation n JOIN compliance_legalhold h ON h.id = n.hold_id
-     WHERE h.released_at IS NULL) AS held
- WHERE NOT EXISTS (
-       SELECT FROM conversations_identity i
-        WHERE i.chatbot_id = held.chatbot_id AND i.variable_id = held.variable_id AND i.digest = held.uci_digest)
-   AND NOT EXISTS (
-       SELECT FROM conversations_conversation c
-        WHERE c.chatbot_id = held.chatbot_id AND c.external_id_digest = held.digest)
+# The digests of legal holds in force that have no value beside them, and those of stored data among them.
+_HELD = {
+    "conversation": """
+SELECT n.chatbot_id, n.digest
+  FROM compliance_legalholdconversation n JOIN compliance_legalhold h ON h.id = n.hold_id
+ WHERE h.released_at IS NULL
+""",
+    "chatter": """
+SELECT chatbot_id, uci_digest FROM compliance_legalhold
+ WHERE released_at IS NULL AND scope = 'uci' AND value_encrypted = ''
+""",
+}
+_STORED = """
+SELECT DISTINCT {column} FROM {table}
+ WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND {column} = ANY(%(digests)s::bytea[])
 """
 
 
@@ -180,12 +179,25 @@ def _of_holds(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
             if not dry_run:
                 LegalHold.objects.filter(pk=hold.pk).update(uci_digest=right)
     if not dry_run:
-        [(counts.left,)] = fetch(_UNKNOWN_HOLDS)
+        counts.left = _count_unknown_holds()
         # The ledger has their former digests.
         JournalEntry.objects.bulk_create(
             JournalEntry(kind=JournalEntry.Kind.HOLD, request_id=pk) for pk in in_force.values_list("pk", flat=True)
         )
     return counts
+
+
+def _count_unknown_holds() -> int:
+    """Count the digests of which nobody knows whether they are right: a hold that finds nothing holds nothing."""
+    unknown = 0
+    for one in _DIGESTS.values():
+        held = fetch(_HELD[one.purpose])
+        for at in range(0, len(held), _BATCH_ROWS):
+            page = held[at : at + _BATCH_ROWS]
+            digests = {bytes(each) for _, each in page}
+            values = {"chatbots": array({chatbot_id for chatbot_id, _ in page}), "digests": list(digests)}
+            unknown += len(digests) - len(fetch(_STORED.format(**one._asdict()), values))
+    return unknown
 
 
 def _requests() -> Iterator[ComplianceRequest]:

@@ -18,6 +18,7 @@ from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity
 from tests import commands
 from tests.functional.company import Company, became, document, settle
+from tests.holding import place
 from tests.patches import failing
 from tests.under_roles import role
 
@@ -68,6 +69,17 @@ def test_deletions_find_what_was_stored_under_the_key_before(company, others, ac
     assert not Conversation.objects.filter(chatbot=company.chatbot, deleted_at__isnull=True).exists()
     assert Conversation.objects.filter(chatbot=others.chatbot, deleted_at__isnull=True).count() == 2
     assert set(Identity.objects.filter(chatbot=others.chatbot).values_list("value", flat=True)) == {"42", "43"}
+
+
+@pytest.mark.parametrize("subject", ["42", ["c-1"]])
+def test_a_legal_hold_covers_the_same_data(company: Company, accept: Callable[[], None], subject) -> None:
+    company.send(document("c-1", "42"))
+    place(company.chatbot, subject)
+    accept()
+    assert run()[0] == 0
+    deletion = company.delete("42")
+    settle()
+    assert company.status(deletion) == "on_hold"
 
 
 def test_an_open_request_is_of_its_chatter_again(company: Company, accept: Callable[[], None]) -> None:

@@ -46,7 +46,10 @@ KNOWN = {
     "conversations/uploads.py finalise": "of uploads that were not stored",
     "conversations/uploads.py abort": "of uploads that were not stored",
     "compliance/retention/objects.py remove_abandoned_uploads": "of uploads that were not stored",
-    "compliance/digests.py _UPDATE": "computes digests again under another key",
+    **dict.fromkeys(
+        ("compliance/digests.py _UPDATE", "compliance/digests.py _UPDATE_FOLLOWING"),
+        "computes digests again under another key, those of holds too",
+    ),
     **{
         f"compliance/work/call_queue.py {name}": "of calls, not of originals"
         for name in ("_TAKE", "_RECORD", "_DROP")
