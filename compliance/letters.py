@@ -49,7 +49,7 @@ class Letter(TextChoices):
 ANSWERS: Sequence[str] = reasons.Letter.values
 
 # What a letter says about a hold. Any other hold is a check, so that a letter reveals no more.
-_HOLDS = {HoldReason.EXPORT_PENDING.value: "copy", "legal_hold": "law"}
+_HOLDS = {HoldReason.EXPORT_PENDING.value: "copy", HoldReason.LEGAL_HOLD.value: "law"}
 
 
 class TemplateFault(Exception):
@@ -60,7 +60,7 @@ def offered(request: ComplianceRequest) -> list[Letter]:
     """Return the letters that fit the state of a request. There are none about a retention run."""
     if request.kind == Kind.RETENTION:
         return []
-    is_partial = request.result == "partial"
+    is_partial = request.result == ComplianceRequest.Result.PARTIAL
     fits = {
         Letter.RECEIVED: True,
         Letter.EXTENDED: request.extended_at is not None,
@@ -98,7 +98,7 @@ def context_of(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) -
         "reason": _reason_of(request) if letter == Letter.REFUSED else "",
         "nothing_found": request.result == ComplianceRequest.Result.NOTHING_FOUND,
         "amount": _amount(request),
-        "withheld": "",
+        "withheld": _chats(request.withheld),
         "not_sure": _chats(unverified_left_out(request) or 0),
         "of_others": _chats(request.shared_conversations if leaves_out else 0),
         "copy_until": day(max((one.expires_at for one in hosted if one.expires_at), default=None)),

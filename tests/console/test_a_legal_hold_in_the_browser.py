@@ -1,4 +1,4 @@
-"""An officer places a legal hold and a deletion of the person waits, until another officer releases the hold."""
+"""A legal hold in the console: a deletion waits until another officer releases it, and the person gets letters."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -32,6 +32,7 @@ def test_a_deletion_waits_for_a_legal_hold_and_completes_after_its_release(
     support.page.reload()
     expect(support.page.get_by_text("A legal hold covers some of its data")).to_be_visible()
     is_easy_to_use(support.page)
+    assert "We have to keep it for now, because a law requires this" in _copied(support.page, "Held")
     request_page = support.page.url
     support.page.goto(f"{live_server.url}/admin/conversations/{kept.pk}/")
     expect(support.page.get_by_text("only officers can read it")).to_be_visible()
@@ -47,7 +48,9 @@ def test_a_deletion_waits_for_a_legal_hold_and_completes_after_its_release(
     _work()
     second.page.goto(request_page)
     expect(second.page.locator(".now")).to_contain_text("Completed")
-    # The story ends with the letter to the person, copied from this page, as soon as the page offers it.
+    letter = _copied(second.page, "Done")
+    assert "we deleted your data: 1 chat with 1 message." in letter
+    assert "M-7" not in letter
     assert list(Message.objects.values_list("text", flat=True).distinct()) == ["Good morning."]
     for watched in (placer, support, second):
         assert "M-7" not in "".join(watched.asked)
@@ -95,3 +98,12 @@ def _release(page: Page) -> None:
     page.get_by_role("button", name="Release the hold").click()
     expect(page.get_by_text("Released. 1 request continues now.")).to_be_visible()
     assert LegalHold.objects.get().value_encrypted == ""
+
+
+def _copied(page: Page, letter: str) -> str:
+    """Copy the letter that the page of a request shows, and return the clipboard."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=page.url)
+    panel = page.get_by_role("region", name=f"Letter: {letter}")
+    panel.get_by_role("button", name="Copy this letter").click()
+    expect(panel.get_by_role("button", name="Copied")).to_be_visible()
+    return " ".join(str(page.evaluate("navigator.clipboard.readText()")).split())

@@ -36,7 +36,11 @@ def made(chatbot: Chatbot, letter: str) -> ComplianceRequest:
     counted = {"conversations_total": 2, "messages": 6, "files": 1}
     extended = {"extended_at": timezone.now(), "extended_by": "user:1", "extension_reason": "complexity"}
     makes: dict[str, Any] = {"held": held, "refused": rejected, "done": completed, "partly_done": completed}
-    more: dict[str, Any] = {"done": counted, "partly_done": counted | {"result": "partial"}, "extended": extended}
+    more: dict[str, Any] = {
+        "done": counted,
+        "partly_done": counted | {"result": "partial", "withheld": 3},
+        "extended": extended,
+    }
     return cast("ComplianceRequest", makes.get(letter, waiting)(chatbot, **more.get(letter, {})))
 
 
@@ -62,7 +66,7 @@ SAID: dict[str, tuple[list[str], list[str], list[str]]] = {
     "extended": (["because it is complex"], ["two months more", "Article 12(3)"], ["45 days more, once", "1798.130"]),
     "done": (["2 chats with 6 messages and 1 file"], ["Article 17", "Article 12(3)"], ["section 1798.105)"]),
     "partly_done": (
-        ["deleted a part of your data: 2 chats", "We have to keep the rest"],
+        ["deleted a part of your data: 2 chats", "We have to keep 3 chats"],
         ["Article 17(3)", "Article 12(4)", "Article 77", "Article 79"],
         ["1798.105(d)", "California Privacy Protection Agency", "Attorney General"],
     ),
