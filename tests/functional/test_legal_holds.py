@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from compliance import worker
@@ -236,6 +237,22 @@ def test_late_data_does_not_close_it(company) -> None:
     assert words_in("c-1") not in dump()
 
 
+def test_late_data_closes_nothing_while_the_rest_is_refused(company) -> None:
+    company.talk("c-1", "42")
+    company.talk("c-2", "42")
+    hold, _ = place(company.chatbot, ["c-1"])
+    deletion = company.delete("42")
+    work()
+    decisions.erase_unheld(request_id=UUID(deletion), actor="user:71")
+    work()
+    rest = ComplianceRequest.objects.get(continues=deletion)
+    decisions.reject(request_id=rest.pk, actor="user:71", reason="legal_obligation")
+    release(hold)
+    company.send(document("c-1", "42", user_name="again"))
+    work()
+    assert words_in("c-1") in dump()
+
+
 def test_values_of_variables_stay(company) -> None:
     number = company.talk("c-1", "42")
     uci = company.chatbot.variables.get(is_uci=True)
@@ -251,6 +268,8 @@ def test_values_of_variables_stay(company) -> None:
     assert VariableValue.objects.count() == 2
     assert expiry.count_expired()["variable_values"] == 0
     release(hold)
+    # They are looked at again in a day.
+    VariableValue.objects.update(expires_at=F("expires_at") - timedelta(days=1))
     expiry.remove_expired()
     assert VariableValue.objects.count() == 0
     assert Conversation.objects.get().deletion_request_id is None

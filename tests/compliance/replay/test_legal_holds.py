@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from threading import Thread
 from uuid import UUID
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from common import crypto
@@ -13,7 +15,7 @@ from compliance import holds
 from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, JournalEntry, LegalHold
 from compliance.requests import decisions
-from conversations.models import Message
+from conversations.models import Message, UploadedFile
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.compliance.retention.runs import file_run
 from tests.functional.company import Company
@@ -36,6 +38,10 @@ def held_for(company: Company, request_id: str) -> tuple[str, str | None]:
     return found["status"], found["hold_reason"]
 
 
+def rest_of(request_id: str) -> str:
+    return str(ComplianceRequest.objects.get(continues=UUID(request_id)).pk)
+
+
 @pytest.mark.parametrize("subject", ["alice", ["c-1"], None])
 def test_a_hold_is_placed_again_and_keeps_what_the_restore_has_brought_back(company, storage, subject) -> None:
     number = company.talk("c-1", "alice")
@@ -46,7 +52,7 @@ def test_a_hold_is_placed_again_and_keeps_what_the_restore_has_brought_back(comp
         before, _ = place(company.chatbot, subject)
         write_journal()
 
-    assert became_of(replay()) == {deletion: "on_hold"}
+    assert became_of(replay()) == {deletion: "erased"}
 
     hold = LegalHold.objects.get()
     fields = ("id", "scope", "matter", "basis", "placed_at", "placed_by", "review_at", "uci_digest", "released_at")
@@ -54,12 +60,14 @@ def test_a_hold_is_placed_again_and_keeps_what_the_restore_has_brought_back(comp
     assert hold.value_encrypted == ""
     assert not JournalEntry.objects.filter(kind="hold").exists()
     work()
-    assert held_for(company, deletion) == ("on_hold", "legal_hold")
+    assert company.request_object(deletion)["result"] == "partial"
+    rest = rest_of(deletion)
+    assert held_for(company, rest) == ("on_hold", "legal_hold")
     assert gone(number) == [False]
-    assert release(hold) == [deletion]
+    assert release(hold) == [rest]
     work()
     assert gone(number) == [True]
-    assert company.status(deletion) == "completed"
+    assert company.status(rest) == "completed"
     # The ledger contains no value.
     assert "alice" not in str(lines_of(storage, "hold"))
 
@@ -120,7 +128,7 @@ def test_a_partial_deletion_erases_its_part_again_and_is_continued_once(company:
         work()
         decisions.erase_unheld(request_id=UUID(deletion), actor=PLACER)
         work()
-        rest = str(ComplianceRequest.objects.get(continues=UUID(deletion)).pk)
+        rest = rest_of(deletion)
         write_journal()
         assert gone(*numbers) == [False, True]
 
@@ -177,3 +185,113 @@ def test_a_hold_is_in_an_object_that_is_written_again(company: Company, storage:
     journal.begin_mending(1)
     journal.mend()
     assert lines_of(storage, "hold") == [line]
+
+
+def test_a_second_hold_before_a_replayed_deletion_continues_keeps_its_new_files(company, storage) -> None:
+    number = company.talk("c-1", "alice")
+    with restored():
+        deletion = company.delete("alice")
+        work()
+        place(company.chatbot, "alice")
+        write_journal()
+    replay()
+    work()
+    assert company.upload(number, "picture").status_code == 201
+    [key] = UploadedFile.objects.values_list("object_key", flat=True)
+    rest = rest_of(deletion)
+    assert release(LegalHold.objects.get()) == [rest]
+    second, covered = place(company.chatbot, ["c-1"], matter="second")
+    assert covered.held == 1
+
+    work()
+
+    assert held_for(company, rest) == ("on_hold", "legal_hold")
+    assert storage.exists(key)
+    assert UploadedFile.objects.count() == 1
+    release(second)
+    work()
+    assert gone(number) == [True]
+    assert not storage.exists(key)
+
+
+def test_the_rest_of_a_replayed_deletion_is_erased_after_the_release(company: Company) -> None:
+    numbers = [company.talk(f"c-{n}", "alice") for n in (1, 2)]
+    hold, _ = place(company.chatbot, ["c-1"])
+    write_journal()
+    with restored():
+        deletion = company.delete("alice")
+        write_journal()
+    replay()
+    work()
+    assert held_for(company, deletion) == ("on_hold", "legal_hold")
+    decisions.erase_unheld(request_id=UUID(deletion), actor=PLACER)
+    work()
+    assert gone(*numbers) == [False, True]
+
+    release(hold)
+    work()
+    assert gone(*numbers) == [True, True]
+
+
+def test_a_deletion_that_was_limited_before_the_backup_keeps_its_rest(company: Company) -> None:
+    numbers = [company.talk(f"c-{n}", "alice") for n in (1, 2)]
+    hold, _ = place(company.chatbot, ["c-1"])
+    deletion = company.delete("alice")
+    work()
+    decisions.erase_unheld(request_id=UUID(deletion), actor=PLACER)
+    write_journal()
+    with restored():
+        # The entry of the rest is not in the ledger when the database is lost.
+        work()
+        assert ComplianceRequest.objects.filter(continues=UUID(deletion)).exists()
+    replay()
+    work()
+    release(hold)
+    work()
+    assert gone(*numbers) == [True, True]
+
+
+def test_a_replay_erases_again_what_no_hold_covers(company: Company) -> None:
+    numbers = [company.talk(f"c-{n}", "alice") for n in (1, 2)]
+    with restored():
+        deletion = company.delete("alice")
+        work()
+        place(company.chatbot, ["c-1"])
+        write_journal()
+    replay()
+    work()
+    assert gone(*numbers) == [False, True]
+    assert held_for(company, rest_of(deletion)) == ("on_hold", "legal_hold")
+
+
+@pytest.mark.parametrize("about", [["c-1"], "alice"])
+def test_a_cancellation_while_a_hold_is_released_is_final(company: Company, monkeypatch, about) -> None:
+    number = company.talk("c-1", "alice")
+    hold, _ = place(company.chatbot, "alice")
+    deletion = company.delete(about)
+    work()
+    find = holds._find_held
+
+    def cancel_meanwhile(requests):
+        found = find(requests)
+        _in_another_connection(lambda: decisions.cancel(request_id=UUID(deletion), actor="api:x"))
+        return found
+
+    monkeypatch.setattr(holds, "_find_held", cancel_meanwhile)
+    release(hold)
+    work()
+    assert company.status(deletion) == "cancelled"
+    assert gone(number) == [False]
+
+
+def _in_another_connection(action) -> None:
+    def run() -> None:
+        try:
+            action()
+        finally:
+            connection.close()
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
