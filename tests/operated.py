@@ -39,7 +39,7 @@ WEB, WORKER = "compliance_web", "compliance_worker"
 GRANT = ("grant_roles", "--web", WEB, "--worker", WORKER)
 SCOPES = (
     *("deletions:write", "exports:write", "requests:read", "requests:approve", "conversations:write"),
-    *("conversations:read", "identities:write", "messages:redact", "changelog:read"),
+    *("conversations:read", "identities:write", "messages:redact", "changelog:read", "holds:write"),
 )
 # How long anything may take that takes seconds.
 PATIENCE = 120.0

@@ -12,7 +12,8 @@ from typing import Any
 from tests.faults import site_checks
 from tests.faults.catalogue import FAULTS
 from tests.faults.site import Site
-from tests.oracle import evidence, filing, sending
+from tests.operated import wait_until
+from tests.oracle import evidence, filing, holding, sending
 from tests.oracle.checks import Checks
 from tests.oracle.client_state import ClientState, Known
 from tests.oracle.following import follow, follow_to_end, look_at_whole_ones
@@ -96,6 +97,22 @@ class Company:
     def filed(self, kind: str) -> list[Request]:
         return [request for request in self.ours.filed.values() if request.kind == kind]
 
+    def delete_under_hold(self, person: Person) -> None:
+        """File the deletion of a chatter under a legal hold, which is released once the requests are followed."""
+        assert holding.delete_under_hold(self.ours, person.value, "erase_exports")
+
+    def release_holds(self) -> None:
+        """Wait until the deletions under a hold wait for it, and release the holds."""
+        kept = [one for one in self.ours.filed.values() if one.hold]
+
+        def are_on_hold() -> bool:
+            follow(self.ours, most=1000)
+            return {one.status for one in kept} <= {"on_hold"}
+
+        wait_until(are_on_hold, "deletions wait for legal holds")
+        for request in kept:
+            holding.release(self.site, self.ours, request)
+
     def forget(self, request: Request) -> None:
         """Forget a request that a restored database has lost."""
         self.known.model.forget(request)
@@ -142,6 +159,7 @@ class Company:
 
     def follow(self, *, seconds: float = 180.0) -> None:
         """Wait until all requests have ended, for `seconds` at most, and check their results."""
+        self.release_holds()
         follow_to_end(self.ours, seconds=seconds)
 
     def left(self) -> set[Request]:

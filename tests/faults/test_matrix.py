@@ -23,5 +23,6 @@ def test_each_request_ends_once_and_nothing_else_is_touched(site: Site, company:
     if reason := FAULTS[name].prevented(site):
         pytest.skip(reason)
     requests = company.begin_round(to_erase=8, to_export=6)
+    company.delete_under_hold(company.person(conversations=2))
     requests.run(lambda: company.suffer(name))
     assert company.wrong() == []

@@ -147,6 +147,8 @@ def see(state: ClientState, request: Request, shown: Mapping[str, Any]) -> None:
     if request.is_final and (shown["finished_at"] != request.finished_at or shown["status"] != request.status):
         told = f"it ended at {request.finished_at}, and then at {shown['finished_at']}"
         state.report("ended twice", told, request)
+    if request.hold and not request.is_released and status in {"processing", "completed"}:
+        state.report("hold", f"it is {status} under a legal hold", request)
     if status != request.status:
         request.statuses.append(status)
     was_open = not request.is_final

@@ -109,6 +109,9 @@ class Request:
     body: dict[str, Any] = field(default_factory=dict)
     # Its failure cannot be repaired: its selector is deleted.
     may_stay_failed: bool = False
+    # The legal hold that keeps the data of a deletion, and whether its release has been asked for.
+    hold: str = ""
+    is_released: bool = False
     # Of an export: its grace is over, so that its file goes with what it holds.
     is_aged: bool = False
     # After a restore: a replay may have recorded it without its event; or it is not there.

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.oracle import caller, filing, sending
+from tests.oracle import caller, filing, holding, sending
 from tests.oracle.caller import Answer, Caller, Client, NoAnswer, Silent, Traffic
 from tests.oracle.client_state import ClientState
-from tests.oracle.following import is_whole
+from tests.oracle.following import follow, is_whole
 from tests.oracle.model import Model, Request, now
 from tests.oracle.violations import Violations
 from tests.oracle.words import Words
@@ -153,3 +153,29 @@ def test_whose_deletion_waits_may_lose_a_shared_conversation_to_another() -> Non
     assert "his" in state.filed
     assert hers[0].surely == set()
     assert hers[0].possibly == {shared}
+
+
+def test_a_deletion_does_not_begin_under_a_legal_hold() -> None:
+    held, status = 0, "on_hold"
+
+    def say(path: str, body: Any) -> Answer:
+        if path == "legal-holds":
+            return _answer({"hold_id": "h", "held": held, "already_marked": 0}, 201)
+        if "deletion" in path or path.startswith("requests/"):
+            return _answer({"request_id": "r", "status": status, "finished_at": None})
+        return _stored(path, body)
+
+    state = _state(say)
+    value, conversation = state.new_person().value, state.new_conversation()
+    sending.send(state, [sending.prepared(state, conversation, value)])
+    request = holding.delete_under_hold(state, value)
+    assert request
+    assert state.violations.counts == {"hold": 1}  # it covers nothing
+    follow(state, most=1)
+    assert state.violations.counts == {"hold": 1}
+    status = "processing"
+    follow(state, most=1)
+    assert state.violations.counts == {"hold": 2}
+    request.is_released, status = True, "completed"
+    filing.see(state, request, say("requests/r", None).body)
+    assert state.violations.counts == {"hold": 2}

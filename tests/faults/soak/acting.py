@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from tests.oracle import filing, sending
+from tests.oracle import filing, holding, sending
 from tests.oracle.caller import Silent
 from tests.oracle.client_state import ClientState, shown_values
 from tests.oracle.filing import see
@@ -34,6 +34,12 @@ def delete(state: ClientState) -> None:
             filing.withdraw(state, request)
         elif state.chance.random() < 0.4:
             sending.race(state, request)
+
+
+def delete_under_hold(state: ClientState) -> None:
+    """File the deletion of a chatter under a legal hold, which the operator releases later."""
+    if person := state.pick(state.free_people()):
+        holding.delete_under_hold(state, person.value)
 
 
 def delete_conversations(state: ClientState) -> None:
@@ -184,7 +190,7 @@ _SENDING: dict[int, list[Action]] = {
 }
 _FILING: dict[int, list[Action]] = {
     8: [delete, export],
-    4: [delete_conversations],
+    4: [delete_conversations, delete_under_hold],
     3: [export_conversations, redact, batch],
 }
 _READING: dict[int, list[Action]] = {

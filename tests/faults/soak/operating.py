@@ -1,16 +1,16 @@
-"""The operator's acts: retries failed requests, sets a retention period, orders daily extracts."""
+"""The operator's acts: retries failed requests, releases legal holds, sets a retention period, orders extracts."""
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import cycle
 
 import psycopg
 
 from tests.faults.site import Site
-from tests.oracle import sending
+from tests.oracle import holding, sending
 from tests.oracle.caller import Silent
 from tests.oracle.client_state import ClientState
 from tests.oracle.model import Conversation, Request, now
@@ -20,6 +20,8 @@ RETENTION_DAYS = 90
 EXPECTED = {"storage_unavailable", "storage_incomplete", "storage_access_denied", "worker_lost", "database_lost"}
 # The time after a fault in which a command, and its request, may still fail: a storage rests, and attempts are few.
 _CALM, _REST = 60.0, 180.0
+# How long a legal hold is in force.
+_HELD = timedelta(seconds=25)
 _FAILED = "SELECT DISTINCT error_code, error_detail FROM compliance_compliancerequest WHERE status = 'failed'"
 # A day passes for the runs of a chatbot: it gets one a day.
 _DAY_PASSES = """
@@ -35,21 +37,24 @@ UPDATE compliance_compliancerequest SET not_before = clock_timestamp()
 class Operator(threading.Thread):
     """`state` is a chatbot with a retention period, to which old conversations are sent."""
 
-    def __init__(self, site: Site, state: ClientState, *, over: threading.Event, every: float) -> None:
+    def __init__(
+        self, site: Site, state: ClientState, clients: Sequence[ClientState], *, over: threading.Event, every: float
+    ) -> None:
         super().__init__(name="operator", daemon=True)
         self.retried: Counter[str] = Counter()
         # The acts that have succeeded, and how often.
         self.done: Counter[str] = Counter()
         self._site, self._state, self._violations = site, state, state.violations
-        self._every, self._over = every, over
+        self._clients, self._every, self._over = clients, every, over
         self._old: list[Conversation] = []
 
     def run(self) -> None:
-        """Retry failed requests every ten seconds, and by turns retain and make days."""
+        """Retry failed requests and release holds every ten seconds, and by turns retain and make days."""
         turns = cycle((self.retain, self.make_days))
         due = time.monotonic() + self._every
         while not self._over.wait(10):
             self.attempt(self.retry)
+            self.attempt(self.release_holds)
             if time.monotonic() > due:
                 self.attempt(next(turns))
                 due = time.monotonic() + self._every
@@ -101,6 +106,14 @@ class Operator(threading.Thread):
                 self._violations.add("failed request", f"requests have failed by {code}: {detail}")
             said = self._site.manage("retry_request", "--all-failed", "--code", code, "--json", ends=(0, 1, 2))
             self.retried[code] += said.document["retried"] if said.code == 0 else 0
+
+    def release_holds(self) -> None:
+        """Release the holds that have been in force for some time; at the end all."""
+        for state in self._clients:
+            for request in list(state.filed.values()):
+                if request.hold and (self._over.is_set() or request.asked_at < now() - _HELD):
+                    self.done["held deletions"] += request.status == "on_hold"
+                    holding.release(self._site, state, request)
 
     def note_run(self, status: str) -> None:
         """Record in the model that old conversations are erased: a run filed after they were sent is over."""

@@ -65,6 +65,7 @@ _LONG = 600.0
 _CALLS = (
     *("documents", "lines of documents", "resent document", "late document", "document of an erased chatter"),
     *("upload", "identify", "deletion", "deletion again", "export", "export again", "batch", "cancel", "redaction"),
+    "legal hold",
     *("status", "one request", "requests", "lookup of requests", "download", "preview", "usage"),
     *("one conversation", "messages", "log", "lookup of conversations"),
 )
@@ -76,7 +77,7 @@ _MET = (
     *("erased chatters who live in another chatbot", "deletions completed", "deletions cancelled"),
     *("exports completed", "redactions completed", "retentions completed"),
 )
-_DONE = ("retain", "make_days")
+_DONE = ("retain", "make_days", "held deletions")
 
 
 class Watcher(threading.Thread):
@@ -147,7 +148,9 @@ class Soak:
         chosen = {name: faults[name] for name in faults if not self.only or any(word in name for word in self.only)}
         over = self.over
         self.driver = Driver(self.site, still, chosen, seed=self.seed + 1, pause=self.pause, over=over)
-        self.operator = Operator(self.site, self.states[AGED], over=over, every=max(15.0, self.seconds / 16))
+        self.actors = [self._actor(number) for number in range(_CLIENTS + 1)]
+        clients, every = [actor.state for actor in self.actors], max(15.0, self.seconds / 16)
+        self.operator = Operator(self.site, self.states[AGED], clients, over=over, every=every)
         self.operator.begin()
         # Chatters of one chatbot have namesakes in the other, who get no request but one export.
         for _ in range(_NAMESAKES):
@@ -156,7 +159,6 @@ class Soak:
                 sending.store(state, value)
         filing.file(still, filing.export_of(still, value))
         self.watcher = Watcher(self.site, over)
-        self.actors = [self._actor(number) for number in range(_CLIENTS + 1)]
 
     def _found(self, bot: str) -> ClientState:
         site, words = self.site, ["--variable", "user_channel:session"]
@@ -265,6 +267,7 @@ class Soak:
             if self.site.sql(_OPEN) == [(0,)]:
                 return True
             self.operator.attempt(self.operator.retry)
+            self.operator.attempt(self.operator.release_holds)
             time.sleep(1)
         return False
 
