@@ -41,7 +41,7 @@ def test_officers_see_the_holds_and_others_only_that_it_is_held(chatbot: Chatbot
     assert f"/admin/holds/{hold.pk}/" in text
     assert "case-0815" in text
     assert "of-another-chatter" not in text
-    assert offered(text) == {"reject", "cancel"}
+    assert offered(text) == {"reject", "cancel", "extend"}
     assert address(request, "erase_unheld") in text
     for role in (Role.SUPPORT, Role.VIEWER):
         text = text_of(member(chatbot, role), request)

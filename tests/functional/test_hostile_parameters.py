@@ -22,6 +22,7 @@ from tests.every_call import ANYTHING
 from tests.factories import ConversationFactory, UploadedFileFactory, conversation_of, deletion_of
 from tests.functional.test_who_may import something_of
 from tests.fuzzing import examples, texts
+from tests.holding import place
 from tests.people import Role, member
 from tests.wrong_json import SECRET, WRONG, Path, changed, places, written
 
@@ -41,6 +42,7 @@ def fill(chatbot: Chatbot) -> None:
     for value in ("1", "2", "3"):
         conversation = conversation_of(chatbot, value, messages=3)
         deletion_of(chatbot, value)
+        place(chatbot, value, matter="a-case")
         UploadedFileFactory.create_batch(3, conversation=conversation, stored=True)
 
 

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from compliance import worker
 from tests.extracting import versioned_bucket
@@ -91,8 +92,9 @@ PLANTED = [
 
 
 @pytest.fixture(scope="module")
-def on_stage() -> Iterator[Stage]:
-    with versioned_bucket() as storage, stage(storage) as found:
+def on_stage(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Stage]:
+    # The guard of legal holds is installed before the first story.
+    with django_db_blocker.unblock(), versioned_bucket() as storage, stage(storage) as found:
         yield found
 
 

@@ -29,7 +29,7 @@ from tests.factories import (
 from tests.under_roles import role
 
 # Of so few rows that no index would help: one chatbot has them all, or a key has one.
-FEW = {"compliance_canaryturn", "chatbots_ratelimitwindow", "compliance_canary"}
+FEW = {"compliance_canaryturn", "chatbots_ratelimitwindow", "compliance_canary", "compliance_legalholdconversation"}
 
 
 @pytest.fixture

@@ -17,7 +17,16 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.ledger import objects as ledger
-from compliance.models import ComplianceRequest, Export, ExportFile, LedgerLine, LedgerObject, Replay, RequestNote
+from compliance.models import (
+    ComplianceRequest,
+    Export,
+    ExportFile,
+    LedgerLine,
+    LedgerObject,
+    LegalHold,
+    Replay,
+    RequestNote,
+)
 from compliance.retention import expiry, objects
 from compliance.retention.objects import Cleanup
 from conversations.models import (
@@ -34,6 +43,7 @@ from tests.commands import report
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.holding import place, release
 from tests.patches import before, failing
 
 LATE = timedelta(days=400)
@@ -73,6 +83,13 @@ def old_exports(chatbot: Chatbot, at: datetime) -> None:
     ExportFile.objects.create(
         chatbot=chatbot, export=delivered, file_id=8, key=f"{chatbot.slug}/52_files/8", bytes=5, sha256="0" * 64
     )
+
+
+def released_holds(chatbot: Chatbot, past: datetime) -> None:
+    for matter, at in (("old", past), ("new", timezone.now())):
+        hold, _ = place(chatbot, ["c-9"], matter=matter)
+        release(hold)
+        LegalHold.objects.filter(pk=hold.pk).update(released_at=at)
 
 
 def known_of_the_ledger(storage: ObjectStorage, past: datetime) -> None:
@@ -130,6 +147,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
             chatbot=chatbot, conversation=conversation, state="unknown", finished_at=past, give_up_at=past,
             expires_at=expires_at,
         )  # fmt: skip
+    released_holds(chatbot, past)
     known_of_the_ledger(storage, past)
     Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
     factories.CallbackFactory.create(request=request, expires_at=past, delivered=True)

@@ -166,10 +166,10 @@ def test_a_worker_that_was_stopped_within_a_transaction_goes_on(chatbot, storage
     request = deletion_of(chatbot, "42")
     mark, stops = marking._mark_all, [0.5]
 
-    def stop_then_mark(*args: Any, **options: Any) -> None:
+    def stop_then_mark(*args: Any, **options: Any) -> set[UUID]:
         if stops:
             time.sleep(stops.pop())
-        mark(*args, **options)
+        return mark(*args, **options)
 
     monkeypatch.setattr(marking, "_mark_all", stop_then_mark)
     worker.drain(seconds=30)
