@@ -32,6 +32,7 @@ PLANS = {
     "ugo": "lost_redaction",
     "dora": "hold",
     "nora": "hold",
+    "sven": "file",
     "cleo": "withdraw",
     "gita": "lost_export",
     "mia": "unknown_chatbot",
@@ -40,7 +41,7 @@ PLANS = {
 # that were filed again are lost again.
 PLANS_AGAIN = {
     **PLANS,
-    **dict.fromkeys(("jon", "otto", "dora", "kai"), "erase"),
+    **dict.fromkeys(("jon", "otto", "dora", "kai", "rosa", "sven"), "erase"),
     **dict.fromkeys(("ben again", "gita again", "vera again"), "lost_export"),
     "ugo again": "lost_redaction",
     "mia again": "unknown_chatbot",
@@ -201,7 +202,8 @@ def serves(scene: Scene) -> str:
 def requests_are_as_promised(scene: Scene) -> None:
     """The deletions of Jon, Otto and Pia were filed again under their ids, and are done. Dora's and Nora's are on
     hold (restored): no key may approve them, and no command what a command has filed. Cleo's is cancelled. Those of
-    Gus, Gita, Ugo and Kai are unknown (404). The token that had leaked is refused."""
+    Gus, Gita, Ugo and Kai are unknown (404). Those of Rosa and Sven wait for their legal holds, and are done after
+    the release. The token that had leaked is refused."""
     scene.reaches("jon", "olga", "otto", "pia", "completed")
     for name in ("dora", "nora"):
         held = scene.reaches(name, "on_hold")
@@ -214,6 +216,11 @@ def requests_are_as_promised(scene: Scene) -> None:
         request = scene.requests[name]
         status = scene.client(request.bot).get(f"requests/{request.id}").status
         require(status == 404, f"The lost request of {name} is answered {status}.")
+    for name in ("rosa", "sven"):
+        held = scene.reaches(name, "on_hold")
+        require(held["hold_reason"] == "legal_hold", f"The deletion of {name} is held as {held['hold_reason']}.")
+    scene.release("rosa", "sven")
+    scene.reaches("rosa", "sven", "completed")
     require(scene.leaked is not None and scene.leaked.get("conversations").status == 401, "A revoked token works.")
 
 

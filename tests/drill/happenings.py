@@ -16,12 +16,14 @@ _DAYS, _OLD = 90, 200.0
 @told
 def before_the_backup(scene: Scene) -> str:
     """There are people of two chatbots, one with four eyes. Finn has an export, Lena was erased and came back,
-    Cleo's deletion waits for its approval, and Olga's is accepted, and not begun when the backup is taken."""
+    Cleo's deletion waits for its approval, Rosa's for a legal hold, and Olga's is accepted, and not begun when the
+    backup is taken."""
     scene.chatbot(FERRIES)
     scene.chatbot(CLINIC)
     scene.service.manage("set_chatbot", CLINIC, "--four-eyes")
     scene.person("ada", "ben", slug=FERRIES, conversations=2)
-    scene.person("eve", "finn", "gita", "ida", "jon", "kai", "kim", "lena", "olga", "otto", slug=FERRIES)
+    names = ("eve", "finn", "gita", "ida", "jon", "kai", "kim", "lena", "olga", "otto", "rosa", "sven")
+    scene.person(*names, slug=FERRIES)
     scene.person("hal", slug=FERRIES, days_ago=_OLD)
     scene.person("cleo", "dora", "emil", "gus", "nora", slug=CLINIC)
     # As one company's number 1 and another's.
@@ -34,7 +36,8 @@ def before_the_backup(scene: Scene) -> str:
     scene.carry_out("lena", "deletion")
     scene.says("lena", 0)
     scene.file("cleo", "deletion")
-    scene.reaches("cleo", "on_hold")
+    scene.file_under_hold("rosa")
+    scene.reaches("cleo", "rosa", "on_hold")
     days = [str((now() - timedelta(days=ago)).date()) for ago in (3, 1)]
     scene.service.manage("daily_extract", FERRIES, "--from", days[0], "--to", days[1])
     scene.service.wait_for_journal()
@@ -50,6 +53,7 @@ def after_the_backup(scene: Scene) -> None:
     _send_more(scene)
     _erase(scene)
     _decide(scene)
+    _hold(scene)
     _redact(scene)
     _apply_retention(scene)
     _create_what_is_lost(scene)
@@ -98,6 +102,13 @@ def _decide(scene: Scene) -> None:
     manage("approve_request", scene.requests["emil"].id)
     scene.reaches("gus", "rejected")
     scene.reaches("emil", "completed")
+
+
+@told
+def _hold(scene: Scene) -> None:
+    """Sven's deletion waits for a legal hold, too."""
+    scene.file_under_hold("sven")
+    scene.reaches("sven", "on_hold")
 
 
 @told

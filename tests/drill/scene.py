@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, cast
 
 from scripts.demo_story import Story, require
 from tests.faults.site import Site
 from tests.operated import SCOPES, wait_until
-from tests.oracle import filing
+from tests.oracle import filing, holding
 from tests.oracle.caller import Client
 from tests.oracle.client_state import ClientState, Known
 from tests.oracle.model import FINAL, Conversation, Expected, Person, Request, now
@@ -183,6 +183,18 @@ class Scene:
         else:
             request = (filing.deletion_of if kind == "deletion" else filing.export_of)(state, value, *flags)
         self.requests[name] = filing.file(state, request)
+
+    def file_under_hold(self, name: str) -> None:
+        """Place a legal hold on a person, and file their deletion."""
+        chatter = self.people[name]
+        request = holding.delete_under_hold(self.states[chatter.slug], chatter.person.value)
+        require(request is not None, f"An erasure of {name} is under way.")
+        self.requests[name] = cast("Request", request)
+
+    def release(self, *names: str) -> None:
+        for name in names:
+            request = self.requests[name]
+            holding.release(self.service, self.states[request.bot], request)
 
     def redact(self, *names: str) -> None:
         """File the redaction of a message of each person."""

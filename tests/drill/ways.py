@@ -128,7 +128,7 @@ def dump(drill: Drill) -> None:
     check.dry_run_again(scene)
     check.replay(scene, kills=0)
     check.serves(scene)
-    scene.reaches("dora", "jon", "kai", "olga", "otto", "pia", "completed")
+    scene.reaches("dora", "jon", "kai", "olga", "otto", "pia", "rosa", "sven", "completed")
     check.all_is_as_promised(scene)
     _clients_go_on(scene)
 
