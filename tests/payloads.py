@@ -67,7 +67,8 @@ class _Elements(HTMLParser):
                 "srcset",
                 "poster",
             } and re.match(rf"\s*(javascript:|data:|vbscript:|(https?:)?//{HOST})", value or "", re.IGNORECASE)
-            if name.startswith(("hit", "on")) or name == "style" or leads_out:
+            # A letter, which is a file of its own, has an element `style`.
+            if name.startswith(("hit", "on")) or (name == "style" and value) or leads_out:
                 self.hits.append(f"<{tag} {name}={value!r}>")
             self._text.append(value or "")
 

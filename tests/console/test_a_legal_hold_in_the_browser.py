@@ -49,7 +49,7 @@ def test_a_deletion_waits_for_a_legal_hold_and_completes_after_its_release(
     second.page.goto(request_page)
     expect(second.page.locator(".now")).to_contain_text("Completed")
     letter = _copied(second.page, "Done")
-    assert "we deleted your data: 1 chat with 1 message." in letter
+    assert "we deleted your data: 1 chat with 2 messages." in letter
     assert "M-7" not in letter
     assert list(Message.objects.values_list("text", flat=True).distinct()) == ["Good morning."]
     for watched in (placer, support, second):
@@ -103,7 +103,8 @@ def _release(page: Page) -> None:
 def _copied(page: Page, letter: str) -> str:
     """Copy the letter that the page of a request shows, and return the clipboard."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=page.url)
-    panel = page.get_by_role("region", name=f"Letter: {letter}")
+    panel = page.locator("details.letter[open]")
+    expect(panel.get_by_role("region", name=f"Letter: {letter}")).to_be_visible()
     panel.get_by_role("button", name="Copy this letter").click()
     expect(panel.get_by_role("button", name="Copied")).to_be_visible()
     return " ".join(str(page.evaluate("navigator.clipboard.readText()")).split())
