@@ -34,6 +34,7 @@ from compliance.work import legal_holds
 from compliance.work.outbox import log
 from compliance.work.sql import GIVEN, given_unfiled
 from conversations.locks import wait_for_intake
+from conversations.models import Conversation
 from conversations.sql import SELECTED_CONVERSATIONS
 
 Kind = ComplianceRequest.Kind
@@ -107,7 +108,11 @@ class Coverage(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A request that a hold keeps, with its conversations that no other hold covers, and those that one does."""
+    """A request that a hold keeps.
+
+    `conversations` are all that it is about and no other hold covers: a deletion erases those that no hold covers,
+    too, once it continues. `held_by_others` are those under other holds.
+    """
 
     request: ComplianceRequest
     conversations: int
@@ -224,11 +229,9 @@ def waiting_for(hold: LegalHold) -> list[Waiting]:
     ours = legal_holds.find_covered([hold.pk], hold.chatbot_id, every)
     others = LegalHold.objects.filter(chatbot=hold.chatbot_id, released_at=None).exclude(pk=hold.pk)
     theirs = legal_holds.find_covered(list(others.values_list("pk", flat=True)), hold.chatbot_id, every)
-    return [
-        Waiting(one, len(held[one.pk] - theirs), len(held[one.pk] & theirs))
-        for one in on_hold
-        if one.pk in held and held[one.pk] & ours
-    ]
+    kept = [one for one in on_hold if one.pk in held and held[one.pk] & ours]
+    live = _find_live(kept)
+    return [Waiting(one, len(live[one.pk] - theirs), len(held[one.pk] & theirs)) for one in kept]
 
 
 def holds_on(request: ComplianceRequest) -> list[LegalHold]:
@@ -381,6 +384,17 @@ def _find_named(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]
     """Return the conversations that each of these requests names."""
     redacted = {request_id: {number} for request_id, number in _find_redacted(requests).items()}
     return legal_holds.find_named(_deletions(requests)) | redacted
+
+
+def _find_live(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
+    """Return the conversations that each of these requests of one chatbot names, without a mark."""
+    named = _find_named(requests)
+    every = set[int]().union(*named.values())
+    unmarked = Conversation.objects.filter(
+        chatbot__in={one.chatbot_id for one in requests}, pk__in=every, deletion_request_id=None
+    )
+    live = set(unmarked.values_list("pk", flat=True))
+    return {one.pk: named.get(one.pk, set()) & live for one in requests}
 
 
 def _deletions(requests: Collection[ComplianceRequest]) -> list[UUID]:

@@ -143,10 +143,10 @@ class PlaceForm(ReviewForm):
 
 
 class ReleaseForm(HoldForm):
-    """The reason for a release, and how many requests the page said would continue."""
+    """The reason for a release, and the requests that the page said would continue, as one digest."""
 
     reason = forms.ChoiceField(
         choices=[("", "Choose one"), *LegalHold.ReleaseReason.choices],
         error_messages={"required": "Choose a reason."},
     )
-    seen = forms.IntegerField(required=False, min_value=0, widget=forms.HiddenInput)
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)

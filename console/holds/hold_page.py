@@ -1,5 +1,6 @@
 """The page of a legal hold: what it covers, the requests that it keeps, its review and its release."""
 
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -66,7 +67,7 @@ def review(request: HttpRequest, hold_id: UUID) -> HttpResponse:
 def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
     """Show what a release lets continue; with a reason, release the hold.
 
-    It is not released if more requests would continue than the page showed.
+    It is not released if other requests would continue than those that the page showed.
     """
     hold = _find(request, hold_id)
     if hold.released_at or not _may_release(request, hold):
@@ -75,9 +76,9 @@ def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
     waiting = holds.waiting_for(hold)
     going = [one for one in waiting if not one.held_by_others]
     if filled_in.is_valid():
-        if len(going) > (filled_in.cleaned_data["seen"] or 0):
+        if filled_in.cleaned_data["seen"] != _digest_of(going):
             filled_in.add_error(
-                None, "Nothing was released: more requests wait now than the page showed. Check them."
+                None, "Nothing was released: other requests wait now than the page showed. Check them."
             )
         else:
             return _release(request, hold, filled_in)
@@ -90,6 +91,7 @@ def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
         chatbot=hold.chatbot,
         form=filled_in,
         going=going,
+        seen=_digest_of(going),
         conversations=sum(one.conversations for one in going),
         staying=len(waiting) - len(going),
         waiting=_listed(waiting),
@@ -123,6 +125,10 @@ def _find(request: HttpRequest, hold_id: UUID) -> LegalHold:
 
 def _may_release(request: HttpRequest, hold: LegalHold) -> bool:
     return party(hold.placed_by) != party(actor_of(request))
+
+
+def _digest_of(waiting: list[Waiting]) -> str:
+    return sha256(" ".join(sorted(str(one.request.pk) for one in waiting)).encode()).hexdigest()
 
 
 def _listed(waiting: list[Waiting]) -> list[Waiting]:

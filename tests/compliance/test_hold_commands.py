@@ -85,8 +85,8 @@ def test_a_release_is_looked_at_first_and_lets_requests_continue(chatbot) -> Non
         {"request_id": str(kept.pk), "kind": "deletion", "conversations": 0, "held_by_others": 1},
     ]
     assert run("release_hold", str(hold.pk), "--reason", "matter_closed", "--dry-run").out.splitlines() == [
-        f"deletion {free.pk} would erase 1 conversation of these.",
-        f"deletion {kept.pk} would erase 0 conversations of these, but waits: other holds cover 1.",
+        f"deletion {free.pk} would erase 1 conversation.",
+        f"deletion {kept.pk} stays on hold: other holds cover 1 conversation.",
         "Nothing was released.",
     ]
     assert LegalHold.objects.filter(released_at=None).count() == 2

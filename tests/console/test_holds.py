@@ -239,7 +239,7 @@ def test_another_officer_releases_it_after_a_preview(chatbot, placer, second) ->
     assert address(hold, "release") not in own.text
     for answer in (
         placer.client.get(address(hold, "release")),
-        placer.client.post(address(hold, "release"), {"reason": "matter_closed", "seen": "9"}),
+        placer.client.post(address(hold, "release"), {"reason": "matter_closed", "seen": ""}),
     ):
         assert (answer.status_code, answer["Location"]) == (302, address(hold))
     hold.refresh_from_db()
@@ -251,15 +251,17 @@ def test_another_officer_releases_it_after_a_preview(chatbot, placer, second) ->
     assert (shown.request.pk, shown.conversations, shown.held_by_others) == (both.pk, 1, 1)
     assert "waits for another hold" in page.text
 
+    seen = page.context["seen"]
     alone = held(chatbot, "legal_hold")
     LegalHold.objects.exclude(pk=hold.pk).update(released_at=timezone.now(), released_by="x", release_reason="y")
-    answer = second.post(address(hold, "release"), {"reason": "matter_closed", "seen": "0"})
+    answer = second.post(address(hold, "release"), {"reason": "matter_closed", "seen": seen})
     assert answer.status_code == 400
-    assert "more requests wait now" in answer.text
-    assert second.post(address(hold, "release"), {"seen": "9"}).status_code == 400
-    assert second.post(address(hold, "release"), {"reason": "boredom", "seen": "9"}).status_code == 400
+    assert "other requests wait now" in answer.text
+    seen = answer.context["seen"]
+    assert second.post(address(hold, "release"), {"seen": seen}).status_code == 400
+    assert second.post(address(hold, "release"), {"reason": "boredom", "seen": seen}).status_code == 400
 
-    done = second.post(address(hold, "release"), {"reason": "matter_closed", "seen": "2"}, follow=True)
+    done = second.post(address(hold, "release"), {"reason": "matter_closed", "seen": seen}, follow=True)
     assert "Released. 2 requests continue now." in words(done)
     assert "The matter is closed" in done.text
     for request in (both, alone):
@@ -268,17 +270,27 @@ def test_another_officer_releases_it_after_a_preview(chatbot, placer, second) ->
     assert second.get(address(hold, "release")).status_code == 302
 
 
+def test_the_preview_of_a_release_counts_what_no_hold_covers(chatbot, second) -> None:
+    conversation_of(chatbot, VALUE, external_id="c-1")
+    conversation_of(chatbot, VALUE)
+    hold, _ = place(chatbot, ["c-1"], actor="api:x")
+    held(chatbot, "legal_hold")
+    page = second.get(address(hold, "release"))
+    assert page.context["conversations"] == 2
+
+
 def test_no_value_is_in_an_address_a_title_or_a_log(chatbot, placer, second) -> None:
     conversation_of(chatbot, VALUE)
     hold = placer.place()
+    seen = second.get(address(hold, "release")).context["seen"]
     pages = [
         placer.preview(),
         second.get(LIST),
         second.get(address(hold)),
         second.post(address(hold, "value")),
         second.get(address(hold, "release")),
-        second.post(address(hold, "release"), {"reason": "other", "seen": "9"}),
-        second.post(address(hold, "release"), {"reason": "matter_closed", "seen": "9"}, follow=True),
+        second.post(address(hold, "release"), {"reason": "other", "seen": seen}),
+        second.post(address(hold, "release"), {"reason": "matter_closed", "seen": seen}, follow=True),
     ]
     for page in pages:
         [title] = re.findall(r"<title>(.*?)</title>", page.text, re.DOTALL)

@@ -9,7 +9,7 @@ from compliance.api.hold_schemas import ReleasedHold
 from compliance.errors import Refused
 from compliance.holds import Waiting
 from compliance.management.holds import add_hold_argument, find_hold, line_of
-from compliance.models import LegalHold
+from compliance.models import ComplianceRequest, LegalHold
 
 
 class Command(ReportingCommand):
@@ -64,7 +64,9 @@ before, or a command has placed it)
 
 
 def _sentence(one: Waiting) -> str:
-    erased = f"{one.request.kind} {one.request.pk} would erase {counted(one.conversations, 'conversation')} of these"
+    request = f"{one.request.kind} {one.request.pk}"
     if one.held_by_others:
-        return f"{erased}, but waits: other holds cover {one.held_by_others:,}."
-    return f"{erased}."
+        return f"{request} stays on hold: other holds cover {counted(one.held_by_others, 'conversation')}."
+    if one.request.kind == ComplianceRequest.Kind.REDACTION:
+        return f"{request} would continue."
+    return f"{request} would erase {counted(one.conversations, 'conversation')}."
