@@ -3,12 +3,10 @@
 The story's guard refuses whatever destroys data under a hold, and its model judges what must remain in the end.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.extracting import versioned_bucket
-from tests.stress.running import Stage, stage
+from tests.stress.running import stage
 from tests.stress.stories import story
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,12 +28,6 @@ MOMENTS = {
     f"at step {step}": f"delete r1 acme ann; work w1 {step}; keep h1 acme ann; kill w1; leases; work w1"
     for step in (8, 13, 21)
 }
-
-
-@pytest.fixture(scope="module")
-def on_stage() -> Iterator[Stage]:
-    with versioned_bucket() as storage, stage(storage) as found:
-        yield found
 
 
 @pytest.mark.long(reason="each plays a story", beyond=3, spread=True)
