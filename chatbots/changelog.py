@@ -75,7 +75,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.limited": frozenset({"reason"}),
     # Legal holds. The matter and the subject are left out: they can identify a person.
     "hold.placed": frozenset({"hold", "scope", "basis"}),
-    "hold.reviewed": frozenset({"hold"}),
+    "hold.reviewed": frozenset({"hold", "review_at"}),
     # The value of a hold in force was shown to an officer.
     "hold.shown": frozenset({"hold"}),
     "hold.released": frozenset({"hold", "reason"}),

@@ -34,7 +34,6 @@ from compliance.work import legal_holds
 from compliance.work.outbox import log
 from compliance.work.sql import GIVEN, given_unfiled
 from conversations.locks import wait_for_intake
-from conversations.models import Conversation
 from conversations.sql import SELECTED_CONVERSATIONS
 
 Kind = ComplianceRequest.Kind
@@ -110,13 +109,17 @@ class Coverage(NamedTuple):
 class Waiting(NamedTuple):
     """A request that a hold keeps.
 
-    `conversations` are all that it is about and no other hold covers: a deletion erases those that no hold covers,
-    too, once it continues. `held_by_others` are those under other holds.
+    `numbers` are the conversations that it is about and no other hold covers: a deletion erases those that no hold
+    covers, too, once it continues. `held_by_others` counts those under other holds.
     """
 
     request: ComplianceRequest
-    conversations: int
+    numbers: set[int]
     held_by_others: int
+
+    @property
+    def conversations(self) -> int:
+        return len(self.numbers)
 
 
 def preview(*, chatbot: Chatbot, given_input: HoldInput) -> Coverage:
@@ -172,7 +175,7 @@ def review(*, chatbot: Chatbot, hold_id: UUID, review_at: datetime, actor: str) 
         hold = _locked(chatbot, hold_id)
         hold.review_at, hold.reviewed_at, hold.reviewed_by = _checked_review(review_at), _now(), actor
         hold.save(update_fields=["review_at", "reviewed_at", "reviewed_by"])
-        _log("hold.reviewed", hold, actor)
+        _log("hold.reviewed", hold, actor, {"review_at": hold.review_at.isoformat()})
     return hold
 
 
@@ -201,8 +204,11 @@ def check_release(hold: LegalHold, actor: str) -> None:
     """Raise Refused (`released`; `own_hold` if the party of the actor has placed it)."""
     _require_in_force(hold)
     if (placer := party(hold.placed_by)) == party(actor):
-        who = f"All {_COUNT_AS_ONE[placer]} count as one" if placer in _COUNT_AS_ONE else "You have placed the hold"
-        raise Refused("own_hold", f"{who}: another officer releases it in the console.")
+        if placer in _COUNT_AS_ONE:
+            raise Refused(
+                "own_hold", f"All {_COUNT_AS_ONE[placer]} count as one: an officer releases it in the console."
+            )
+        raise Refused("own_hold", "You have placed the hold: another officer releases it in the console.")
 
 
 def release_unheld(chatbot: Chatbot) -> list[UUID]:
@@ -230,8 +236,8 @@ def waiting_for(hold: LegalHold) -> list[Waiting]:
     others = LegalHold.objects.filter(chatbot=hold.chatbot_id, released_at=None).exclude(pk=hold.pk)
     theirs = legal_holds.find_covered(list(others.values_list("pk", flat=True)), hold.chatbot_id, every)
     kept = [one for one in on_hold if one.pk in held and held[one.pk] & ours]
-    live = _find_live(kept)
-    return [Waiting(one, len(live[one.pk] - theirs), len(held[one.pk] & theirs)) for one in kept]
+    named = _find_named(kept)
+    return [Waiting(one, named[one.pk] - theirs, len(held[one.pk] & theirs)) for one in kept]
 
 
 def holds_on(request: ComplianceRequest) -> list[LegalHold]:
@@ -381,20 +387,9 @@ def _find_held(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
 
 
 def _find_named(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
-    """Return the conversations that each of these requests names."""
+    """Return the conversations that each of these requests names, of deletions without those that have a mark."""
     redacted = {request_id: {number} for request_id, number in _find_redacted(requests).items()}
     return legal_holds.find_named(_deletions(requests)) | redacted
-
-
-def _find_live(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
-    """Return the conversations that each of these requests of one chatbot names, without a mark."""
-    named = _find_named(requests)
-    every = set[int]().union(*named.values())
-    unmarked = Conversation.objects.filter(
-        chatbot__in={one.chatbot_id for one in requests}, pk__in=every, deletion_request_id=None
-    )
-    live = set(unmarked.values_list("pk", flat=True))
-    return {one.pk: named.get(one.pk, set()) & live for one in requests}
 
 
 def _deletions(requests: Collection[ComplianceRequest]) -> list[UUID]:

@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from chatbots.models import CCPA, GDPR, Bucket, ChangeLogEntry
 from common.texts import counted
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, Export
 from compliance.requests import reasons
 from compliance.requests.reasons import RejectReason
 from compliance.requests.results import Outcomes, conversations_done, unverified_left_out
@@ -80,6 +80,7 @@ def context_of(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) -
         return at and timezone.localtime(at, zone).date()
 
     kept = [one for one in outcomes.kept.get(request.pk, ()) if one.removed_at is None]
+    own = _own_exports(request, kept)
     of_client = [one for one in kept if one.hosting == Bucket.Hosting.CLIENT]
     hosted = [one for one in kept if one not in of_client]
     leaves_out = request.kind == Kind.EXPORT and not request.include_shared
@@ -101,7 +102,8 @@ def context_of(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) -
         "withheld": _chats(request.withheld),
         "not_sure": _chats(unverified_left_out(request) or 0),
         "of_others": _chats(request.shared_conversations if leaves_out else 0),
-        "copy_until": day(max((one.expires_at for one in hosted if one.expires_at), default=None)),
+        "continues": request.continues_id is not None,
+        "copy_until": day(max((one.expires_at for one in hosted if one.expires_at and one in own), default=None)),
         "own_copies": bool(of_client or outcomes.delivered.get(request.pk)),
         "backup_days": settings.BACKUP_HORIZON_DAYS.days,
     }
@@ -147,6 +149,7 @@ def _samples() -> Iterator[dict[str, Any]]:
                 "reason": reason,
                 "hold": "law",
                 "extension_reason": "complexity",
+                "continues": nothing_found,
                 "own_copies": True,
                 "backup_days": 30,
             }
@@ -205,6 +208,15 @@ def _reason_of(request: ComplianceRequest) -> str:
     entries = ChangeLogEntry.objects.filter(request_id=request.pk, event="request.rejected")
     data = entries.order_by("-pk").values_list("data", flat=True).first()
     return str((data or {}).get("reason", ""))
+
+
+def _own_exports(request: ComplianceRequest, exports: Sequence[Export]) -> list[Export]:
+    """Return the exports of the person's own data: another person's can hold a conversation of both."""
+    if request.uci_digest is None:
+        return []
+    own = ComplianceRequest.objects.filter(variable=request.variable_id, uci_digest=request.uci_digest)
+    asked = set(own.filter(pk__in=[one.request_id for one in exports]).values_list("pk", flat=True))
+    return [one for one in exports if one.request_id in asked]
 
 
 def _amount(request: ComplianceRequest) -> str:

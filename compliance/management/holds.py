@@ -1,8 +1,10 @@
 """Shared by the commands about legal holds: their arguments, and how they print a hold."""
 
 import argparse
+from datetime import datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.core.management.base import CommandError, CommandParser
 
@@ -32,10 +34,17 @@ def line_of(hold: LegalHold) -> str:
         LegalHold.Scope.CHATBOT: "the whole chatbot",
     }
     state = (
-        f"released {hold.released_at:%Y-%m-%d}" if hold.released_at else f"in force, review {hold.review_at:%Y-%m-%d}"
+        f"released {_day(hold, hold.released_at)}"
+        if hold.released_at
+        else f"in force, review {_day(hold, hold.review_at)}"
     )
     matter = hold.matter or "matter forgotten"
     return f"{hold.pk} {hold.chatbot.slug}: {scopes[LegalHold.Scope(hold.scope)]}, {matter}, {state}"
+
+
+def _day(hold: LegalHold, at: datetime) -> str:
+    """Return a day in the time zone of the hold's chatbot."""
+    return f"{at.astimezone(ZoneInfo(hold.chatbot.timezone)):%Y-%m-%d}"
 
 
 def covers(counts: Any) -> str:

@@ -26,6 +26,7 @@ from compliance.models import Callback, ComplianceRequest, JournalEntry, Request
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.requests.reasons import REASONS, Decision, Letter
 from compliance.retention import policy
+from compliance.work import legal_holds
 from compliance.work.outbox import announce
 from compliance.work.scope import DELETIONS, REDACTIONS
 from compliance.work.transitions import requeue
@@ -95,13 +96,15 @@ def approve(
 def erase_unheld(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
     """Let a deletion under a legal hold erase what no hold covers; the rest is filed again when it completes.
 
-    Raises Refused (`not_found`, `officers_only`, `not_held`: not by a legal hold).
+    Raises Refused (`not_found`, `officers_only`, `not_held`: not by a legal hold; `legal_hold`: all of it is held).
     """
     with _decide(Decision.LIMIT, request_id, actor, reason, note) as request:
         if party(actor) == "api":
             raise Refused("officers_only", "An officer decides in the console what a deletion under a hold erases.")
         if request.hold_reason != HoldReason.LEGAL_HOLD or request.kind != Kind.DELETION:
             raise Refused("not_held", "Only a deletion under a legal hold can erase a part of its data.")
+        if legal_holds.covers_all_of(request.pk, request.chatbot_id):
+            raise Refused("legal_hold", "Legal holds cover all of its data, so there is nothing to erase yet.")
         if request.cutoff_at is not None:
             raise Refused(
                 "not_held", "It had erased before the database was restored, and erases the same as a whole."

@@ -5,13 +5,13 @@ after an import. A start in the future, from before intake refused that, is igno
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from chatbots.models import Chatbot
-from common.db import array, execute, fetch, fetch_in_index_order, fetch_one
+from common.db import array, execute, fetch, fetch_in_index_order, fetch_one, reading_in_index_order
 from common.times import MOST_AHEAD
 from compliance.work import legal_holds
 from compliance.work.sql import NAMING, OPEN
@@ -136,21 +136,42 @@ def next_marked(request_id: UUID, *, chatbot_id: int) -> list[int]:
 
 
 def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = None) -> Count:
-    """Count the due conversations, including those that an export keeps for now; for `seconds` at most."""
+    """Count the due conversations without a legal hold; for `seconds` at most.
+
+    Those that an export keeps for now are counted.
+    """
     end = None if seconds is None else time.monotonic() + seconds
-    number, after = 0, 0
-    values = {**_open_conversations(chatbot.pk), "older_than": older_than, "most": 20 * SLICE}
-    while True:
-        [(due, reached)] = fetch_in_index_order(_COUNT, {**values, "after": after})
-        if reached is None:
-            return Count(number, is_whole=True)
-        number, after = number + due, reached
+    number = 0
+    for some in _count_by_page(chatbot.pk, older_than):
+        number += some
         if end is not None and time.monotonic() > end:
             return Count(number, is_whole=False)
+    return Count(number, is_whole=True)
+
+
+def _count_by_page(chatbot_id: int, older_than: datetime) -> Iterator[int]:
+    """Yield the number of due conversations without a legal hold among the next open ones."""
+    has_holds = legal_holds.holds_any(chatbot_id)
+    values = {**_open_conversations(chatbot_id), "older_than": older_than, "most": 20 * SLICE, "after": 0}
+    while True:
+        if has_holds:
+            examined = fetch_in_index_order(_EXAMINE, values)
+            due = [number for number, is_due in examined if is_due]
+            number = len(due) - len(legal_holds.find_held([chatbot_id], due))
+            reached = max((number for number, _ in examined), default=None)
+        else:
+            [(number, reached)] = fetch_in_index_order(_COUNT, values)
+        if reached is None:
+            return
+        yield number
+        values["after"] = reached
 
 
 def any_due(chatbot_id: int, older_than: datetime) -> bool:
-    """Return whether any conversation is due. Stops at the first one."""
+    """Return whether any conversation without a legal hold is due. Stops at the first one, or at its page."""
+    if legal_holds.holds_any(chatbot_id):
+        with reading_in_index_order():
+            return any(_count_by_page(chatbot_id, older_than))
     statement = f"SELECT EXISTS (SELECT FROM (SELECT started_at, last_message_at {_OPEN_ONES}) AS c WHERE {_IS_DUE})"
     return fetch_one(statement, {**_open_conversations(chatbot_id), "older_than": older_than}) == (True,)
 

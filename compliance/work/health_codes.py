@@ -145,8 +145,8 @@ ADVICE = {
         "canary --last says more; manage.py canary takes a turn now."
     ),
     Code.HOLDS_REVIEW_DUE: (
-        "{number} of {slugs} are past the date on which an officer checks whether the data must still be kept. They "
-        "stay in force. manage.py legal_holds --state due_for_review lists them; review or release them."
+        "{number} of {slugs}: the date is over on which an officer checks whether the data must still be kept. The "
+        "data stays held. manage.py legal_holds --state due_for_review lists them; review or release them."
     ),
 }
 

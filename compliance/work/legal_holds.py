@@ -70,8 +70,13 @@ SELECT DISTINCT h.id
   JOIN {HOLDS} ON {IS_COVERED}
 """
 _NAMED = f"""
-SELECT r.id, named.conversation_id
-  FROM {GIVEN} CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+SELECT r.id, c.id
+  FROM {GIVEN}
+ CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+ CROSS JOIN LATERAL (
+       SELECT id FROM conversations_conversation
+        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL OFFSET 0
+       ) AS c
 """
 
 _BY_CHATBOT = """
@@ -104,6 +109,11 @@ def find_withholding(request_ids: Collection[UUID]) -> set[UUID]:
     return set(ComplianceRequest.objects.filter(pk__in=request_ids, withholds=True).values_list("pk", flat=True))
 
 
+def holds_any(chatbot_id: int) -> bool:
+    """Return whether a hold of the chatbot is in force."""
+    return LegalHold.objects.filter(chatbot=chatbot_id, released_at=None).exists()
+
+
 def find_held(chatbot_ids: Collection[int], numbers: Collection[int]) -> set[int]:
     """Return which of these conversations of the chatbots are live, unmarked and under a hold."""
     if not numbers:
@@ -128,11 +138,17 @@ def find_held_by_request(request_ids: Collection[UUID], chatbot_ids: Collection[
 
 
 def find_named(request_ids: Collection[UUID]) -> dict[UUID, set[int]]:
-    """Return the conversations that each of these deletions names, under a hold or not."""
+    """Return the unmarked conversations that each of these deletions names, under a hold or not."""
     numbers_of: dict[UUID, set[int]] = defaultdict(set)
     for request_id, number in fetch(_NAMED, given(request_ids)):
         numbers_of[request_id].add(number)
     return numbers_of
+
+
+def covers_all_of(request_id: UUID, chatbot_id: int) -> bool:
+    """Return whether holds cover everything that a deletion would erase now."""
+    named = find_named([request_id]).get(request_id, set())
+    return named == find_held([chatbot_id], named)
 
 
 def find_covered(hold_ids: Collection[UUID], chatbot_id: int, numbers: Collection[int]) -> set[int]:

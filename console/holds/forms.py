@@ -58,13 +58,14 @@ class HoldForm(forms.Form):
 class ReviewForm(HoldForm):
     review_on = day_filter(validators=_IN_CALENDAR)
 
-    def __init__(self, *data: Any, **options: Any) -> None:
+    def __init__(self, *data: Any, review_at: datetime | None = None, **options: Any) -> None:
         super().__init__(*data, **options)
         today = localdate(timezone=self.zone)
         field = self.fields["review_on"]
         field.required = True
         field.error_messages["required"] = "Choose a day."
-        field.initial = today + _REVIEW_AFTER
+        later = localdate(review_at, self.zone) if review_at else today
+        field.initial = max(today + _REVIEW_AFTER, later)
         limits = {"min": today + _ONE_DAY, "max": today + LONGEST_REVIEW - _ONE_DAY}
         field.widget.attrs |= {name: day.isoformat() for name, day in limits.items()}
 

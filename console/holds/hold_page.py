@@ -92,7 +92,7 @@ def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
         form=filled_in,
         going=going,
         seen=_digest_of(going),
-        conversations=sum(one.conversations for one in going),
+        conversations=len(set[int]().union(*(one.numbers for one in going))),
         staying=len(waiting) - len(going),
         waiting=_listed(waiting),
     )
@@ -108,7 +108,8 @@ def _release(request: HttpRequest, hold: LegalHold, filled_in: ReleaseForm) -> H
         )
     except Refused as refused:
         return refusal(request, status=HTTPStatus.CONFLICT, title="Not released", text=refused.detail)
-    continues = f" {counted(len(free), 'request')} continue{'s' if len(free) == 1 else ''} now." if free else ""
+    is_ = "is" if len(free) == 1 else "are"
+    continues = f" {counted(len(free), 'request')} {is_} not under a legal hold any more." if free else ""
     messages.success(request, f"Released.{continues}")
     return redirect("console:hold", hold.pk)
 
@@ -161,7 +162,7 @@ def _answer(
         waiting_number=len(waiting),
         may_release=_may_release(request, hold),
         people=names_of({hold.placed_by, hold.reviewed_by, hold.released_by} - {""}),
-        review_form=review_form or ReviewForm(chatbot=hold.chatbot),
+        review_form=review_form or ReviewForm(chatbot=hold.chatbot, review_at=hold.review_at),
         shown=shown,
         refused=refused,
     )

@@ -121,7 +121,7 @@ def _tiles(
     return [
         _tile("Overdue", open_now.overdue, links.overdue(), "bad"),
         _tile(f"Due within {DUE_SOON_WITHIN.days} days", open_now.due_soon, links.requests(due="soon"), "warn"),
-        of(Status.ON_HOLD, "On hold", "warn", "need a decision"),
+        of(Status.ON_HOLD, "On hold", "warn", "for a decision, or by a legal hold"),
         of(Status.FAILED, "Failed", "bad", "need a retry"),
         of(Status.ACCEPTED, "Waiting"),
         of(Status.PROCESSING, "In progress"),

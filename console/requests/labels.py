@@ -83,6 +83,7 @@ _DECISIONS = {
     HoldReason.AWAITING_APPROVAL: "Waits for the approval of a second person",
     HoldReason.EXPORT_PENDING: "Waits for an earlier export",
     HoldReason.RESTORED: "Waits for an officer, after a restore",
+    HoldReason.LEGAL_HOLD: "Waits for the release of a legal hold",
 }
 _CONTINUES = {
     WaitingFor.EXTRACTS: "Waits for daily extracts to be rebuilt",

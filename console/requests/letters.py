@@ -36,6 +36,14 @@ class ShownLetter:
     is_answer: bool
 
 
+def answered_by(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) -> ComplianceRequest | None:
+    """Return the request that a letter answers, if it can be recorded: of "Partly done" the one for the rest."""
+    answered = request if letter in letters.ANSWERS else None
+    if letter == Letter.PARTLY_DONE and (rest := outcomes.continued_by.get(request.pk)):
+        answered = ComplianceRequest.objects.filter(pk=rest, status=ComplianceRequest.Status.ON_HOLD).first()
+    return answered if answered and not answered.answered_at else None
+
+
 def shown_letters(request: ComplianceRequest, outcomes: Outcomes) -> list[ShownLetter]:
     """Return the letters that fit the request's state."""
     return [_shown(letter, request, outcomes) for letter in letters.offered(request)]
@@ -47,7 +55,8 @@ def _shown(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) -> Sh
         text = letters.text_of(letters.context_of(letter, request, outcomes))
     except TemplateFault as error:
         fault = str(error)
-    return ShownLetter(letter, _PURPOSES[letter], text, fault, is_answer=letter in letters.ANSWERS)
+    is_answer = answered_by(letter, request, outcomes) is not None
+    return ShownLetter(letter, _PURPOSES[letter], text, fault, is_answer=is_answer)
 
 
 def letter_file(request: ComplianceRequest, letter: Letter, form: str, *, outcomes: Outcomes) -> HttpResponse:

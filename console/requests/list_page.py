@@ -214,6 +214,14 @@ def decide(request: HttpRequest) -> HttpResponse:
         return redirect(back)
     decision, reason = form.chosen
     option = OPTIONS[decision]
+    if decision is Decision.APPROVE:
+        # No approval overrides a hold, so the persons are not shown either.
+        kept = [one for one in selected if one.hold_reason == ComplianceRequest.HoldReason.LEGAL_HOLD]
+        if kept:
+            messages.error(request, f"{counted(len(kept), 'request')} under a legal hold: left out.")
+            selected = [one for one in selected if one not in kept]
+        if not selected:
+            return redirect(back)
     if "confirmed" not in request.POST:
         return render(
             request,

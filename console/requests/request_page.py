@@ -24,6 +24,7 @@ from compliance.requests.early_start import end_of_own_grace, find_start_refusal
 from compliance.requests.preview import preview_filed
 from compliance.requests.reasons import Decision
 from compliance.requests.results import conversations_done
+from compliance.work import legal_holds
 from console.changelog import names_of
 from console.common import pages
 from console.common.pages import action, page, polled
@@ -31,7 +32,7 @@ from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_
 from console.requests import decisions, labels
 from console.requests.decisions import DecisionForm
 from console.requests.history import timeline
-from console.requests.letters import LETTER_FORMS, letter_file, shown_letters
+from console.requests.letters import LETTER_FORMS, answered_by, letter_file, shown_letters
 from console.requests.list_page import UNREAD
 from console.requests.presenters import (
     Choice,
@@ -145,7 +146,10 @@ def _start(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
 def _record_answer(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
     pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
-        record_answer(request_id=found.pk, actor=actor_of(request), letter=request.POST.get("letter", ""))
+        letter, answered = request.POST.get("letter", ""), found
+        if letter == Letter.PARTLY_DONE:
+            letter, answered = Letter.HELD, answered_by(Letter.PARTLY_DONE, found, results.read([found])) or found
+        record_answer(request_id=answered.pk, actor=actor_of(request), letter=letter)
     except Refused as refused:
         return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
     messages.success(request, "The request is recorded as answered.")
@@ -219,7 +223,7 @@ def _answer(
         shown=shown,
         pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
         holds=holds.holds_on(found) if is_under_hold and decides else [],
-        may_limit=is_under_hold and decides and found.kind == ComplianceRequest.Kind.DELETION,
+        may_limit=is_under_hold and decides and _may_limit(found),
         continued_by=outcomes.continued_by.get(found.pk),
         ahead=ahead_of(found),
         failure=failure_of(found),
@@ -247,6 +251,12 @@ def _answer(
         manages=manages,
         decides=decides,
     )
+
+
+def _may_limit(found: ComplianceRequest) -> bool:
+    """Return whether the deletion has something to erase that no hold covers."""
+    is_deletion = found.kind == ComplianceRequest.Kind.DELETION
+    return is_deletion and not legal_holds.covers_all_of(found.pk, found.chatbot_id)
 
 
 def _progress(found: ComplianceRequest) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def test_legal_holds_are_counted_and_reported_once_they_are_due_for_review(
     assert [series[name] for name in names] == [3, 3]
     assert series['dca_health_problem{code="holds_review_due"}'] == 1
     [due] = [one for one in report("health", code=1)["problems"] if one["code"] == "holds_review_due"]
-    assert due["detail"].startswith("3 legal holds of acme, neighbour are past the date")
+    assert due["detail"].startswith("3 legal holds of acme, neighbour: the date is over")
 
 
 def test_clusters_claims_and_problems_are_counted() -> None:

@@ -96,7 +96,7 @@ def _release(page: Page) -> None:
     is_easy_to_use(page)
     page.get_by_label("Reason").select_option(label="The matter is closed")
     page.get_by_role("button", name="Release the hold").click()
-    expect(page.get_by_text("Released. 1 request continues now.")).to_be_visible()
+    expect(page.get_by_text("Released. 1 request is not under a legal hold any more.")).to_be_visible()
     assert LegalHold.objects.get().value_encrypted == ""
 
 

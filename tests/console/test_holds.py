@@ -262,7 +262,7 @@ def test_another_officer_releases_it_after_a_preview(chatbot, placer, second) ->
     assert second.post(address(hold, "release"), {"reason": "boredom", "seen": seen}).status_code == 400
 
     done = second.post(address(hold, "release"), {"reason": "matter_closed", "seen": seen}, follow=True)
-    assert "Released. 2 requests continue now." in words(done)
+    assert "Released. 2 requests are not under a legal hold any more." in words(done)
     assert "The matter is closed" in done.text
     for request in (both, alone):
         request.refresh_from_db()

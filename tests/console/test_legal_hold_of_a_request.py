@@ -42,7 +42,9 @@ def test_officers_see_the_holds_and_others_only_that_it_is_held(chatbot: Chatbot
     assert "case-0815" in text
     assert "of-another-chatter" not in text
     assert offered(text) == {"reject", "cancel", "extend"}
-    assert address(request, "erase_unheld") in text
+    # It covers everything, so there is no rest to erase.
+    assert address(request, "erase_unheld") not in text
+    assert "Waits for the release of a legal hold" in officer.get("/admin/due/").text
     for role in (Role.SUPPORT, Role.VIEWER):
         text = text_of(member(chatbot, role), request)
         assert "A legal hold covers some of its data" in text
@@ -104,7 +106,15 @@ def test_an_officer_lets_a_deletion_erase_the_rest(chatbot: Chatbot, officer: Cl
     drain()
 
     rest = ComplianceRequest.objects.get(continues=request.pk)
+    assert limit(officer, rest, reason="answer_due").status_code == 409
     text = text_of(officer, request)
+    assert "We have to keep 1 chat, because" in text
+    assert "I sent this letter" in text
+    assert officer.post(address(request, "answer"), {"letter": "partly_done"}).status_code == 302
+    rest.refresh_from_db()
+    assert rest.answered_at
+    assert "I sent this letter" not in text_of(officer, request)
+    assert "We have deleted a part of your data, as we wrote to you." in text_of(officer, rest)
     assert "Done, except for data under a legal hold" in text
     assert "1 conversation under a legal hold" in text
     assert address(rest) in text

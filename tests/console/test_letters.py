@@ -192,13 +192,22 @@ def test_the_letter_about_a_deletion_says_which_copies_are_left(chatbot: Chatbot
     assert "delete the files in your own bucket" not in file_of(client, request, "done")
     for hosting in ("hosted", "client"):
         export = ExportFactory.create(
-            request=completed(chatbot), hosting=hosting, key=hosting, expires_at=datetime(2027, 2, 3, tzinfo=UTC)
+            request=completed(chatbot, uci_digest=request.uci_digest),
+            hosting=hosting,
+            key=hosting,
+            expires_at=datetime(2027, 2, 3, tzinfo=UTC),
         )
         LeftCopy.objects.create(chatbot=chatbot, deletion=request, export=export)
 
-    text = file_of(client, request, "done")
-    assert "We keep that copy until 3 February 2027" in text
-    assert "delete the files in your own bucket" in text
+    for letter, result in (("done", "done"), ("partly_done", "partial")):
+        ComplianceRequest.objects.filter(pk=request.pk).update(result=result)
+        text = file_of(client, request, letter)
+        assert "We keep that copy until 3 February 2027" in text
+        assert "delete the files in your own bucket" in text
+        assert "Our backups cannot be changed" in text
+
+    ComplianceRequest.objects.filter(kind="deletion").exclude(pk=request.pk).update(uci_digest=b"another" * 4)
+    assert "We keep that copy" not in file_of(client, request, "partly_done")
 
 
 # --- As files ----------------------------------------------------------------------------------------------

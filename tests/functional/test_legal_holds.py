@@ -13,7 +13,7 @@ from compliance.erasure import uci_values
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from compliance.retention import expiry
+from compliance.retention import due, expiry
 from compliance.work import legal_holds
 from conversations.models import Conversation, Message, VariableValue
 from tests.compliance.retention.runs import file_run
@@ -184,7 +184,8 @@ def test_an_officer_lets_it_erase_the_rest_and_a_successor_waits(company, about)
 
 def test_a_hold_released_before_the_rest_is_left_out_leaves_nothing_out(company) -> None:
     company.talk("c-1", "42")
-    hold, _ = place(company.chatbot, "42")
+    company.talk("c-2", "42")
+    hold, _ = place(company.chatbot, ["c-1"])
     request_id = company.delete("42")
     work()
     decisions.erase_unheld(request_id=UUID(request_id), actor="user:71")
@@ -211,13 +212,17 @@ def test_a_retention_run_leaves_it_out_and_counts_it(company) -> None:
     company.talk("c-1", "42", at=old)
     company.talk("c-2", "43", at=old)
     hold, _ = place(company.chatbot, "42")
+    before = timezone.now() - timedelta(days=90)
+    assert due.count(company.chatbot, before).number == 1
     run = file_run(company.chatbot)
     work()
+    assert not due.any_due(company.chatbot.pk, before)
     run.refresh_from_db()
     assert (run.status, run.withheld) == ("completed", 1)
     assert words_in("c-1") in dump()
     assert words_in("c-2") not in dump()
     release(hold)
+    assert due.any_due(company.chatbot.pk, before)
 
 
 def test_late_data_does_not_close_it(company) -> None:

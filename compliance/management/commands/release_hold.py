@@ -43,7 +43,6 @@ before, or a command has placed it)
     def handle(self, *args: Any, **options: Any) -> None:
         hold = find_hold(options["hold_id"])
         if options["dry_run"]:
-            holds.check_release(hold, ACTOR)
             waiting = holds.waiting_for(hold)
             documents = [
                 {
