@@ -31,7 +31,7 @@ examples:
   manage.py place_hold acme --whole-chatbot --began-before 2026-11-01 --matter CASE-0815 --basis legal_obligation \\
       --review-at 2027-05-01 --json
 
-exit codes: 0 placed, 1 there is no such chatbot, or it is closed since a restore; 2 refused
+exit codes: 0 placed; 1 there is no such chatbot, it is closed since a restore, or nothing is named; 2 refused
 """
     refusals: ClassVar = {Refused: 2}
 
@@ -69,5 +69,5 @@ exit codes: 0 placed, 1 there is no such chatbot, or it is closed since a restor
             return
         hold, counts, is_equal = holds.place(chatbot=chatbot, given_input=asked, actor=ACTOR)
         if is_equal:
-            self.stderr.write("Nothing was placed: an equal hold is in force.")
+            self.stderr.write("Nothing was placed: an equal hold is in force, and its review stays as it is.")
         self.report(CountedHold.of(hold, **counts._asdict()).as_json(), line_of(hold), covers(counts))
