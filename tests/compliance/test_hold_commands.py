@@ -38,7 +38,7 @@ def test_a_hold_is_placed_once_after_a_look_at_what_it_covers(chatbot, monkeypat
     assert placed.items() >= counts.items()
     assert (placed["placed_by"], placed["scope"], placed["matter"]) == ("command", "uci", "CASE-1")
     again = run("place_hold", *JANE, *WHY)
-    assert again.err.splitlines()[0] == "Nothing was placed: an equal hold is in force, and its review stays as it is."
+    assert again.err.startswith("Nothing was placed: an equal hold is in force, and its review stays as it is.\n")
     assert again.out.splitlines() == [
         f"{placed['hold_id']} acme: one chatter, by member_id, CASE-1, in force, review {REVIEW_AT}",
         "Holds 1 conversation. Already being erased: 0. Already erased: 0.",
