@@ -75,6 +75,10 @@ def test_every_page_has_it_and_nothing_inline(chatbot: Chatbot, admin_user: User
     assert "Nothing was changed" in pages["a form without its token"].text
     html = {path: one for path, one in pages.items() if one.headers.get("Content-Type", "").startswith("text/html")}
     assert len(html) > 20
+    letter, *others = [path for path in html if path.endswith("/letters/received.html")]
+    assert not others
+    # It is a file of its own, with its style, and runs nothing.
+    assert html.pop(letter).headers["Content-Security-Policy"].endswith("; sandbox")
     for path, page in html.items():
         has_it_and_nothing_inline(path, page)
 
