@@ -152,7 +152,9 @@ def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = Non
 def _count_by_page(chatbot_id: int, older_than: datetime) -> Iterator[int]:
     """Yield the number of due conversations without a legal hold among the next open ones."""
     has_holds = legal_holds.holds_any(chatbot_id)
-    values = {**_open_conversations(chatbot_id), "older_than": older_than, "most": 20 * SLICE, "after": 0}
+    # With holds, the numbers are read, not only counted.
+    most = SLICE if has_holds else 20 * SLICE
+    values = {**_open_conversations(chatbot_id), "older_than": older_than, "most": most, "after": 0}
     while True:
         if has_holds:
             examined = fetch_in_index_order(_EXAMINE, values)
