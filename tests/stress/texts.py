@@ -45,7 +45,7 @@ class Writer:
         one = self._truth.named.get(name)
         if one is None or not one.id or one.is_lost or one.kind == "retention":
             return
-        one.may_be_cancelled |= decision in {"cancel", "reject"}
+        self._truth.decided(one, decision)
         actor, text = f"user:{next(self._numbers)}", f"noted.{name}.{of}"
         with suppress(Refused):
             getattr(decisions, decision)(request_id=one.id, actor=actor, reason="other", note=text)

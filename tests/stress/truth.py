@@ -216,6 +216,12 @@ class Truth(Model):
         del self.named[one.name]
         self.forget(one)
 
+    def decided(self, one: FiledRequest, decision: str) -> None:
+        """Note that a request may be cancelled now, by each of its names: an export can answer for an equal one."""
+        for each in self.named.values():
+            if each.id == one.id:
+                each.may_be_cancelled |= decision in {"cancel", "reject"}
+
     @property
     def entries(self) -> list[ModelConversation]:
         return list(self._places.values())

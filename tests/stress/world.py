@@ -258,7 +258,7 @@ class World:
         filed = self.truth.named.get(name)
         if filed is None or not filed.id or filed.is_lost:
             return False
-        filed.may_be_cancelled |= decision in {"cancel", "reject"}
+        self.truth.decided(filed, decision)
         if decision == "officer" and self.officers.end_restored_period(filed):
             return True
         if decision in COMMANDS:
