@@ -191,7 +191,7 @@ def release(*, chatbot: Chatbot, hold_id: UUID, reason: str, actor: str) -> tupl
     with transaction.atomic():
         wait_for_intake(chatbot.pk)
         hold = _locked(chatbot, hold_id)
-        check_release(hold, actor)
+        _check_release(hold, actor)
         hold.released_at, hold.released_by, hold.release_reason = _now(), actor, reason
         hold.value_encrypted = ""
         hold.save(update_fields=["released_at", "released_by", "release_reason", "value_encrypted"])
@@ -200,7 +200,7 @@ def release(*, chatbot: Chatbot, hold_id: UUID, reason: str, actor: str) -> tupl
     return hold, free
 
 
-def check_release(hold: LegalHold, actor: str) -> None:
+def _check_release(hold: LegalHold, actor: str) -> None:
     """Raise Refused (`released`; `own_hold` if the party of the actor has placed it)."""
     _require_in_force(hold)
     if (placer := party(hold.placed_by)) == party(actor):
@@ -237,7 +237,8 @@ def waiting_for(hold: LegalHold) -> list[Waiting]:
     theirs = legal_holds.find_covered(list(others.values_list("pk", flat=True)), hold.chatbot_id, every)
     kept = [one for one in on_hold if one.pk in held and held[one.pk] & ours]
     named = _find_named(kept)
-    return [Waiting(one, named[one.pk] - theirs, len(held[one.pk] & theirs)) for one in kept]
+    # One can have been released and marked since.
+    return [Waiting(one, named.get(one.pk, set()) - theirs, len(held[one.pk] & theirs)) for one in kept]
 
 
 def holds_on(request: ComplianceRequest) -> list[LegalHold]:
