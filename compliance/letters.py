@@ -212,10 +212,13 @@ def _reason_of(request: ComplianceRequest) -> str:
 
 def _own_exports(request: ComplianceRequest, exports: Sequence[Export]) -> list[Export]:
     """Return the exports of the person's own data: another person's can hold a conversation of both."""
-    if request.uci_digest is None:
-        return []
-    own = ComplianceRequest.objects.filter(variable=request.variable_id, uci_digest=request.uci_digest)
-    asked = set(own.filter(pk__in=[one.request_id for one in exports]).values_list("pk", flat=True))
+    chatter = ComplianceRequest.objects.filter(pk=request.pk)
+    own = ComplianceRequest.objects.filter(
+        pk__in=[one.request_id for one in exports],
+        variable__in=chatter.values("variable"),
+        uci_digest__in=chatter.values("uci_digest"),
+    )
+    asked = set(own.values_list("pk", flat=True))
     return [one for one in exports if one.request_id in asked]
 
 

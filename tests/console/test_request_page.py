@@ -271,6 +271,8 @@ def test_a_decision_keeps_its_reason_and_its_note(chatbot: Chatbot, decision: De
     user = staff(chatbot, Role.OFFICER)
     client = client_of(user)
     make: Make = {"retry": failed, "cancel": waiting}.get(decision.value, held)
+    if decision is Decision.LIMIT:
+        conversation_of(chatbot, VALUE)
     request = held(chatbot, "legal_hold") if decision is Decision.LIMIT else make(chatbot)
     reason = REASONS[decision].choices[0]
 
