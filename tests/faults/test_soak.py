@@ -56,6 +56,8 @@ def plant(soak: Soak) -> list[str]:
     # The export of a namesake is among them, which was not removed.
     exports = {request.id: request for request in completed if request.kind == "export"}
     export = exports[soak.site.sql(_EXPORTS, [list(exports)])[0][0]]
+    for _ in range(6):  # a slow machine has stored few
+        sending.begin(soak.states["hosted"])
     held = export.surely | export.possibly
     whole = [each for each in _whole(soak) if each not in held and each.bot == "hosted"]
     upload = max((each for each in whole if each.number is not None), key=lambda each: len(each.files))
