@@ -42,7 +42,9 @@ _DATABASE = _Reason(_SERVERS, 120.0)
 _OTHERS = (
     _Reason((*_SERVERS, "S3", "client's bucket"), 60.0, ("answered with 503", "could not be stored: storage_")),
     _Reason(("put back",), 60.0, ("service.restored ", "service.closed ")),
-    _Reason(("",), 60.0, ("was sent SIGKILL", "cluster.ends", "cluster.ended", "cluster.is_gone", "WORKER TIMEOUT")),
+    _Reason(("",), 60.0, ("was sent SIGKILL", "cluster.ends", "cluster.ended", "cluster.is_gone")),
+    # gunicorn ends a worker that was frozen for longer than its time limit.
+    _Reason(("",), 60.0, ("WORKER TIMEOUT", "exited with code 1")),
 )
 # By which clocks are wrong, and so are the times of those programs' logs.
 _SKEWS = [timedelta(), *(timedelta(minutes=sign * minutes) for sign in (1, -1) for minutes in (4, 20))]
