@@ -17,7 +17,6 @@ from compliance.notifications import delivery, digest, outbox
 from compliance.notifications.digest import day_of
 from compliance.requests import decisions
 from tests.compliance.notifications.officers import DAY, VALUE, Role, an_hour_passes, failed, held, member
-from tests.compliance.retention.runs import zone_where_it_is
 from tests.factories import deletion_of
 from tests.mail_server import MailServer
 
@@ -87,16 +86,24 @@ def test_there_is_one_a_day_and_none_if_nothing_is_due(server: MailServer, chatb
     assert len(delivered(server)) == 1
 
 
+def zones_of_one_date() -> tuple[str, str]:
+    """Return two time zones of the same date: it is past five in the first, and past eight in the second."""
+    ahead = (5 - timezone.now().hour + 12) % 24 - 12
+    # In these names east is negative.
+    return f"Etc/GMT{-ahead:+d}", f"Etc/GMT{-ahead - 3:+d}"
+
+
 def test_it_is_sent_after_seven_in_the_zone_of_the_officers_first_chatbot(server, chatbot, neighbour) -> None:
     Membership.objects.create(chatbot=neighbour, user=User.objects.get(), role=Role.OFFICER)
-    Chatbot.objects.filter(pk=chatbot.pk).update(name="B", timezone=zone_where_it_is(hour=12))
-    Chatbot.objects.filter(pk=neighbour.pk).update(name="A", timezone=zone_where_it_is(hour=3))
+    before_seven, after_seven = zones_of_one_date()
+    Chatbot.objects.filter(pk=chatbot.pk).update(name="B", timezone=after_seven)
+    Chatbot.objects.filter(pk=neighbour.pk).update(name="A", timezone=before_seven)
     ours, theirs = due_in(chatbot, -1), due_in(neighbour, -1)
     assert len(delivered(server)) == 1, "of the day that began yesterday"
-    # It was sent yesterday, and it is three o'clock there.
+    # It was sent yesterday, and it is not yet seven there.
     assert delivered(server) == []
 
-    Chatbot.objects.filter(pk=neighbour.pk).update(timezone=zone_where_it_is(hour=9))
+    Chatbot.objects.filter(pk=neighbour.pk).update(timezone=after_seven)
     [mail] = delivered(server)
 
     assert named(mail) == [str(theirs.pk), str(ours.pk)], "by the chatbots' names"
