@@ -7,10 +7,9 @@ for no other one.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
@@ -23,18 +22,17 @@ from chatbots.models import Chatbot, Variable
 from common import crypto
 from common.db import array, fetch
 from common.texts import REFERENCE, RULES
+from compliance import hold_coverage
 from compliance.cluster import notify
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest, LegalHold, LegalHoldConversation, Redaction
+from compliance.hold_coverage import Coverage
+from compliance.models import ComplianceRequest, LegalHold, LegalHoldConversation
 from compliance.models.holds import legal_hold_binding
 from compliance.requests.decisions import party
 from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.selectors import ByUci, Selector
-from compliance.work import legal_holds
 from compliance.work.outbox import log
-from compliance.work.sql import GIVEN, given_unfiled
 from conversations.locks import wait_for_intake
-from conversations.sql import SELECTED_CONVERSATIONS
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -43,43 +41,9 @@ _COUNT_AS_ONE = {"api": "keys of a chatbot", "command": "commands"}
 # An officer checks at least once a year whether a hold is still needed.
 LONGEST_REVIEW = timedelta(days=366)
 
-# Requests that a preview of a hold examines.
-MOST_EXAMINED = 1_000
-
-# The conversations of a hold by value or by ids, given as a request: live, marked and erased ones.
-_SELECTED = f"""
-SELECT count(DISTINCT c.id) FILTER (WHERE c.deletion_request_id IS NULL),
-       count(DISTINCT c.id) FILTER (WHERE c.deletion_request_id IS NOT NULL AND c.deleted_at IS NULL),
-       count(DISTINCT c.id) FILTER (WHERE c.deleted_at IS NOT NULL)
-  FROM {{requests}} CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
- CROSS JOIN LATERAL (
-       SELECT id, started_at, deletion_request_id, deleted_at FROM conversations_conversation
-        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
- WHERE {{began}}
-"""  # noqa: S608  (texts of ours)
-_OF_CHATBOT = """
-SELECT count(*) FILTER (WHERE deletion_request_id IS NULL),
-       count(*) FILTER (WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL),
-       count(*) FILTER (WHERE deleted_at IS NOT NULL)
-  FROM conversations_conversation AS c WHERE chatbot_id = ANY(%(chatbots)s) AND {began}
-"""
-# An erased conversation keeps only its day.
-_BEGAN = """
-(%(began_from)s::timestamptz IS NULL
- OR c.started_at >= CASE WHEN c.deleted_at IS NULL THEN %(began_from)s::timestamptz
-                    ELSE date_trunc('day', %(began_from)s::timestamptz AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' END)
-AND (%(began_before)s::timestamptz IS NULL OR c.started_at < %(began_before)s::timestamptz)
-"""
-_BY_VALUE_OR_IDS = _SELECTED.format(requests=GIVEN, began=_BEGAN)
-_WHOLE = _OF_CHATBOT.format(began=_BEGAN)
 _CONTINUE = """
 UPDATE compliance_compliancerequest SET status = 'accepted', hold_reason = NULL, answered_at = NULL
  WHERE id = ANY(%s::uuid[]) AND status = 'on_hold' AND hold_reason = 'legal_hold' RETURNING id
-"""
-# Conversations that deletions of the chatter have erased leave no trace that leads to them.
-_ERASED_FOR = """
-SELECT coalesce(sum(conversations), 0) FROM compliance_compliancerequest
- WHERE variable_id = %s AND uci_digest = %s AND kind = 'deletion'
 """
 
 
@@ -95,54 +59,14 @@ class HoldInput:
     began_before: datetime | None = None
 
 
-class Coverage(NamedTuple):
-    """Conversations that a hold covers (`held`), that are being erased, and that are erased.
-
-    `already_erased` of a chatter includes all that deletions of the chatter have erased, whenever they began.
-    """
-
-    held: int
-    already_marked: int
-    already_erased: int
-
-
-class Waiting(NamedTuple):
-    """A request that a hold keeps.
-
-    `numbers` are the conversations that it is about and no other hold covers: a deletion erases those that no hold
-    covers, too, once it continues. `held_by_others` counts those under other holds.
-    """
-
-    request: ComplianceRequest
-    numbers: set[int]
-    held_by_others: int
-
-    @property
-    def conversations(self) -> int:
-        return len(self.numbers)
-
-
 def preview(*, chatbot: Chatbot, given_input: HoldInput) -> Coverage:
     """Return what a hold would cover now. Raises Refused as `place` does."""
-    return _coverage(*_checked(chatbot, given_input, placed_by=""))
+    return hold_coverage.count(*_checked(chatbot, given_input, placed_by=""))
 
 
 def would_wait(*, chatbot: Chatbot, given_input: HoldInput) -> list[ComplianceRequest]:
-    """Return the deletions and redactions that a hold would keep if it were placed now, in the order of filing.
-
-    Of the chatbot's unfinished requests, the first MOST_EXAMINED are examined. Raises Refused as `place` does.
-    """
-    hold, digests = _checked(chatbot, given_input, placed_by="")
-    unfinished = ComplianceRequest.objects.filter(
-        chatbot=chatbot,
-        kind__in=(Kind.DELETION, Kind.REDACTION),
-        status__in=(Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING),
-        cutoff_at=None,
-    )
-    requests = list(unfinished.defer("uci_value", "uci_digest").order_by("seq")[:MOST_EXAMINED])
-    named = _find_named(requests)
-    covered = legal_holds.find_covered_by(hold, digests, set[int]().union(*named.values()))
-    return [one for one in requests if named.get(one.pk, set()) & covered]
+    """Return the requests that a hold would keep if it were placed now. Raises Refused as `place` does."""
+    return hold_coverage.would_wait(*_checked(chatbot, given_input, placed_by=""))
 
 
 def place(*, chatbot: Chatbot, given_input: HoldInput, actor: str) -> tuple[LegalHold, Coverage, bool]:
@@ -163,7 +87,7 @@ def place(*, chatbot: Chatbot, given_input: HoldInput, actor: str) -> tuple[Lega
             _log("hold.placed", hold, actor, {"scope": str(hold.scope), "basis": str(hold.basis)})
     placed = equal or LegalHold.objects.get(pk=hold.pk)
     # Counting takes time, in which intake must not wait. What is unmarked now stays so.
-    return placed, _coverage(placed, digests), equal is not None
+    return placed, hold_coverage.count(placed, digests), equal is not None
 
 
 def review(*, chatbot: Chatbot, hold_id: UUID, review_at: datetime, actor: str) -> LegalHold:
@@ -216,41 +140,15 @@ def release_unheld(chatbot: Chatbot) -> list[UUID]:
 
     In the transaction that releases a hold, or after a replay has released one. No mark may be under way.
     """
-    on_hold = _on_hold(chatbot)
-    still_held = _find_held(on_hold)
-    free = [one.pk for one in on_hold if one.pk not in still_held]
+    waiting = hold_coverage.on_hold(chatbot)
+    still_held = hold_coverage.find_held(waiting)
+    free = [one.pk for one in waiting if one.pk not in still_held]
     # Some may have been cancelled or rejected since they were read.
     free = [request_id for (request_id,) in fetch(_CONTINUE, [array(free)])]
     log("request.released", [(request_id, chatbot.pk, {"reason": "legal_hold"}) for request_id in free])
     if free:
         notify.after_commit(notify.notify_workers)
     return free
-
-
-def waiting_for(hold: LegalHold) -> list[Waiting]:
-    """Return the requests that this hold keeps, in the order of filing."""
-    on_hold = _on_hold(hold.chatbot)
-    held = _find_held(on_hold)
-    every = set[int]().union(*held.values())
-    ours = legal_holds.find_covered([hold.pk], hold.chatbot_id, every)
-    others = LegalHold.objects.filter(chatbot=hold.chatbot_id, released_at=None).exclude(pk=hold.pk)
-    theirs = legal_holds.find_covered(list(others.values_list("pk", flat=True)), hold.chatbot_id, every)
-    kept = [one for one in on_hold if one.pk in held and held[one.pk] & ours]
-    named = _find_named(kept)
-    # One can have been released and marked since.
-    return [Waiting(one, named.get(one.pk, set()) - theirs, len(held[one.pk] & theirs)) for one in kept]
-
-
-def holds_on(request: ComplianceRequest) -> list[LegalHold]:
-    """Return the holds in force that cover data of this request, the oldest first."""
-    numbers = _find_held([request]).get(request.pk, set())
-    covering = legal_holds.find_covering(request.chatbot_id, numbers)
-    return list(LegalHold.objects.filter(pk__in=covering).order_by("pk"))
-
-
-def coverage(hold: LegalHold) -> Coverage:
-    """Return what a hold covers now."""
-    return _coverage(hold, _digests(hold))
 
 
 def value_of(hold: LegalHold) -> str | None:
@@ -334,23 +232,7 @@ def _equal(hold: LegalHold, digests: Sequence[bytes]) -> LegalHold | None:
         matter=hold.matter,
         basis=hold.basis,
     )
-    return next((one for one in same.order_by("pk") if set(_digests(one)) == set(digests)), None)
-
-
-def _digests(hold: LegalHold) -> list[bytes]:
-    return [bytes(one) for one in hold.conversations.order_by("pk").values_list("digest", flat=True)]
-
-
-def _coverage(hold: LegalHold, digests: list[bytes]) -> Coverage:
-    window = {"began_from": hold.began_from, "began_before": hold.began_before}
-    if hold.scope == LegalHold.Scope.CHATBOT:
-        return Coverage(*fetch(_WHOLE, {"chatbots": array([hold.chatbot_id]), **window})[0])
-    selected = ComplianceRequest(chatbot_id=hold.chatbot_id, variable_id=hold.variable_id, uci_digest=hold.uci_digest)
-    selected.conversation_digests = digests
-    live, marked, erased = fetch(_BY_VALUE_OR_IDS, given_unfiled(hold.chatbot_id, [selected]) | window)[0]
-    if hold.scope == LegalHold.Scope.UCI:
-        [(erased,)] = fetch(_ERASED_FOR, [hold.variable_id, hold.uci_digest])
-    return Coverage(live, marked, int(erased))
+    return next((one for one in same.order_by("pk") if set(hold_coverage.digests_of(one)) == set(digests)), None)
 
 
 def _locked(chatbot: Chatbot, hold_id: UUID) -> LegalHold:
@@ -365,42 +247,6 @@ def _locked(chatbot: Chatbot, hold_id: UUID) -> LegalHold:
 def _require_in_force(hold: LegalHold) -> None:
     if hold.released_at is not None:
         raise Refused("released", "The legal hold was released already.")
-
-
-def _on_hold(chatbot: Chatbot) -> list[ComplianceRequest]:
-    """Return the chatbot's requests that a legal hold keeps, in the order of filing."""
-    on_hold = ComplianceRequest.objects.filter(
-        chatbot=chatbot, status=Status.ON_HOLD, hold_reason=ComplianceRequest.HoldReason.LEGAL_HOLD
-    )
-    return list(on_hold.order_by("seq"))
-
-
-def _find_held(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
-    """Return the conversations under a hold of each of these requests that has any."""
-    if not requests:
-        return {}
-    chatbot_id = next(iter(requests)).chatbot_id
-    deletions = _deletions(requests)
-    held = legal_holds.find_held_by_request(deletions, [chatbot_id]) if deletions else {}
-    redacted = _find_redacted(requests)
-    covered = legal_holds.find_held([chatbot_id], set(redacted.values()))
-    return held | {request_id: {number} for request_id, number in redacted.items() if number in covered}
-
-
-def _find_named(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:
-    """Return the conversations that each of these requests names, of deletions without those that have a mark."""
-    redacted = {request_id: {number} for request_id, number in _find_redacted(requests).items()}
-    return legal_holds.find_named(_deletions(requests)) | redacted
-
-
-def _deletions(requests: Collection[ComplianceRequest]) -> list[UUID]:
-    return [one.pk for one in requests if one.kind == Kind.DELETION]
-
-
-def _find_redacted(requests: Collection[ComplianceRequest]) -> dict[UUID, int]:
-    """Return the conversation of each redaction among these requests."""
-    redactions = [one.pk for one in requests if one.kind == Kind.REDACTION]
-    return dict(Redaction.objects.filter(request__in=redactions).values_list("request", "conversation_id"))
 
 
 def _log(event: str, hold: LegalHold, actor: str, data: changelog.Data | None = None) -> None:

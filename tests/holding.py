@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance import holds
-from compliance.holds import Coverage, HoldInput
+from compliance.hold_coverage import Coverage
+from compliance.holds import HoldInput
 from compliance.models import LegalHold
 from compliance.requests.selectors import ByConversations, ByUci
 from tests.under_roles import role

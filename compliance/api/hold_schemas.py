@@ -13,9 +13,10 @@ from chatbots.models import Chatbot
 from common.problems import FieldError
 from common.texts import REFERENCE
 from common.times import UtcInstant
-from compliance import holds
+from compliance import hold_coverage, holds
 from compliance.api.selector_body import BY_CONVERSATIONS, BY_UCI, ONE_SELECTOR, SelectorBase
-from compliance.holds import Coverage, HoldInput
+from compliance.hold_coverage import Coverage
+from compliance.holds import HoldInput
 from compliance.models import LegalHold
 from compliance.requests.inputs import read_instant
 from config.openapi.operations import ResponseModel, ResponsePage, Stored
@@ -199,4 +200,4 @@ class HoldPage(ResponsePage):
 
 def counts_of(hold: LegalHold) -> Coverage:
     """Return what a hold covers now: nothing once it is released."""
-    return Coverage(0, 0, 0) if hold.released_at else holds.coverage(hold)
+    return Coverage(0, 0, 0) if hold.released_at else hold_coverage.coverage(hold)

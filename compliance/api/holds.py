@@ -19,7 +19,7 @@ from chatbots.models import ApiKey
 from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
 from common.query import read_query
-from compliance import holds
+from compliance import hold_coverage, holds
 from compliance.api.base import ComplianceView
 from compliance.api.bodies import parse
 from compliance.api.examples import CHATTER
@@ -192,7 +192,7 @@ class HoldView(ComplianceView):
         hold = found.select_related("chatbot", "variable").first()
         if hold is None:
             raise Problem("not_found", "This chatbot has no such legal hold.")
-        waiting = [] if hold.released_at else [one.request.pk for one in holds.waiting_for(hold)]
+        waiting = [] if hold.released_at else [one.request.pk for one in hold_coverage.waiting_for(hold)]
         return Response(HoldInDetail.of(hold, **counts_of(hold)._asdict(), waiting_requests=waiting))
 
 

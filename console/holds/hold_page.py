@@ -12,9 +12,9 @@ from django.utils import timezone
 
 from common.crypto import SecretUnreadable
 from common.texts import counted
-from compliance import holds
+from compliance import hold_coverage, holds
 from compliance.errors import Refused
-from compliance.holds import Waiting
+from compliance.hold_coverage import Waiting
 from compliance.models import LegalHold
 from compliance.requests.decisions import party
 from console.changelog import names_of
@@ -73,7 +73,7 @@ def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
     if hold.released_at or not _may_release(request, hold):
         return redirect("console:hold", hold.pk)
     filled_in = ReleaseForm(request.POST if request.method == "POST" else None, chatbot=hold.chatbot)
-    waiting = holds.waiting_for(hold)
+    waiting = hold_coverage.waiting_for(hold)
     going = [one for one in waiting if not one.held_by_others]
     if filled_in.is_valid():
         if filled_in.cleaned_data["seen"] != _digest_of(going):
@@ -147,7 +147,7 @@ def _answer(
     status: int = HTTPStatus.OK,
 ) -> HttpResponse:
     is_in_force = hold.released_at is None
-    waiting = holds.waiting_for(hold) if is_in_force else []
+    waiting = hold_coverage.waiting_for(hold) if is_in_force else []
     return render(
         request,
         "console/holds/hold.html",
@@ -157,7 +157,7 @@ def _answer(
         chatbot=hold.chatbot,
         is_in_force=is_in_force,
         is_due=is_in_force and hold.review_at <= timezone.now(),
-        covered=holds.coverage(hold) if is_in_force else None,
+        covered=hold_coverage.coverage(hold) if is_in_force else None,
         waiting=_listed(waiting),
         waiting_number=len(waiting),
         may_release=_may_release(request, hold),

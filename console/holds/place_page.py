@@ -11,9 +11,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from chatbots.models import Chatbot
 from common.texts import counted
-from compliance import holds
+from compliance import hold_coverage, holds
 from compliance.errors import Refused
-from compliance.holds import Coverage
+from compliance.hold_coverage import Coverage
 from compliance.models import LegalHold
 from console.common.pages import chatbot_or_404, form, page, refusal, render
 from console.common.scope import DECIDE, actor_of, visible_chatbots
@@ -83,7 +83,7 @@ def _preview(request: HttpRequest, filled_in: PlaceForm) -> HttpResponse:
         covered=covered,
         waiting=waiting[:MOST_LISTED],
         waiting_number=len(waiting),
-        examined=holds.MOST_EXAMINED,
+        examined=hold_coverage.MOST_EXAMINED,
         token=_seal(request, chatbot).seal(filled_in.as_given),
     )
 

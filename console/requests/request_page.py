@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from chatbots.callback_urls import receiver_of
 from common.texts import counted
-from compliance import holds, letters
+from compliance import hold_coverage, letters
 from compliance.callbacks import resend
 from compliance.deadlines import describe
 from compliance.errors import Refused
@@ -222,7 +222,7 @@ def _answer(
         shows_subject=decides and disclosure.is_disclosable(found),
         shown=shown,
         pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
-        holds=holds.holds_on(found) if is_under_hold and decides else [],
+        holds=hold_coverage.holds_on(found) if is_under_hold and decides else [],
         may_limit=is_under_hold and decides and _may_limit(found),
         continued_by=outcomes.continued_by.get(found.pk),
         ahead=ahead_of(found),

@@ -4,10 +4,10 @@ from django.core.management.base import CommandParser
 
 from common.commands import ACTOR, ReportingCommand
 from common.texts import counted
-from compliance import holds
+from compliance import hold_coverage, holds
 from compliance.api.hold_schemas import ReleasedHold
 from compliance.errors import Refused
-from compliance.holds import Waiting
+from compliance.hold_coverage import Waiting
 from compliance.management.holds import add_hold_argument, find_hold, line_of
 from compliance.models import ComplianceRequest, LegalHold
 
@@ -43,7 +43,7 @@ before, or a command has placed it)
     def handle(self, *args: Any, **options: Any) -> None:
         hold = find_hold(options["hold_id"])
         if options["dry_run"]:
-            waiting = holds.waiting_for(hold)
+            waiting = hold_coverage.waiting_for(hold)
             documents = [
                 {
                     "request_id": one.request.pk,
