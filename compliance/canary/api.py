@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from common.times import rfc3339
 from compliance.canary.client import Client
-from compliance.canary.report import Inconclusive, Report, Trouble
+from compliance.canary.report import Inconclusive, Trouble
 from compliance.canary.words import COUNTS, Planted, Search
+from compliance.canary.work import Work
 from compliance.models import CanaryTurn
 from compliance.models.canary import Left, Place
 
@@ -47,13 +48,13 @@ def control(client: Client, planted: Planted, turn: CanaryTurn) -> list[str]:
     return sorted(wanted)
 
 
-def scan(client: Client, planted: Planted, search: Search, turn: CanaryTurn, report: Report) -> None:
+def scan(work: Work) -> None:
     """Report what the API still shows after the deletion."""
-    for call in _calls(planted, turn):
-        with report.capture_failure(call.where):
-            for shown in _shown(client, call):
-                for code in _left(call, shown, search, turn):
-                    report.add_finding(Place.API, code, call.where)
+    for call in _calls(work.planted, work.turn):
+        with work.report.capture_failure(call.where):
+            for shown in _shown(work.client, call):
+                for code in _left(call, shown, work.search, work.turn):
+                    work.report.add_finding(Place.API, code, call.where)
 
 
 def _left(call: _Call, shown: Any, search: Search, turn: CanaryTurn) -> Iterator[Left]:

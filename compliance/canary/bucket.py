@@ -5,12 +5,10 @@ of the erasure ledger with its requests.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from datetime import datetime
 from io import BytesIO
 from urllib.parse import unquote
-from uuid import UUID
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import SERVICE_FOLDERS
@@ -18,6 +16,7 @@ from common.storage import ObjectStorage
 from common.storage.listing import Listed
 from compliance.canary.report import Report, check_time
 from compliance.canary.words import Planted, Search, Unsearchable
+from compliance.canary.work import Work
 from compliance.models import CanaryTurn, LedgerObject
 from compliance.models.canary import Left, Place
 
@@ -45,10 +44,11 @@ def control(planted: Planted, turn: CanaryTurn, *, has_extract: bool) -> list[st
     return sorted(folder for folder, is_wanted in wanted.items() if is_wanted and folder not in seen)
 
 
-def scan(search: Search, turn: CanaryTurn, report: Report, *, ledger_keys: Sequence[str] = ()) -> None:
+def scan(work: Work) -> None:
     """Report the places in the bucket with a word. An object is identified by its folder and a digest of its key."""
-    _scan_objects([*_prefixes(turn), *ledger_keys], search, report)
-    for prefix in _prefixes(turn):
+    search, report, prefixes = work.search, work.report, _prefixes(work.turn)
+    _scan_objects([*prefixes, *_ledger_keys(work)], search, report)
+    for prefix in prefixes:
         with report.capture_failure("listing"):
             check_time("listing")
             for upload in hosted_storage().uploads(prefix):
@@ -56,9 +56,11 @@ def scan(search: Search, turn: CanaryTurn, report: Report, *, ledger_keys: Seque
                     report.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
 
 
-def ledger_keys(request_ids: Sequence[UUID], *, since: datetime) -> list[str]:
-    """Return the keys of the ledger's objects since then that contain one of these requests."""
-    named = LedgerObject.objects.filter(at__gte=since, written_at__isnull=False, request_ids__overlap=request_ids)
+def _ledger_keys(work: Work) -> list[str]:
+    """Return the keys of the ledger's new objects that contain a request of a turn whose words are searched for."""
+    turns = [work.turn, *work.former]
+    ids = [each for turn in turns for each in (turn.export_id, turn.deletion_id) if each is not None]
+    named = LedgerObject.objects.filter(at__gte=work.since, written_at__isnull=False, request_ids__overlap=ids)
     return list(named.values_list("key", flat=True))
 
 

@@ -80,12 +80,12 @@ class Client:
         )
         return _require(where, *self._call(where, path, body, self._bearer | {"Content-Type": content_type}))
 
-    def file(self, where: str, path: str, body: Any, *, once: str) -> UUID:
+    def file(self, path: str, body: Any, *, once: str) -> UUID:
         """File a request, signed, once for each `once`; return its id."""
         raw, timestamp = json.dumps(body).encode(), str(int(time.time()))
         signature = sign(secret=self.secret, timestamp=timestamp, body=raw)
         signed = {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature, "Idempotency-Key": once}
-        return UUID(_require(where, *self._call(where, path, raw, signed))["request_id"])
+        return UUID(_require(path, *self._call(path, path, raw, signed))["request_id"])
 
     @property
     def _bearer(self) -> dict[str, str]:

@@ -13,15 +13,14 @@ import os
 import time
 import zlib
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from django.conf import settings
 
-from compliance.canary.report import Inconclusive, Report, Trouble, check_time
-from compliance.canary.words import Search
+from compliance.canary.report import Inconclusive, Report, Trouble, UnderWay, check_time
+from compliance.canary.work import Work
 from compliance.models.canary import Left, Place
 
 # Lines written between two turns are read too, unless they have more bytes.
@@ -79,16 +78,12 @@ def positions_after(before: dict[str, Any]) -> dict[str, Any]:
     return before if before and is_read and sizes[1] - sizes[0] <= _MOST_BETWEEN_BYTES else now
 
 
-def scan(search: Search, since: dict[str, Any], began_at: datetime, report: Report) -> None:
-    """Report the log files that contain a word.
-
-    Raises Inconclusive if this process reads none, and another process reads some.
-
-    `since` are positions of when the turn began, at `began_at`, or before.
-    """
+def scan(work: Work) -> None:
+    """Report the log files that contain a word. Raises UnderWay if another process reads some, and this one none."""
+    turn, report, since, now = work.turn, work.report, work.turn.logs, positions()
     if since and not settings.CANARY_LOG_FILES:
-        raise Inconclusive(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
-    at = since.get("at", began_at.timestamp())
+        raise UnderWay(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
+    at = since.get("at", turn.began_at.timestamp())
     known = [_Known(*one) for one in since.get("files", ())]
     left = [one for one in known if one.is_in_use]
     for path in _files(report):
@@ -98,10 +93,12 @@ def scan(search: Search, since: dict[str, Any], began_at: datetime, report: Repo
             start = min((one.size for one in here), default=0)
             if start or os.fstat(file.fileno()).st_mtime > at - _CLOCKS_SECONDS:
                 file.seek(start)
-                if search.is_in_file(file, partial(check_time, path)):
+                if work.search.is_in_file(file, partial(check_time, path)):
                     report.add_finding(Place.LOGS, Left.TEXT_LEFT, path)
     for one in left:
-        report.add_failure(Trouble.LOG_MISSING, one.path)
+        report.add_failure(Inconclusive(Trouble.LOG_MISSING, one.path))
+    if not report.trouble:
+        turn.logs = now | {"is_read": True}  # the next turn continues there
 
 
 def _files(report: Report) -> list[str]:
@@ -112,7 +109,7 @@ def _files(report: Report) -> list[str]:
         fitting = [path for path in sorted(glob.iglob(pattern)) if Path(path).is_file()]  # noqa: PTH207  (absolute)
         files |= dict.fromkeys(fitting)
         if not fitting:
-            report.add_failure(Trouble.LOG_MISSING, pattern)
+            report.add_failure(Inconclusive(Trouble.LOG_MISSING, pattern))
     return list(files)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 
@@ -29,24 +30,36 @@ class Inconclusive(Exception):
         self.where = where
 
 
+class UnderWay(Inconclusive):
+    """What a step waits for continues without the canary. The code is for when it takes too long."""
+
+
 def check_time(where: str) -> None:
     """Raise Inconclusive if the step has no time for another call. Call it before each."""
     if outbound.seconds_left(STEP_SECONDS) < CALL_SECONDS:
         raise Inconclusive(Trouble.TOO_LONG, where)
 
 
+class Finding(NamedTuple):
+    """A leftover. A turn's row stores its fields."""
+
+    place: str
+    code: str
+    where: str
+
+
 class Report:
-    """`findings` have place, code and where; `trouble` is the first failure of the step."""
+    """The findings of a step; `trouble` is its first failure."""
 
     def __init__(self) -> None:
-        self.findings: set[tuple[str, str, str]] = set()
+        self.findings: set[Finding] = set()
         self.trouble: Inconclusive | None = None
 
     def add_finding(self, place: Place, code: Left, where: str) -> None:
-        self.findings.add((place.value, code.value, where))
+        self.findings.add(Finding(place.value, code.value, where))
 
-    def add_failure(self, code: Trouble, where: str) -> None:
-        self.trouble = self.trouble or Inconclusive(code, where)
+    def add_failure(self, failure: Inconclusive) -> None:
+        self.trouble = self.trouble or failure
 
     @contextmanager
     def capture_failure(self, where: str) -> Iterator[None]:
@@ -54,7 +67,7 @@ class Report:
         try:
             yield
         except (Inconclusive, StorageError, Unsearchable, OSError, DatabaseError) as error:
-            self.trouble = self.trouble or _trouble(error, where)
+            self.add_failure(_trouble(error, where))
 
 
 def _trouble(error: Exception, where: str) -> Inconclusive:

@@ -8,7 +8,6 @@ rows if there are few.
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -16,9 +15,9 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 
 from common.db import execute, fetch
-from compliance.canary.report import CALL_SECONDS, Inconclusive, Report, Trouble, check_time
+from compliance.canary.report import CALL_SECONDS, Inconclusive, Trouble, check_time
 from compliance.canary.words import HEADS, Search
-from compliance.models import CanaryTurn
+from compliance.canary.work import Work
 from compliance.models.canary import Left, Place
 from conversations import placement
 from conversations.models.conversations import EARLIEST
@@ -110,40 +109,47 @@ class Table(NamedTuple):
         return self.name in _known_tables()
 
 
-def control(search: Search, turn: CanaryTurn) -> list[str]:
+def control(work: Work) -> list[str]:
     """Return the columns that lack the chatter before the deletion. Raises Inconclusive."""
     wanted = set(_CONTROLS)
-    if turn.file_id is not None:
+    if work.turn.file_id is not None:
         wanted.add("conversations_uploadedfile.name")
-    if turn.export_id is not None:
+    if work.turn.export_id is not None:
         wanted.add("compliance_export.key")
-    report = Report()
-    scan(search, turn, report, since=turn.began_at)
-    if report.trouble:
-        raise report.trouble
-    return sorted(wanted - {where for _, _, where in report.findings})
+    present = Work(work.turn)
+    scan(present)
+    if present.report.trouble:
+        raise present.report.trouble
+    return sorted(wanted - {where for _, _, where in present.report.findings})
 
 
-def scan(search: Search, turn: CanaryTurn, report: Report, *, since: datetime) -> None:
-    """Report the columns with a word. In some tables without a chatbot only rows since `since` are read."""
+def scan(work: Work) -> None:
+    """Report the columns with a word. In some tables without a chatbot only new rows are read."""
+    report = work.report
     with report.capture_failure("newest rows"):
-        given = parameters(turn, since)
+        given = parameters(work)
         for table in tables():
             with report.capture_failure(table.name):
                 for row in _fetch(statement_for(table), given) if table.readable else ():
-                    for column in _columns_with_word(table, search, row[0]):
+                    for column in _columns_with_word(table, work.search, row[0]):
                         report.add_finding(Place.ROWS, Left.TEXT_LEFT, column)
             if table.unread:
-                report.add_failure(Trouble.RIGHTS_MISSING, f"{table.name}.{min(table.unread)}")
+                report.add_failure(Inconclusive(Trouble.RIGHTS_MISSING, f"{table.name}.{min(table.unread)}"))
 
 
 def tables() -> list[Table]:
     return [Table(*row) for row in _fetch(_TABLES)]
 
 
-def parameters(turn: CanaryTurn, since: datetime) -> dict[str, Any]:
+def parameters(work: Work) -> dict[str, Any]:
     """Return the parameters of the statements."""
-    given = {"chatbot": turn.chatbot_id, "since": since, "heads": HEADS, "earliest": EARLIEST, "newest": _NEWEST}
+    given = {
+        "chatbot": work.turn.chatbot_id,
+        "since": work.since,
+        "heads": HEADS,
+        "earliest": EARLIEST,
+        "newest": _NEWEST,
+    }
     for name, statement in _NEWEST_OF.items():
         given[name] = [one for (one,) in _fetch(statement, given)]
     return given

@@ -19,8 +19,9 @@ from django.utils import timezone
 
 from common import leases, outbound
 from common.logs import describe_kind
-from compliance.canary.report import STEP_SECONDS, Inconclusive, Report, Trouble
-from compliance.canary.steps import STEPS, Work
+from compliance.canary.report import STEP_SECONDS, Finding, Inconclusive, Report, Trouble, UnderWay
+from compliance.canary.steps import STEPS
+from compliance.canary.work import Work
 from compliance.models import Canary, CanaryTurn
 from compliance.models.canary import KEPT_DAYS
 from compliance.work.sql import is_open
@@ -30,6 +31,19 @@ logger = logging.getLogger(__name__)
 
 State, Step = CanaryTurn.State, CanaryTurn.Step
 
+# What the steps have noted on the turn.
+_NOTED = (
+    "step",
+    "state",
+    "numbers",
+    "file_id",
+    "export_id",
+    "deletion_id",
+    "logs",
+    "trouble",
+    "trouble_at",
+    "findings",
+)
 # No further step begins after this.
 TASK_SECONDS = 20.0
 _NEXT_TRY = timedelta(seconds=60)
@@ -73,9 +87,8 @@ def resume(*, seconds: float = TASK_SECONDS) -> None:
     try:
         while wait is None and turn.state == State.RUNNING and time.monotonic() < end and is_open():
             wait = _do(work)
-            names = ("step", "state", "trouble", "trouble_at", "findings")
             ended_at = None if turn.state == State.RUNNING else Now()
-            turn.write(ended_at=ended_at, **{name: getattr(turn, name) for name in names})
+            turn.write(ended_at=ended_at, **{name: getattr(turn, name) for name in _NOTED})
     except leases.LeaseLost:
         logger.warning("canary.lost turn=%s", turn.pk)
         return
@@ -88,34 +101,31 @@ def _do(work: Work) -> timedelta | None:
     """Do the turn's step; set the next one, or the end, and return None; or return how long to wait."""
     turn, step = work.turn, Step(work.turn.step)
     report = work.report = Report()
-    is_done = False
     try:
         with outbound.within(STEP_SECONDS):
-            is_done = STEPS[step](work)
-    except Inconclusive as error:
-        report.add_failure(error.code, error.where)
+            STEPS[step](work)
     except leases.LeaseLost:
         raise
+    except Inconclusive as error:
+        report.add_failure(error)
     except Exception as error:
         # Whatever the error is, the turn must end some day.
         logger.exception("canary.failed turn=%s step=%s", turn.pk, step.value)
-        report.add_failure(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}")
-    found = report.findings | {(one["place"], one["code"], one["where"]) for one in turn.findings}
-    turn.findings = [{"place": place, "code": code, "where": where} for place, code, where in sorted(found)]
-    if is_done and not report.trouble:
+        report.add_failure(Inconclusive(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}"))
+    found = report.findings | {Finding(**one) for one in turn.findings}
+    turn.findings = [one._asdict() for one in sorted(found)]
+    trouble = report.trouble
+    if trouble is None:
         _advance(turn)
-        return None
-    late = Trouble.EXTRACT_LATE if step == Step.EXTRACT else Trouble.NOT_CARRIED_OUT
-    trouble = report.trouble or Inconclusive(late, step.value)
     # Findings are logged without waiting for places that cannot be searched.
-    if found or timezone.now() - turn.began_at > timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE)):
+    elif found or timezone.now() - turn.began_at > timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE)):
         _skip_step(turn, step, trouble)
-        return None
-    if report.trouble is None or trouble.where == "CANARY_LOG_FILES":
-        # At once: a command that checks each second would keep the turn from a worker, which has that setting.
+    elif isinstance(trouble, UnderWay):
         return timedelta()
-    logger.warning("canary.waits turn=%s step=%s code=%s where=%s", turn.pk, step, trouble.code, trouble.where)
-    return _NEXT_TRY
+    else:
+        logger.warning("canary.waits turn=%s step=%s code=%s where=%s", turn.pk, step, trouble.code, trouble.where)
+        return _NEXT_TRY
+    return None
 
 
 def _skip_step(turn: CanaryTurn, step: str, trouble: Inconclusive) -> None:

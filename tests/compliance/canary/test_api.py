@@ -6,8 +6,8 @@ import pytest
 
 from common import outbound
 from compliance.canary import api
-from compliance.canary.report import Inconclusive, Report
-from compliance.canary.words import Search
+from compliance.canary.report import Inconclusive
+from compliance.canary.work import Work
 from compliance.models import CanaryTurn
 from tests.compliance.canary.support import WORDS, Service, places
 from tests.factories import NOON
@@ -60,12 +60,13 @@ def test_a_call_that_is_refused_does_not_end_the_search(service: type[Service]) 
         "usage": {"who": WORDS.value},
         "preview": {"deletion": {"erased": {"files": 1}}},
     }
-    report = Report()
+    work = Work(TURN)
+    work.client = service.client()
 
-    api.scan(service.client(), WORDS, Search([WORDS.stem]), TURN, report)
+    api.scan(work)
 
-    assert places(report) == ["getUsage", "previewRequest"]
-    assert str(report.trouble) == "api_refused lookUpConversations"
+    assert places(work.report) == ["getUsage", "previewRequest"]
+    assert str(work.report.trouble) == "api_refused lookUpConversations"
 
 
 def test_an_id_does_not_show_that_texts_are_served(service: type[Service]) -> None:

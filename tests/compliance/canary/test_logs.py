@@ -6,13 +6,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pytest_django import Settings
 
 from compliance.canary import logs
-from compliance.canary.report import Inconclusive, Report
-from compliance.canary.words import Search
+from compliance.canary.report import Inconclusive
+from compliance.canary.work import Work
+from compliance.models import CanaryTurn
 from tests.compliance.canary.support import WORDS, places
 
 LINE = f"a line with {WORDS.value}\n"
@@ -28,9 +30,9 @@ def log(tmp_path: Path, settings: Settings) -> Path:
 
 def look(since: dict[str, Any]) -> tuple[list[str], str]:
     """Return the names of the files with a word, and what could not be looked at."""
-    report = Report()
-    logs.scan(Search([WORDS.stem]), since, datetime.now(UTC), report)
-    return [Path(where).name for where in places(report)], str(report.trouble or "")
+    work = Work(CanaryTurn(id=UUID(int=1), began_at=datetime.now(UTC), logs=since))
+    logs.scan(work)
+    return [Path(where).name for where in places(work.report)], str(work.report.trouble or "")
 
 
 def append(log: Path) -> None:

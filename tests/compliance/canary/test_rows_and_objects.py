@@ -12,8 +12,8 @@ from common import outbound
 from common.db import by_index, execute, fetch
 from common.storage import ObjectStorage
 from compliance.canary import bucket, rows
-from compliance.canary.report import Report
-from compliance.canary.words import Planted, Search
+from compliance.canary.words import Planted
+from compliance.canary.work import Work
 from compliance.models import CanaryTurn, Export, JournalEntry, LedgerObject
 from conversations.models import Message
 from tests.compliance.canary.support import places
@@ -39,15 +39,15 @@ def turn(chatbot: Chatbot) -> CanaryTurn:
 
 def look(turn: CanaryTurn) -> tuple[list[str], str]:
     """Return the columns with a word of the turn, and what could not be looked at."""
-    report = Report()
-    rows.scan(Search([Planted(turn.pk).stem]), turn, report, since=NOON)
-    return places(report), str(report.trouble or "")
+    work = Work(turn)
+    rows.scan(work)
+    return places(work.report), str(work.report.trouble or "")
 
 
 @pytest.mark.one_postgresql(reason="plans")
 def test_rows_of_a_chatbot_are_read_by_an_index(turn: CanaryTurn) -> None:
     some = {"conversation": [1, 2], "export": [1, 2], "request": [turn.pk]}
-    given = rows.parameters(turn, NOON) | some
+    given = rows.parameters(Work(turn)) | some
     statements = list(rows._NEWEST_OF.values()) + [
         rows.statement_for(table)
         for table in rows.tables()
@@ -135,18 +135,17 @@ def test_after_years_it_reads_the_newest_and_what_is_not_erased(
         ChangeLogEntry.objects.create(chatbot=chatbot, event="a.b", actor="command", data={"who": said})
     # The ledger has them.
     JournalEntry.objects.all().delete()
-    report = Report()
 
     with role("worker"):
-        rows.scan(Search([words.value]), turn, report, since=NOON)
+        found, _ = look(turn)
 
-    assert places(report) == [
+    assert found == [
         "chatbots_changelogentry.data",
         "compliance_compliancerequest.reference",
         "compliance_export.key",
         "conversations_variablevalue.value",
     ]
-    assert len(rows.parameters(turn, NOON)["request"]) == 3
+    assert len(rows.parameters(Work(turn))["request"]) == 3
 
 
 def test_an_id_does_not_show_that_texts_are_read(turn: CanaryTurn) -> None:
@@ -155,34 +154,34 @@ def test_an_id_does_not_show_that_texts_are_read(turn: CanaryTurn) -> None:
     VariableValueFactory.create(conversation=conversation, value=words.value)
     message = MessageFactory.create(conversation=conversation, external_id=words.message_id, text="")
 
-    assert rows.control(Search([words.stem]), turn) == ["conversations_message.text"]
+    assert rows.control(Work(turn)) == ["conversations_message.text"]
     Message.objects.filter(pk=message.pk).update(text=words.said)
-    assert rows.control(Search([words.stem]), turn) == []
+    assert rows.control(Work(turn)) == []
 
 
 def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTurn, storage: ObjectStorage) -> None:
-    words, report = Planted(turn.pk), Report()
+    words, work = Planted(turn.pk), Work(turn)
     folder = f"{turn.chatbot.slug}/chatter_data_exports"
     storage.put(f"{folder}/1.csv.gz", b"\x1f\x8b" + b"no gzip at all", "application/gzip")
     storage.put(f"{folder}/2.csv", words.file, "text/csv")
 
-    bucket.scan(Search([words.stem]), turn, report)
+    bucket.scan(work)
 
-    [place] = places(report)
+    [place] = places(work.report)
     assert place.endswith(" (content)")
-    assert str(report.trouble).startswith("too_much chatter_data_exports/")
+    assert str(work.report.trouble).startswith("too_much chatter_data_exports/")
 
 
 def test_of_the_ledger_what_is_new_and_names_the_turn_is_read(turn: CanaryTurn, storage: ObjectStorage) -> None:
-    words, now, report = Planted(turn.pk), timezone.now(), Report()
-    for key, at, request_id in [("1", now, turn.pk), ("2", now - timedelta(days=1), turn.pk), ("3", now, uuid4())]:
+    words, now, work = Planted(turn.pk), timezone.now(), Work(turn)
+    turn.deletion_id = turn.pk
+    for key, at, request_id in [("1", now, turn.pk), ("2", now - timedelta(days=2), turn.pk), ("3", now, uuid4())]:
         storage.put(f"erasure_ledger/{key}", words.file, "application/json")
         LedgerObject.objects.create(key=f"erasure_ledger/{key}", at=at, written_at=now, request_ids=[request_id])
-    keys = bucket.ledger_keys([turn.pk], since=now)
 
-    assert keys == ["erasure_ledger/1"]
-    bucket.scan(Search([words.stem]), turn, report, ledger_keys=keys)
-    assert len(places(report)) == 1
+    bucket.scan(work)
+
+    assert len(places(work.report)) == 1
 
 
 def test_a_key_does_not_show_that_contents_are_read(turn: CanaryTurn, storage: ObjectStorage) -> None:
