@@ -1,4 +1,4 @@
-"""Search the API for the chatter, before the deletion and after it."""
+"""Search the answers of the API."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,10 +20,7 @@ _KEPT = {
     *("file_upload", "agent_handover", "push", "score", "csat"),
 }
 _KEPT_OF_CSAT = {"score", "vote"}
-_LOOK_UP, _PREVIEW = "lookUpConversations", "previewRequest"
-_EXPORT, _DELETION = "getRequest (export)", "getRequest (deletion)"
-# The calls that show the chatter before the deletion, at least.
-_CONTROLS = {_LOOK_UP, _PREVIEW, "getConversation", "listConversations", "listMessages", "listFiles"}
+_LOOK_UP, _PREVIEW, _DELETION = "lookUpConversations", "previewRequest", "getRequest (deletion)"
 
 
 class _Call(NamedTuple):
@@ -37,19 +34,8 @@ class _Call(NamedTuple):
     shows: Callable[[Any], Any] = lambda document: document
 
 
-def control(client: Client, planted: Planted, turn: CanaryTurn) -> list[str]:
-    """Return the calls that fail to show more than ids of the chatter before the deletion."""
-    search = Search([planted.value, planted.name, planted.said, planted.file_name])
-    wanted = _CONTROLS | ({_EXPORT} if turn.export_id else set())
-    for call in _calls(planted, turn):
-        for shown in _shown(client, call):
-            if search.is_in_text(json.dumps(shown)) or (call.where == _PREVIEW and shown["conversations"]):
-                wanted.discard(call.where)
-    return sorted(wanted)
-
-
 def scan(work: Work) -> None:
-    """Report what the API still shows after the deletion."""
+    """Report what the API shows of the chatter."""
     for call in _calls(work.planted, work.turn):
         with work.report.capture_failure(call.where):
             for shown in _shown(work.client, call):
@@ -112,7 +98,7 @@ def _calls(planted: Planted, turn: CanaryTurn) -> Iterator[_Call]:
         yield _Call("listFiles", f"{path}/files", is_closed=True)
         if turn.file_id is not None:
             yield _Call("downloadFile", f"{path}/files/{turn.file_id}/download", is_closed=True)
-    for where, request_id in ((_EXPORT, turn.export_id), (_DELETION, turn.deletion_id)):
+    for where, request_id in (("getRequest (export)", turn.export_id), (_DELETION, turn.deletion_id)):
         if request_id is not None:
             yield _Call(where, f"requests/{request_id}")
             yield _Call("listCallbacks", f"requests/{request_id}/callbacks")

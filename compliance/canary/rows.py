@@ -84,12 +84,6 @@ _UNREAD = {
     "django_admin_log": {"id", "object_id", "action_flag", "content_type_id", "user_id"},
 }
 
-# The columns that contain the chatter before the deletion, at least.
-_CONTROLS = {
-    *("conversations_conversation.user_name", "conversations_nameword.word", "conversations_message.text"),
-    *("conversations_identity.value", "conversations_variablevalue.value"),
-}
-
 
 class Table(NamedTuple):
     name: str
@@ -107,20 +101,6 @@ class Table(NamedTuple):
     @property
     def is_ours(self) -> bool:
         return self.name in _known_tables()
-
-
-def control(work: Work) -> list[str]:
-    """Return the columns that lack the chatter before the deletion. Raises Inconclusive."""
-    wanted = set(_CONTROLS)
-    if work.turn.file_id is not None:
-        wanted.add("conversations_uploadedfile.name")
-    if work.turn.export_id is not None:
-        wanted.add("compliance_export.key")
-    present = Work(work.turn)
-    scan(present)
-    if present.report.trouble:
-        raise present.report.trouble
-    return sorted(wanted - {where for _, _, where in present.report.findings})
 
 
 def scan(work: Work) -> None:

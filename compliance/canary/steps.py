@@ -4,6 +4,8 @@ A step that returns is done. It raises UnderWay if it has to wait, and Inconclus
 What it notes on the turn is stored when it ends, either way.
 """
 
+import fnmatch
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +17,7 @@ from django.db.models.functions import Now
 from common.times import midnight
 from compliance.canary import api, bucket, logs, rows
 from compliance.canary.report import Inconclusive, Trouble, UnderWay
-from compliance.canary.words import Planted
+from compliance.canary.words import Planted, Search
 from compliance.canary.work import Work
 from compliance.models import CanaryTurn
 
@@ -25,6 +27,31 @@ Step = CanaryTurn.Step
 _UNDER_WAY = {"accepted", "processing"}
 # States of a request that does not, or only by a decision of staff.
 _ENDED = {"failed", "cancelled", "rejected"}
+
+# What the search has to find before the deletion, at least.
+_CONTROLS = Counter(
+    [
+        "api not_erased previewRequest",
+        "api text_left lookUpConversations",
+        "api text_left getConversation",
+        "api text_left listConversations",
+        "api text_left listMessages",
+        "api text_left listFiles",
+        "api text_left getRequest (export)",
+        "bucket text_left uploads/* (content)",
+        # The CSV, and beside it a copy of the file.
+        "bucket text_left chatter_data_exports/* (content)",
+        "bucket text_left chatter_data_exports/* (content)",
+        "bucket text_left daily_conversations_extracts/* (content)",
+        "rows text_left compliance_export.key",
+        "rows text_left conversations_conversation.user_name",
+        "rows text_left conversations_identity.value",
+        "rows text_left conversations_message.text",
+        "rows text_left conversations_nameword.word",
+        "rows text_left conversations_uploadedfile.name",
+        "rows text_left conversations_variablevalue.value",
+    ]
+)
 
 
 def clean_up(work: Work) -> None:
@@ -69,8 +96,6 @@ def export(work: Work) -> None:
 def extract(work: Work) -> None:
     """Require the extract of the earlier day, made after the conversations were stored."""
     turn = work.turn
-    if not turn.chatbot.extracts_enabled:
-        return
     for one in work.client.read("listExtracts", "extracts")["extracts"]:
         is_made = one["day"] == turn.day.isoformat() and one["state"] == "done"
         if is_made and (turn.planted_at is None or datetime.fromisoformat(one["finished_at"]) > turn.planted_at):
@@ -79,15 +104,20 @@ def extract(work: Work) -> None:
 
 
 def control(work: Work) -> None:
-    """Check that each search finds the present data: one that finds nothing now would prove nothing later."""
-    turn, planted = work.turn, work.planted
-    unseen = [
-        *(f"api: {name}" for name in api.control(work.client, planted, turn)),
-        *(f"bucket: {name}" for name in bucket.control(planted, turn, has_extract=turn.chatbot.extracts_enabled)),
-        *(f"rows: {name}" for name in rows.control(work)),
-    ]
-    if unseen:
-        raise Inconclusive(Trouble.BLIND, unseen[0])
+    """Check that the search finds the present data: one that finds nothing now would prove nothing later."""
+    if places := unseen(work):
+        raise Inconclusive(Trouble.BLIND, places[0])
+
+
+def unseen(work: Work) -> list[str]:
+    """Return the places in which the search should find the present data, and does not. Raises Inconclusive."""
+    present = Work(work.turn, Search(work.planted.texts))
+    for scan in (api.scan, bucket.scan, rows.scan):
+        scan(present)
+    if present.report.trouble:
+        raise present.report.trouble
+    found = [" ".join(finding) for finding in present.report.findings]
+    return [place for place, least in _CONTROLS.items() if len(fnmatch.filter(found, place)) < least]
 
 
 def erase(work: Work) -> None:

@@ -20,6 +20,8 @@ from common.times import rfc3339
 UCI, NOTE, PLAN = "chatter", "note", "plan"
 
 _MARK = b"canary"
+# The fields of contents. Of their words no id has any, and keys have the value alone.
+_TEXTS = ("value", "name", "said", "longago", "note", "plan", "filename", "infile")
 _RANDOM_BYTES = 15  # 24 letters of base32
 _GZIP = b"\x1f\x8b"
 _PIECE_BYTES = 1024 * 1024
@@ -42,6 +44,7 @@ class Planted:
         self.file_name = f"{self.stem}filename.txt"
         self.in_file = f"{self.stem}infile"
         self.file = f"A file with {self.in_file}.\n".encode()
+        self.texts = [self.stem + each for each in _TEXTS]
         # The chatter's value in requests.
         self.about = {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": self.value}
 

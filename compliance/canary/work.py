@@ -15,8 +15,10 @@ _AGAIN = timedelta(days=1)
 class Work:
     """What a step works with. It adds to `report`, which is new for each step."""
 
-    def __init__(self, turn: CanaryTurn) -> None:
+    def __init__(self, turn: CanaryTurn, search: Search | None = None) -> None:
         self.turn, self.planted, self.report = turn, Planted(turn.pk), Report()
+        if search is not None:
+            self.search = search
 
     @cached_property
     def client(self) -> Client:

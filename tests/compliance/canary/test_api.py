@@ -67,22 +67,3 @@ def test_a_call_that_is_refused_does_not_end_the_search(service: type[Service]) 
 
     assert places(work.report) == ["getUsage", "previewRequest"]
     assert str(work.report.trouble) == "api_refused lookUpConversations"
-
-
-def test_an_id_does_not_show_that_texts_are_served(service: type[Service]) -> None:
-    turn = CanaryTurn(id=UUID(int=1), began_at=NOON, numbers=[1])
-    page = {"results": [{"id": WORDS.conversation_ids[0]}], "next": None}
-    service.answers = dict.fromkeys(["conversations", "requests", "messages", "files"], page) | {
-        "lookup": {"results": []},
-        "1": {"id": WORDS.conversation_ids[0], "user_name": WORDS.name},
-        "extracts": {},
-        "usage": {},
-        "preview": {"deletion": {"erased": {"conversations": 1}}},
-    }
-
-    assert api.control(service.client(), WORDS, turn) == [
-        "listConversations",
-        "listFiles",
-        "listMessages",
-        "lookUpConversations",
-    ]

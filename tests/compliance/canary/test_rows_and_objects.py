@@ -15,15 +15,12 @@ from compliance.canary import bucket, rows
 from compliance.canary.words import Planted
 from compliance.canary.work import Work
 from compliance.models import CanaryTurn, Export, JournalEntry, LedgerObject
-from conversations.models import Message
 from tests.compliance.canary.support import places
 from tests.factories import (
     NOON,
     ConversationFactory,
     ExportFactory,
-    MessageFactory,
     VariableValueFactory,
-    conversation_of,
     export_of,
 )
 from tests.under_roles import role
@@ -148,17 +145,6 @@ def test_after_years_it_reads_the_newest_and_what_is_not_erased(
     assert len(rows.parameters(Work(turn))["request"]) == 3
 
 
-def test_an_id_does_not_show_that_texts_are_read(turn: CanaryTurn) -> None:
-    words = Planted(turn.pk)
-    conversation = conversation_of(turn.chatbot, words.value, messages=0, user_name=words.name)
-    VariableValueFactory.create(conversation=conversation, value=words.value)
-    message = MessageFactory.create(conversation=conversation, external_id=words.message_id, text="")
-
-    assert rows.control(Work(turn)) == ["conversations_message.text"]
-    Message.objects.filter(pk=message.pk).update(text=words.said)
-    assert rows.control(Work(turn)) == []
-
-
 def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTurn, storage: ObjectStorage) -> None:
     words, work = Planted(turn.pk), Work(turn)
     folder = f"{turn.chatbot.slug}/chatter_data_exports"
@@ -182,17 +168,3 @@ def test_of_the_ledger_what_is_new_and_names_the_turn_is_read(turn: CanaryTurn, 
     bucket.scan(work)
 
     assert len(places(work.report)) == 1
-
-
-def test_a_key_does_not_show_that_contents_are_read(turn: CanaryTurn, storage: ObjectStorage) -> None:
-    words = Planted(turn.pk)
-    turn.file_id, turn.export_id = 1, turn.pk
-    folder = f"{turn.chatbot.slug}/chatter_data_exports/{words.value}"
-    storage.put(f"{folder}/1_files/1", words.file, "text/plain")
-    storage.put(f"{folder}/1.csv", f"{words.value}\n".encode(), "text/csv")
-    storage.put(f"uploads/{turn.chatbot_id}/{words.value}", b"", "text/plain")
-
-    assert bucket.control(words, turn, has_extract=False) == ["chatter_data_exports", "uploads"]
-    storage.put(f"{folder}/1.csv", words.said.encode(), "text/csv")
-    storage.put(f"uploads/{turn.chatbot_id}/1", words.file, "text/plain")
-    assert bucket.control(words, turn, has_extract=False) == []

@@ -1,6 +1,7 @@
 """Turns and their steps: how long they take, what they go on from, and who stores what they find."""
 
 import time
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,24 @@ from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
 
+from common.storage import ObjectStorage
 from compliance.canary import logs, report, steps, turns
 from compliance.canary.client import Client
 from compliance.canary.report import Inconclusive
 from compliance.canary.words import Planted
 from compliance.canary.work import Work
-from compliance.models import Canary, CanaryTurn
+from compliance.models import Canary, CanaryTurn, Export
 from compliance.models.canary import Left, Place
+from conversations.models import Message
 from tests.compliance.canary.support import Service
+from tests.factories import (
+    ExportFactory,
+    MessageFactory,
+    UploadedFileFactory,
+    VariableValueFactory,
+    conversation_of,
+    export_of,
+)
 from tests.patches import before
 
 
@@ -147,6 +158,52 @@ def test_what_is_newer_than_the_last_whole_look_is_looked_at(canary: Canary) -> 
     assert len(work.former) == 2
     whole.refresh_from_db()
     assert work.since == whole.began_at
+
+
+def test_ids_and_keys_do_not_show_that_contents_are_read(
+    canary: Canary, service: type[Service], storage: ObjectStorage
+) -> None:
+    chatbot = canary.chatbot
+    turn = turn_of(canary, numbers=[1], file_id=1, export_id=uuid4())
+    words, work = Planted(turn.pk), Work(turn)
+    exports, uploads = f"{chatbot.slug}/chatter_data_exports/{words.value}", f"uploads/{chatbot.pk}"
+    a_page: dict[str, Any] = {"results": [{"id": words.conversation_ids[0]}], "next": None}
+    service.answers = dict.fromkeys(["conversations", "requests", "messages", "files", "callbacks"], a_page) | {
+        "extracts": {},
+        "usage": {},
+        str(turn.export_id): {},
+        "lookup": {"results": []},
+        "preview": {"deletion": {"erased": {"conversations": 0}}},
+        "1": {"id": words.conversation_ids[0]},
+        "download": 404,
+    }
+    storage.put(f"{exports}/1.csv", b"", "text/csv")
+    storage.put(f"{exports}/1_files/1", words.file, "text/plain")
+    storage.put(f"{uploads}/{words.value}", b"", "text/plain")
+    conversation = conversation_of(chatbot, messages=0, external_id=words.conversation_ids[0])
+    message = MessageFactory.create(conversation=conversation, external_id=words.message_id, text="")
+
+    assert Counter(one.partition(" ")[0] for one in steps.unseen(work)) == {"api": 7, "bucket": 3, "rows": 7}
+
+    entry = {"user_name": words.name}
+    a_page["results"] = [{"text": words.said, "name": words.file_name, **entry}]
+    service.answers |= {
+        "lookup": {"results": [{"conversation": entry}]},
+        "preview": {"deletion": {"erased": {"conversations": 1}}},
+        "1": entry,
+        str(turn.export_id): {"key": words.value},
+    }
+    storage.put(f"{exports}/1.csv", words.said.encode(), "text/csv")
+    storage.put(f"{uploads}/1", words.file, "text/plain")
+    storage.put(f"{chatbot.slug}/daily_conversations_extracts/1.csv", words.long_ago.encode(), "text/csv")
+    Message.objects.filter(pk=message.pk).update(text=words.said)
+    named = conversation_of(chatbot, words.value, messages=0, user_name=words.name)
+    VariableValueFactory.create(conversation=named, value=f"{words.stem}plan")
+    UploadedFileFactory.create(conversation=named, name=words.file_name)
+    export = ExportFactory.create(request=export_of(chatbot, "42"))
+    Export.objects.filter(pk=export.pk).update(key=words.value)
+
+    assert steps.unseen(work) == []
 
 
 def test_an_old_turn_is_forgotten_unless_its_chatter_may_be_there(canary: Canary) -> None:

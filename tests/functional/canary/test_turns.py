@@ -63,7 +63,7 @@ def missing_right() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("step", "blind", "trouble"),
     [
-        ("export", wrong_bucket, "blind bucket: chatter_data_exports"),
+        ("export", wrong_bucket, "blind bucket text_left uploads/* (content)"),
         pytest.param("erase", silent_storage, "storage_unavailable listing (storage_unavailable)", marks=LONG),
         pytest.param("erase", missing_right, "rights_missing django_session.session_data", marks=LONG),
     ],
