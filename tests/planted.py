@@ -151,7 +151,10 @@ _REASONS = {
     "a number": "admin.LogEntry.object_id",
     "letters and digits of a name, read by no page": "conversations.NameWord.word",
     "a hash": "auth.User.password",
-    "our own words": "chatbots.BucketCheck.steps compliance.CanaryTurn.findings compliance.CanaryTurn.trouble_at",
+    "our own words": """
+        chatbots.BucketCheck.steps compliance.CanaryTurn.findings compliance.CanaryTurn.logs
+        compliance.CanaryTurn.trouble_at
+    """,
     "a code of ours": """
         chatbots.ChangeLogEntry.event chatbots.Resolver.last_error compliance.Callback.error_code
         compliance.ComplianceRequest.error_code compliance.Export.hosting compliance.Mailbox.last_error
@@ -161,7 +164,6 @@ _REASONS = {
     "one of the zones that there are": "chatbots.Chatbot.timezone",
     "gdpr, ccpa or a number by a constraint": "chatbots.Chatbot.deadline compliance.ComplianceRequest.deadline",
     "an actor, shown as `approved_by` is": "compliance.ComplianceRequest.extended_by",
-    "files that the operator names in the settings": "compliance.CanaryTurn.logs",
     "A-Z a-z 0-9 . _ : - by a constraint": "compliance.ComplianceRequest.reference compliance.LegalHold.matter",
     "a digest": """
         compliance.Export.sha256 compliance.ExportFile.sha256 conversations.DailyExtract.sha256

@@ -65,8 +65,8 @@ def plant(work: Work) -> None:
     turn, planted = work.turn, work.planted
     if turn.planted_at is None:
         # First, so that a later turn erases it even if this one fails.
-        turn.write(planted_at=Now(), logs=logs.positions_after(work.former[0].logs if work.former else {}))
-        turn.refresh_from_db(fields=["planted_at", "logs"])
+        turn.write(planted_at=Now())
+        turn.refresh_from_db(fields=["planted_at"])
     noon = midnight(turn.day, ZoneInfo(turn.chatbot.timezone)) + timedelta(hours=12)
     documents = planted.documents(now=turn.began_at, earlier=noon)
     results = work.client.read("storeConversations", "conversations", documents)["results"]

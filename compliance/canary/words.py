@@ -23,7 +23,7 @@ _MARK = b"canary"
 # The fields of contents. Of their words no id has any, and keys have the value alone.
 _TEXTS = ("value", "name", "said", "longago", "note", "plan", "filename", "infile")
 _RANDOM_BYTES = 15  # 24 letters of base32
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -119,26 +119,22 @@ class Search:
     def is_in_text(self, text: str) -> bool:
         return self.is_in(text.encode("utf-8", "replace"))
 
-    def is_in_file(self, file: BinaryIO, between: Callable[[], None] = lambda: None) -> bool:
-        """Return whether a word is in the rest of a file, or in its content if it is gzip.
-
-        Calls `between` before each piece is read. Raises Unsearchable.
-        """
+    def is_in_file(self, file: BinaryIO) -> bool:
+        """Return whether a word is in the rest of a file, or in its content if it is gzip. Raises Unsearchable."""
         start = file.tell()
-        if self._is_in_rest(file, between):
+        if self._is_in_rest(file):
             return True
         file.seek(start)
-        if file.read(len(_GZIP)) != _GZIP:
+        if file.read(len(GZIP)) != GZIP:
             return False
         file.seek(start)
         try:
-            return self._is_in_rest(GzipFile(fileobj=file), between)
+            return self._is_in_rest(GzipFile(fileobj=file))
         except (EOFError, OSError, zlib.error):
             raise Unsearchable from None
 
-    def _is_in_rest(self, file: BinaryIO | GzipFile, between: Callable[[], None]) -> bool:
+    def _is_in_rest(self, file: BinaryIO | GzipFile) -> bool:
         tail, size = b"", 0
-        between()
         while piece := file.read(_PIECE_BYTES):
             size += len(piece)
             if size > self._most_bytes:
@@ -146,5 +142,4 @@ class Search:
             if self.is_in(tail := tail + piece):
                 return True
             tail = tail[-self._overlap :]
-            between()
         return False

@@ -112,7 +112,7 @@ class CanaryTurn(Lease):
     file_id = models.BigIntegerField(null=True, help_text="The uploaded file's number.")
     export_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
     deletion_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
-    # After the search, the lengths at that time: the next turn continues there.
+    # Not empty if its search read log files. It stored their lengths once, as its help text still says.
     logs = models.JSONField(default=dict, help_text="How long each log file was when the turn began.")
     trouble = models.CharField(max_length=20, choices=Trouble, blank=True, default="")
     trouble_at = models.CharField(max_length=200, blank=True, default="", help_text="Where: a name of ours.")

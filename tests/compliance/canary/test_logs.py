@@ -1,23 +1,20 @@
-"""Log files: what was written since the turn began is searched, whatever rotation does meanwhile."""
+"""Log files: what was written lately is searched, whatever rotation does meanwhile."""
 
 import gzip
 import os
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import pytest
 from pytest_django import Settings
 
+from chatbots.models import Chatbot
 from compliance.canary import logs
-from compliance.canary.report import Inconclusive
 from compliance.canary.work import Work
 from compliance.models import CanaryTurn
-from tests.compliance.canary.support import WORDS, places
-
-LINE = f"a line with {WORDS.value}\n"
+from tests.compliance.canary.support import places
+from tests.factories import NOON
 
 
 @pytest.fixture
@@ -28,46 +25,37 @@ def log(tmp_path: Path, settings: Settings) -> Path:
     return log
 
 
-def look(since: dict[str, Any]) -> tuple[list[str], str]:
+@pytest.fixture
+def work(chatbot: Chatbot) -> Work:
+    return Work(CanaryTurn.objects.create(chatbot=chatbot, day=NOON.date()))
+
+
+def look(work: Work) -> tuple[list[str], str]:
     """Return the names of the files with a word, and what could not be looked at."""
-    work = Work(CanaryTurn(id=UUID(int=1), began_at=datetime.now(UTC), logs=since))
     logs.scan(work)
     return [Path(where).name for where in places(work.report)], str(work.report.trouble or "")
 
 
-def append(log: Path) -> None:
+def append(log: Path, line: str) -> None:
     with log.open("a") as file:
-        file.write(LINE)
+        file.write(line)
 
 
-def rename(log: Path) -> None:
-    append(log)
+def rename(log: Path, line: str) -> None:
+    append(log, line)
     log.rename(log.with_name("worker.log.1"))
     log.write_text("new\n")
 
 
-def truncate(log: Path) -> None:
-    log.with_name("worker.log.1").write_text(log.read_text() + LINE)
+def truncate(log: Path, line: str) -> None:
+    log.with_name("worker.log.1").write_text(log.read_text() + line)
     log.write_text("")
 
 
-def pack(log: Path) -> None:
-    log.with_name("worker.log.1.gz").write_bytes(gzip.compress(log.read_bytes() + LINE.encode()))
+def pack(log: Path, line: str) -> None:
+    log.with_name("worker.log.1.gz").write_bytes(gzip.compress(log.read_bytes() + line.encode()))
     log.unlink()
     log.write_text("new\n")
-
-
-def rename_and_begin_alike(log: Path) -> None:
-    text = log.read_text()
-    log.rename(log.with_name("worker.log.1"))
-    log.write_text(text[: len(text) // 2] + LINE + text)
-
-
-def truncate_and_grow(log: Path) -> None:
-    text = log.read_text()
-    log.with_name("worker.log.1").write_text(text)
-    log.write_text(LINE + "after\n" * 200)
-    assert log.stat().st_size > len(text)
 
 
 @pytest.mark.parametrize(
@@ -77,75 +65,46 @@ def truncate_and_grow(log: Path) -> None:
         (rename, "worker.log.1"),
         (truncate, "worker.log.1"),
         (pack, "worker.log.1.gz"),
-        (rename_and_begin_alike, "worker.log"),
-        (truncate_and_grow, "worker.log"),
     ],
 )
-def test_a_line_is_found_wherever_rotation_has_put_it(log: Path, rotate: Callable[[Path], None], name: str) -> None:
-    since = logs.positions()
-    assert look(since) == ([], "")
+def test_a_line_is_found_wherever_rotation_has_put_it(
+    log: Path, work: Work, rotate: Callable[[Path, str], None], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As long as the line. What is packed has to be read whole.
+    monkeypatch.setattr(logs, "_MOST_BYTES", 60)
+    rotate(log, f"a line with {work.planted.value}\n")
 
-    rotate(log)
-
-    assert look(since) == ([name], "")
-
-
-def test_only_what_was_written_since_is_read(log: Path) -> None:
-    append(log)
-
-    assert look(logs.positions()) == ([], "")
+    assert look(work) == ([name], "")
 
 
-def test_a_file_that_nothing_is_known_of_is_read_whole_if_it_has_changed(log: Path) -> None:
-    append(log)
-    old = log.with_name("old.log")
-    old.write_text(LINE)
-    os.utime(old, ((datetime.now(UTC) - timedelta(days=1)).timestamp(),) * 2)
+def test_files_that_were_searched_since_and_the_beginnings_of_long_ones_are_not_read(
+    log: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_MOST_BYTES", 100)
+    log.write_text(f"a line with {work.planted.value}\n" + "no word\n" * 20)
+    old = log.with_name("worker.log.1")
+    old.write_text(work.planted.value)
+    a_day_and_an_hour_ago = time.time() - 25 * 3600
+    os.utime(old, (a_day_and_an_hour_ago, a_day_and_an_hour_ago))
 
-    assert look({}) == (["worker.log"], "")
-
-
-def test_a_process_that_reads_no_logs_does_not_speak_for_one_that_does(log: Path, settings: Settings) -> None:
-    # Nor does its own look, which reads none, count for the next turn.
-    known = [logs.positions(), logs.positions_after({"is_read": True})]
-    settings.CANARY_LOG_FILES = []
-    for since in known:
-        with pytest.raises(Inconclusive, match="log_missing CANARY_LOG_FILES"):
-            look(since)
-    assert look(logs.positions()) == ([], "")
+    assert look(work) == ([], "")
 
 
 @pytest.mark.parametrize("what", ["no file", "a pipe"])
-def test_a_pattern_without_a_file_is_not_taken_for_clean(tmp_path: Path, settings: Settings, what: str) -> None:
+def test_a_pattern_without_a_file_is_not_taken_for_clean(
+    tmp_path: Path, settings: Settings, work: Work, what: str
+) -> None:
     path = tmp_path / "none.log"
     settings.CANARY_LOG_FILES = [str(path)]
     if what == "a pipe":
         os.mkfifo(path)
 
-    assert look(logs.positions()) == ([], f"log_missing {path}")
+    assert look(work) == ([], f"log_missing {path}")
 
 
-def test_a_file_that_cannot_be_searched_does_not_hide_the_next(log: Path) -> None:
-    since = logs.positions()
+def test_a_file_that_cannot_be_searched_does_not_hide_the_next(log: Path, work: Work) -> None:
     broken = log.with_name("a.log.1.gz")
     broken.write_bytes(b"\x1f\x8b" + b"no gzip at all")
-    append(log)
+    append(log, work.planted.value)
 
-    assert look(since) == (["worker.log"], f"too_much {broken}")
-
-
-def test_a_file_that_was_begun_anew_is_searched_and_what_it_had_is_missed(log: Path) -> None:
-    since = logs.positions()
-    log.write_text(LINE * 100)
-
-    assert look(since) == (["worker.log"], f"log_missing {log}")
-
-
-def test_what_was_written_between_two_looks_is_read_unless_it_is_very_much(log: Path, monkeypatch: Any) -> None:
-    before = logs.positions() | {"is_read": True}
-    append(log)
-    assert look(logs.positions_after({**before})) == (["worker.log"], "")
-    assert look(logs.positions_after({**before, "is_read": False})) == ([], "")
-
-    monkeypatch.setattr(logs, "_MOST_BETWEEN_BYTES", 20)
-    assert look(logs.positions_after({**before})) == ([], "")
+    assert look(work) == (["worker.log"], f"too_much {broken}")

@@ -13,7 +13,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from common.storage import ObjectStorage
-from compliance.canary import logs, report, steps, turns
+from compliance.canary import report, steps, turns
 from compliance.canary.client import Client
 from compliance.canary.report import Inconclusive
 from compliance.canary.words import Planted
@@ -216,58 +216,19 @@ def test_an_old_turn_is_forgotten_unless_its_chatter_may_be_there(canary: Canary
     assert list(CanaryTurn.objects.exclude(state="running")) == [left]
 
 
-@pytest.fixture
-def log(tmp_path: Path, settings: Settings) -> Path:
-    """A log file that this machine reads."""
-    log = tmp_path / "worker.log"
-    log.write_text("before\n")
-    settings.CANARY_LOG_FILES = [str(log)]
-    return log
-
-
-def begun_after(canary: Canary, former: CanaryTurn) -> CanaryTurn:
-    """A turn that has planted nothing yet but its own row, since the service refuses."""
-    former.save()
-    turn = turn_of(canary)
-    with pytest.raises(Inconclusive, match="api_refused storeConversations"):
-        steps.plant(Work(turn))
-    return turn
-
-
-def look_in_logs(turn: CanaryTurn) -> Work:
-    work = Work(turn)
-    logs.scan(work)
-    turn.save(update_fields=["logs"])
-    return work
-
-
-def test_a_log_that_one_turn_could_not_read_does_not_trouble_the_next(canary: Canary, log: Path) -> None:
-    first = turn_of(canary, "clean", erased_at=timezone.now())
-    look_in_logs(first)
-    second = begun_after(canary, first)
-    log.rename(log.with_name("kept elsewhere"))
-    log.write_text("new\n")
-    assert "log_missing" in str(look_in_logs(second).report.trouble)
-    second.state, second.trouble = "unclear", "log_missing"
-    second.erased_at = second.ended_at = timezone.now()
-
-    assert look_in_logs(begun_after(canary, second)).report.trouble is None
-
-
 def test_a_process_without_logs_leaves_them_to_one_that_has_them(
-    canary: Canary, log: Path, settings: Settings
+    canary: Canary, tmp_path: Path, settings: Settings
 ) -> None:
-    # It could not look elsewhere, which does not matter here.
-    former = turn_of(canary, "unclear", trouble="api_unavailable", erased_at=timezone.now())
-    patterns = settings.CANARY_LOG_FILES
-    look_in_logs(former)
-    settings.CANARY_LOG_FILES = []
-    turn = begun_after(canary, former)
-    log.write_text(f"before\na line with {Planted(turn.pk).value}\n")
-    CanaryTurn.objects.filter(pk=turn.pk).update(step="look_logs", next_attempt_at=timezone.now())
+    now = timezone.now()
+    turn_of(canary, "clean", erased_at=now, logs={"are_read": True})
+    turn = turn_of(canary, step="look_logs", planted_at=now, erased_at=now)
+    log = tmp_path / "worker.log"
+    log.write_text(f"a line with {Planted(turn.pk).value}\n")
     turns.resume()
+    turn.refresh_from_db()
+    assert (turn.state, turn.step) == ("running", "look_logs")
 
-    settings.CANARY_LOG_FILES = patterns
+    settings.CANARY_LOG_FILES = [str(log)]
     turns.resume()
     turn.refresh_from_db()
     assert (turn.state, turn.findings) == ("found", [{"place": "logs", "code": "text_left", "where": str(log)}])
