@@ -8,9 +8,7 @@ from typing import Any, NamedTuple
 from common.times import rfc3339
 from compliance.canary.client import Client
 from compliance.canary.report import Inconclusive, Trouble
-from compliance.canary.words import COUNTS, Planted, Search
 from compliance.canary.work import Work
-from compliance.models import CanaryTurn
 from compliance.models.canary import Left, Place
 
 # The fields that a deleted conversation keeps, by the product's own rules (README, "What a deletion erases"). Every
@@ -20,7 +18,7 @@ _KEPT = {
     *("file_upload", "agent_handover", "push", "score", "csat"),
 }
 _KEPT_OF_CSAT = {"score", "vote"}
-_LOOK_UP, _PREVIEW, _DELETION = "lookUpConversations", "previewRequest", "getRequest (deletion)"
+_PREVIEW = "previewRequest"
 
 
 class _Call(NamedTuple):
@@ -36,31 +34,24 @@ class _Call(NamedTuple):
 
 def scan(work: Work) -> None:
     """Report what the API shows of the chatter."""
-    for call in _calls(work.planted, work.turn):
+    for call in _calls(work):
         with work.report.capture_failure(call.where):
             for shown in _shown(work.client, call):
-                for code in _left(call, shown, work.search, work.turn):
+                for code in _left(call, shown, work):
                     work.report.add_finding(Place.API, code, call.where)
 
 
-def _left(call: _Call, shown: Any, search: Search, turn: CanaryTurn) -> Iterator[Left]:
+def _left(call: _Call, shown: Any, work: Work) -> Iterator[Left]:
     if call.is_closed:
         yield Left.STILL_SERVED
-    if search.is_in_text(json.dumps(shown)):
+    if work.search.is_in_text(json.dumps(shown)):
         yield Left.TEXT_LEFT
     if call.where == _PREVIEW and any(shown.values()):
         yield Left.NOT_ERASED
-    entries = [one for one in (shown if isinstance(shown, list) else [shown]) if isinstance(one, dict)]
-    ours = [one for one in entries if one.get("number") in turn.numbers]
+    entries = shown if isinstance(shown, list) else [shown]
+    ours = [one for one in entries if isinstance(one, dict) and one.get("number") in work.turn.numbers]
     if not all(map(_is_deleted, ours)):
         yield Left.NOT_ERASED
-    # That conversations took place counts for billing, and digests of their ids are kept.
-    if call.where == _LOOK_UP and len(ours) < len(turn.numbers):
-        yield Left.MISCOUNTED
-    # Exports are not compared: once the deletion has let one expire, a sweep may remove it.
-    least = COUNTS | {"files": int(turn.file_id is not None)}
-    if call.where == _DELETION and turn.numbers and any((shown["counts"].get(n) or 0) < least[n] for n in least):
-        yield Left.MISCOUNTED
 
 
 def _is_deleted(entry: dict[str, Any]) -> bool:
@@ -75,12 +66,16 @@ def _is_deleted(entry: dict[str, Any]) -> bool:
     )
 
 
-def _calls(planted: Planted, turn: CanaryTurn) -> Iterator[_Call]:
+def _calls(work: Work) -> Iterator[_Call]:
     """Yield the calls that could show the chatter."""
+    turn, planted = work.turn, work.planted
     # Each result of a look-up repeats the id that was sent.
     ids = {"ids": planted.conversation_ids}
     yield _Call(
-        _LOOK_UP, "conversations/lookup", ids, shows=lambda found: [one["conversation"] for one in found["results"]]
+        "lookUpConversations",
+        "conversations/lookup",
+        ids,
+        shows=lambda found: [one["conversation"] for one in found["results"]],
     )
     since = rfc3339(turn.began_at - timedelta(days=3))
     yield _Call("listConversations", f"conversations?limit=200&started_after={since}")
@@ -98,7 +93,7 @@ def _calls(planted: Planted, turn: CanaryTurn) -> Iterator[_Call]:
         yield _Call("listFiles", f"{path}/files", is_closed=True)
         if turn.file_id is not None:
             yield _Call("downloadFile", f"{path}/files/{turn.file_id}/download", is_closed=True)
-    for where, request_id in (("getRequest (export)", turn.export_id), (_DELETION, turn.deletion_id)):
+    for where, request_id in (("getRequest (export)", turn.export_id), ("getRequest (deletion)", turn.deletion_id)):
         if request_id is not None:
             yield _Call(where, f"requests/{request_id}")
             yield _Call("listCallbacks", f"requests/{request_id}/callbacks")

@@ -80,10 +80,6 @@ class Planted:
         ]
 
 
-# The counts that a deletion has to report for `documents` and the file.
-COUNTS = {"conversations": 2, "messages": 4, "identities": 2, "variable_values": 4, "files": 1}
-
-
 def _message(message_id: str, sender: str, text: str, at: datetime) -> dict[str, Any]:
     return {"id": message_id, "sender": sender, "kind": "text", "text": text, "sent_at": rfc3339(at)}
 

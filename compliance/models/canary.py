@@ -52,7 +52,6 @@ class Left(models.TextChoices):
     TEXT_LEFT = "text_left", "A planted word is there"
     NOT_ERASED = "not_erased", "More is shown than a deleted conversation"
     STILL_SERVED = "still_served", "What was erased is still handed out"
-    MISCOUNTED = "miscounted", "The deletion counts less than was planted"
 
 
 class CanaryTurn(Lease):
