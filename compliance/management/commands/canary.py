@@ -1,13 +1,12 @@
-import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
 
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.db import sessions_find_by_index
 from compliance.canary import turns
 from compliance.models import Canary, CanaryTurn
@@ -18,7 +17,7 @@ State = CanaryTurn.State
 EXIT_CODES = {State.CLEAN: 0, State.FOUND: 3, State.UNCLEAR: 4, State.RUNNING: 6}
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "Take a turn of the canary now: plant a made-up chatter in the canary's own chatbot over HTTP, have it "
         "exported and erased by the public API, and look for its words: API, bucket, database, log files."
@@ -43,17 +42,13 @@ exit codes:
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--last", action="store_true", help="Show the last turn that has ended.")
         parser.add_argument("--timeout", type=float, default=900, metavar="SECONDS", help="How long to follow (900).")
-        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     @sessions_find_by_index()
     def handle(self, *args: Any, **options: Any) -> None:
         if not Canary.objects.exists():
             raise CommandError("There is no canary. Create it first: manage.py create_canary")
         turn = self._last() if options["last"] else self._take(options["timeout"])
-        if options["json"]:
-            self.stdout.write(json.dumps(_document(turn), cls=DjangoJSONEncoder))
-        else:
-            self._report(turn)
+        self.report(_document(turn), *_lines(turn))
         sys.exit(EXIT_CODES[State(turn.state)])
 
     def _last(self) -> CanaryTurn:
@@ -79,16 +74,17 @@ exit codes:
                 time.sleep(1)
         return turn
 
-    def _report(self, turn: CanaryTurn) -> None:
-        for one in turn.findings:
-            self.stdout.write(f"{one['place']}: {Left(one['code']).label}: {one['where']}")
-        if turn.trouble:
-            where = f": {turn.trouble_at}" if turn.trouble_at else ""
-            self.stdout.write(f"{turn.trouble}: {turn.get_trouble_display()}{where}")
-        if turn.state == State.RUNNING:
-            self.stdout.write("Still running. Are web server and workers up? Workers with CANARY_URL continue it.")
-        else:
-            self.stdout.write(f"{turn.state}: {turn.get_state_display()}.")
+
+def _lines(turn: CanaryTurn) -> Iterator[str]:
+    for one in turn.findings:
+        yield f"{one['place']}: {Left(one['code']).label}: {one['where']}"
+    if turn.trouble:
+        where = f": {turn.trouble_at}" if turn.trouble_at else ""
+        yield f"{turn.trouble}: {turn.get_trouble_display()}{where}"
+    if turn.state == State.RUNNING:
+        yield "Still running. Are web server and workers up? Workers with CANARY_URL continue it."
+    else:
+        yield f"{turn.state}: {turn.get_state_display()}."
 
 
 def _document(turn: CanaryTurn) -> dict[str, Any]:

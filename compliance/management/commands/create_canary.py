@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -7,7 +6,7 @@ from django.db import transaction
 from chatbots.models import ApiKey, Chatbot, Variable
 from chatbots.operations.chatbots import NewVariable, create_chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
-from common.commands import TeachingCommand
+from common.commands import ReportingCommand
 from common.crypto import encrypt
 from compliance.canary.words import NOTE, PLAN, UCI
 from compliance.models import Canary
@@ -20,7 +19,7 @@ _BY: Any = {"actor": "command"}
 _SCOPES = (Scope.CONVERSATIONS_WRITE, Scope.CONVERSATIONS_READ, Scope.REQUESTS_READ, Scope.DELETIONS_WRITE)
 
 
-class Command(TeachingCommand):
+class Command(ReportingCommand):
     help = (
         "Create the canary: a chatbot of its own with hosted bucket and daily extracts, a signing key and a token. "
         "Neither key is shown: both are stored encrypted."
@@ -42,7 +41,6 @@ exit codes: 0 created, or the keys are new; 1 refused: there is one already, or 
         parser.add_argument(
             "--new-keys", action="store_true", help="Replace the keys of the canary that is there, and revoke those."
         )
-        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:
@@ -54,12 +52,10 @@ exit codes: 0 created, or the keys are new; 1 refused: there is one already, or 
         canary = canary or Canary(chatbot=_new_chatbot(options["slug"]))
         canary.token_encrypted = _new_keys(canary.chatbot)
         canary.save()
-        if options["json"]:
-            self.stdout.write(json.dumps({"slug": canary.chatbot.slug, "new_keys": options["new_keys"]}))
-        elif options["new_keys"]:
-            self.stdout.write("The canary has new keys. The former ones are revoked.")
-        else:
-            self.stdout.write(f"Created the canary, with the chatbot {canary.chatbot.slug}.")
+        line = f"Created the canary, with the chatbot {canary.chatbot.slug}."
+        if options["new_keys"]:
+            line = "The canary has new keys. The former ones are revoked."
+        self.report({"slug": canary.chatbot.slug, "new_keys": options["new_keys"]}, line)
 
 
 def _new_chatbot(slug: str) -> Chatbot:
