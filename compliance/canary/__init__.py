@@ -3,7 +3,8 @@
     words    the planted words, and the search for them, also encoded
     client   calls the service as a client does, over HTTP
     api, bucket, rows, logs    search for the words, each in one kind of place
-    report   the findings of a step, and the failures of its search
+    errors   what could not be done or searched
+    work     what a step works with, and what it finds
     steps    the steps of a turn
     turns    one turn at a time, step by step
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from common.times import rfc3339
 from compliance.canary.client import Client
-from compliance.canary.report import Inconclusive, Trouble
+from compliance.canary.errors import Inconclusive, Trouble
 from compliance.canary.work import Work
 from compliance.models.canary import Left, Place
 
@@ -35,10 +35,10 @@ class _Call(NamedTuple):
 def scan(work: Work) -> None:
     """Report what the API shows of the chatter."""
     for call in _calls(work):
-        with work.report.capture_failure(call.where):
+        with work.capture_failure(call.where):
             for shown in _shown(work.client, call):
                 for code in _left(call, shown, work):
-                    work.report.add_finding(Place.API, code, call.where)
+                    work.add_finding(Place.API, code, call.where)
 
 
 def _left(call: _Call, shown: Any, work: Work) -> Iterator[Left]:

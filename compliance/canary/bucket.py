@@ -14,7 +14,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import SERVICE_FOLDERS
 from common.storage import ObjectStorage
 from common.storage.listing import Listed
-from compliance.canary.report import check_time
+from compliance.canary.errors import check_time
 from compliance.canary.words import Search, Unsearchable
 from compliance.canary.work import Work
 from compliance.models import LedgerObject
@@ -27,27 +27,27 @@ _MOST_BYTES = 16 * 1024 * 1024
 
 def scan(work: Work) -> None:
     """Report the places in the bucket with a word. An object is identified by its folder and a digest of its key."""
-    search, report, storage = work.search, work.report, hosted_storage()
+    storage = hosted_storage()
     folders = [f"{work.turn.chatbot.slug}/", f"uploads/{work.turn.chatbot_id}/"]
     for prefix in [*folders, *_ledger_keys(work)]:
-        with report.capture_failure("listing"):
+        with work.capture_failure("listing"):
             check_time("listing")
             for key, versions in storage.versions_by_key(prefix):
                 name = _name(key)
-                if search.is_in_text(unquote(key)):
-                    report.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{name} (key)")
+                if work.search.is_in_text(unquote(key)):
+                    work.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{name} (key)")
                 for version in versions:
-                    with report.capture_failure(name):
+                    with work.capture_failure(name):
                         check_time(name)
-                        for part in _parts_with_word(storage, search, version):
+                        for part in _parts_with_word(storage, work.search, version):
                             of = "" if version.is_latest else ", an old version"
-                            report.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{name} ({part}{of})")
+                            work.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{name} ({part}{of})")
     for prefix in folders:
-        with report.capture_failure("listing"):
+        with work.capture_failure("listing"):
             check_time("listing")
             for upload in storage.uploads(prefix):
-                if search.is_in_text(unquote(upload.key)):
-                    report.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
+                if work.search.is_in_text(unquote(upload.key)):
+                    work.add_finding(Place.BUCKET, Left.TEXT_LEFT, f"{_name(upload.key)} (open upload)")
 
 
 def _ledger_keys(work: Work) -> list[str]:

@@ -23,7 +23,7 @@ from chatbots.authentication import SIGNATURE_HEADER, TIMESTAMP_HEADER, newest_s
 from common import outbound
 from common.crypto import SecretUnreadable, decrypt
 from common.outbound import LimitedConnection
-from compliance.canary.report import CALL_SECONDS, Inconclusive, Trouble, check_time
+from compliance.canary.errors import CALL_SECONDS, Inconclusive, Trouble, check_time
 from compliance.models import Canary
 from compliance.models.canary import canary_token_binding
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from compliance.canary.report import Inconclusive, Report, Trouble, UnderWay, check_time
+from compliance.canary.errors import Inconclusive, Trouble, UnderWay, check_time
 from compliance.canary.words import GZIP
 from compliance.canary.work import Work
 from compliance.models.canary import Left, Place
@@ -23,17 +23,17 @@ def scan(work: Work) -> None:
         raise UnderWay(Trouble.LOG_MISSING, "CANARY_LOG_FILES")
     work.turn.logs = {"are_read": True} if settings.CANARY_LOG_FILES else {}
     since = work.since.timestamp() - _CLOCKS_SECONDS
-    for path in _files(work.report):
-        with work.report.capture_failure(path), Path(path).open("rb") as file:
+    for path in _files(work):
+        with work.capture_failure(path), Path(path).open("rb") as file:
             check_time(path)
             state = os.fstat(file.fileno())
             if not file.peek().startswith(GZIP):
                 file.seek(max(0, state.st_size - _MOST_BYTES))
             if state.st_mtime > since and work.search.is_in_file(file):
-                work.report.add_finding(Place.LOGS, Left.TEXT_LEFT, path)
+                work.add_finding(Place.LOGS, Left.TEXT_LEFT, path)
 
 
-def _files(report: Report) -> list[str]:
+def _files(work: Work) -> list[str]:
     """Return the files that fit the patterns. Reports a pattern that fits none."""
     files: dict[str, None] = {}
     for pattern in settings.CANARY_LOG_FILES:
@@ -41,5 +41,5 @@ def _files(report: Report) -> list[str]:
         fitting = [path for path in sorted(glob.iglob(pattern)) if Path(path).is_file()]  # noqa: PTH207  (absolute)
         files |= dict.fromkeys(fitting)
         if not fitting:
-            report.add_failure(Inconclusive(Trouble.LOG_MISSING, pattern))
+            work.add_failure(Inconclusive(Trouble.LOG_MISSING, pattern))
     return list(files)

@@ -15,7 +15,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 
 from common.db import execute, fetch
-from compliance.canary.report import CALL_SECONDS, Inconclusive, Trouble, check_time
+from compliance.canary.errors import CALL_SECONDS, Inconclusive, Trouble, check_time
 from compliance.canary.words import HEADS, Search
 from compliance.canary.work import Work
 from compliance.models.canary import Left, Place
@@ -105,16 +105,15 @@ class Table(NamedTuple):
 
 def scan(work: Work) -> None:
     """Report the columns with a word. In some tables without a chatbot only new rows are read."""
-    report = work.report
-    with report.capture_failure("newest rows"):
+    with work.capture_failure("newest rows"):
         given = parameters(work)
         for table in tables():
-            with report.capture_failure(table.name):
+            with work.capture_failure(table.name):
                 for row in _fetch(statement_for(table), given) if table.readable else ():
                     for column in _columns_with_word(table, work.search, row[0]):
-                        report.add_finding(Place.ROWS, Left.TEXT_LEFT, column)
+                        work.add_finding(Place.ROWS, Left.TEXT_LEFT, column)
             if table.unread:
-                report.add_failure(Inconclusive(Trouble.RIGHTS_MISSING, f"{table.name}.{min(table.unread)}"))
+                work.add_failure(Inconclusive(Trouble.RIGHTS_MISSING, f"{table.name}.{min(table.unread)}"))
 
 
 def tables() -> list[Table]:

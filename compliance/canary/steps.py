@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from common.times import midnight
 from compliance.canary import api, bucket, logs, rows
-from compliance.canary.report import Inconclusive, Trouble, UnderWay
+from compliance.canary.errors import Inconclusive, Trouble, UnderWay
 from compliance.canary.words import Planted, Search
 from compliance.canary.work import Work
 from compliance.models import CanaryTurn
@@ -114,9 +114,9 @@ def unseen(work: Work) -> list[str]:
     present = Work(work.turn, Search(work.planted.texts))
     for scan in (api.scan, bucket.scan, rows.scan):
         scan(present)
-    if present.report.trouble:
-        raise present.report.trouble
-    found = [" ".join(finding) for finding in present.report.findings]
+    if present.trouble:
+        raise present.trouble
+    found = [" ".join(finding) for finding in present.findings]
     return [place for place, least in _CONTROLS.items() if len(fnmatch.filter(found, place)) < least]
 
 

@@ -19,11 +19,10 @@ from django.utils import timezone
 
 from common import leases, outbound
 from common.logs import describe_kind
-from compliance.canary.report import STEP_SECONDS, Finding, Inconclusive, Report, Trouble, UnderWay
+from compliance.canary.errors import STEP_SECONDS, Inconclusive, Trouble, UnderWay
 from compliance.canary.steps import STEPS
-from compliance.canary.work import Work
+from compliance.canary.work import Finding, Work
 from compliance.models import Canary, CanaryTurn
-from compliance.models.canary import KEPT_DAYS
 from compliance.work.sql import is_open
 from conversations.extracts.days import last_day_over
 
@@ -31,19 +30,8 @@ logger = logging.getLogger(__name__)
 
 State, Step = CanaryTurn.State, CanaryTurn.Step
 
-# What the steps have noted on the turn.
-_NOTED = (
-    "step",
-    "state",
-    "numbers",
-    "file_id",
-    "export_id",
-    "deletion_id",
-    "logs",
-    "trouble",
-    "trouble_at",
-    "findings",
-)
+# What is noted on the turn during a step.
+_NOTED = ("step", "state", "numbers", "file_id", "export_id", "logs", "trouble", "trouble_at", "findings")
 # No further step begins after this.
 TASK_SECONDS = 20.0
 _NEXT_TRY = timedelta(seconds=60)
@@ -52,7 +40,9 @@ _NEXT_TRY = timedelta(seconds=60)
 # and until the last place was searched. After that each step is tried once.
 _PATIENCE = {Step.ERASE: 90, Step.LOOK_API: 120, Step.LOOK_BUCKET: 120, Step.LOOK_ROWS: 120, Step.LOOK_LOGS: 120}
 _PATIENCE_BEFORE = 30
-_ORDER = list(STEPS)
+_ORDER = [Step(step) for step in STEPS]
+# A turn is recorded for this long after it has ended.
+_KEPT_DAYS = 90
 
 
 def advance() -> None:
@@ -71,7 +61,7 @@ def begin(*, every: timedelta = timedelta()) -> CanaryTurn | None:
     if not CanaryTurn.objects.filter(Q(state=State.RUNNING) | Q(began_at__gt=Now() - every)).exists():
         # Not old turns whose chatter may still be stored.
         is_over = Q(planted_at=None) | Q(erased_at__isnull=False)
-        CanaryTurn.objects.filter(is_over, ended_at__lt=Now() - timedelta(days=KEPT_DAYS)).delete()
+        CanaryTurn.objects.filter(is_over, ended_at__lt=Now() - timedelta(days=_KEPT_DAYS)).delete()
         day = last_day_over(canary.chatbot.timezone, timezone.now())
         with suppress(IntegrityError), transaction.atomic():  # another process can be first
             logger.info("canary.began turn=%s", CanaryTurn.objects.create(chatbot=canary.chatbot, day=day).pk)
@@ -83,10 +73,10 @@ def resume(*, seconds: float = TASK_SECONDS) -> None:
     turn = leases.take(CanaryTurn.objects.filter(state=State.RUNNING).select_related("chatbot"))
     if turn is None:
         return
-    work, end, wait = Work(turn), time.monotonic() + seconds, None
+    end, wait = time.monotonic() + seconds, None
     try:
         while wait is None and turn.state == State.RUNNING and time.monotonic() < end and is_open():
-            wait = _do(work)
+            wait = _do(Work(turn))
             ended_at = None if turn.state == State.RUNNING else Now()
             turn.write(ended_at=ended_at, **{name: getattr(turn, name) for name in _NOTED})
     except leases.LeaseLost:
@@ -100,52 +90,44 @@ def resume(*, seconds: float = TASK_SECONDS) -> None:
 def _do(work: Work) -> timedelta | None:
     """Do the turn's step; set the next one, or the end, and return None; or return how long to wait."""
     turn, step = work.turn, Step(work.turn.step)
-    report = work.report = Report()
     try:
         with outbound.within(STEP_SECONDS):
             STEPS[step](work)
     except leases.LeaseLost:
         raise
     except Inconclusive as error:
-        report.add_failure(error)
+        work.add_failure(error)
     except Exception as error:
         # Whatever the error is, the turn must end some day.
         logger.exception("canary.failed turn=%s step=%s", turn.pk, step.value)
-        report.add_failure(Inconclusive(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}"))
-    found = report.findings | {Finding(**one) for one in turn.findings}
+        work.add_failure(Inconclusive(Trouble.BROKEN, f"{step.value}: {describe_kind(error)}"))
+    found = work.findings | {Finding(**one) for one in turn.findings}
     turn.findings = [one._asdict() for one in sorted(found)]
-    trouble = report.trouble
-    if trouble is None:
-        _advance(turn)
+    trouble = work.trouble
+    patience = timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE))
     # Findings are logged without waiting for places that cannot be searched.
-    elif found or timezone.now() - turn.began_at > timedelta(minutes=_PATIENCE.get(step, _PATIENCE_BEFORE)):
-        _skip_step(turn, step, trouble)
-    elif isinstance(trouble, UnderWay):
+    if trouble is None or found or timezone.now() - turn.began_at > patience:
+        _set_next(turn, step, trouble)
+        return None
+    if isinstance(trouble, UnderWay):
         return timedelta()
-    else:
-        logger.warning("canary.waits turn=%s step=%s code=%s where=%s", turn.pk, step, trouble.code, trouble.where)
-        return _NEXT_TRY
-    return None
+    logger.warning("canary.waits turn=%s step=%s code=%s where=%s", turn.pk, step, trouble.code, trouble.where)
+    return _NEXT_TRY
 
 
-def _skip_step(turn: CanaryTurn, step: str, trouble: Inconclusive) -> None:
-    """Skip a step: continue with the deletion of the planted data, then with each place that can be searched."""
-    if not turn.trouble:
+def _set_next(turn: CanaryTurn, step: CanaryTurn.Step, trouble: Inconclusive | None) -> None:
+    """Set the step that follows, or the end. After trouble, the planted data is erased, and all else is searched."""
+    if trouble and not turn.trouble:
         turn.trouble, turn.trouble_at = trouble.code, trouble.where[:200]
-    if step in {Step.CLEAN_UP, Step.ERASE}:
+    later = _ORDER[_ORDER.index(step) + 1 :]
+    if trouble and step in {Step.CLEAN_UP, Step.ERASE}:
         # Planted data may still be stored. No more is planted until a later turn has erased it, so a service that
         # erases nothing does not fill up with the canary's data.
         turn.state = State.UNCLEAR
-    elif _ORDER.index(step) < _ORDER.index(Step.ERASE):
+    elif trouble and Step.ERASE in later:
         turn.step = Step.ERASE
-    else:
-        _advance(turn)
-
-
-def _advance(turn: CanaryTurn) -> None:
-    place = _ORDER.index(turn.step) + 1
-    if place < len(_ORDER):
-        turn.step = _ORDER[place]
+    elif later:
+        turn.step = later[0]
     elif turn.findings:
         turn.state = State.FOUND
     else:

@@ -1,22 +1,36 @@
-"""A turn that this process has leased, with the objects for its steps."""
+"""What one step works with, and what it finds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import NamedTuple
 
 from compliance.canary.client import Client
-from compliance.canary.report import Report
+from compliance.canary.errors import SEARCH_ERRORS, Inconclusive, inconclusive
 from compliance.canary.words import Planted, Search
 from compliance.models import Canary, CanaryTurn
+from compliance.models.canary import Left, Place
 
 # How long the words of a turn are searched for again.
 _AGAIN = timedelta(days=1)
 
 
+class Finding(NamedTuple):
+    """A leftover. A turn's row stores its fields."""
+
+    place: str
+    code: str
+    where: str
+
+
 class Work:
-    """What a step works with. It adds to `report`, which is new for each step."""
+    """A turn that this process has leased. `trouble` is the first failure of the search."""
 
     def __init__(self, turn: CanaryTurn, search: Search | None = None) -> None:
-        self.turn, self.planted, self.report = turn, Planted(turn.pk), Report()
+        self.turn, self.planted = turn, Planted(turn.pk)
+        self.findings: set[Finding] = set()
+        self.trouble: Inconclusive | None = None
         if search is not None:
             self.search = search
 
@@ -43,3 +57,17 @@ class Work:
         """When the last turn began that could search all places: newer data may not have been searched."""
         looked = (each.began_at for each in self.former if not each.trouble)
         return next(looked, self.turn.began_at - _AGAIN)
+
+    def add_finding(self, place: Place, code: Left, where: str) -> None:
+        self.findings.add(Finding(place.value, code.value, where))
+
+    def add_failure(self, failure: Inconclusive) -> None:
+        self.trouble = self.trouble or failure
+
+    @contextmanager
+    def capture_failure(self, where: str) -> Iterator[None]:
+        """Record a failure of the block, so that the search continues after it."""
+        try:
+            yield
+        except SEARCH_ERRORS as error:
+            self.add_failure(inconclusive(error, where))

@@ -14,9 +14,6 @@ from uuid_utils.compat import uuid7
 from chatbots.models import Chatbot
 from common.leases import Lease
 
-# A turn is recorded for this long after it has ended.
-KEPT_DAYS = 90
-
 
 class Canary(models.Model):
     """The chatbot whose chatters are made up: one row. It signs with the chatbot's signing key."""

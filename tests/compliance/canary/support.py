@@ -11,14 +11,14 @@ from uuid import UUID
 import pytest
 
 from compliance.canary.client import Client
-from compliance.canary.report import Report
 from compliance.canary.words import Planted
+from compliance.canary.work import Work
 
 WORDS = Planted(UUID(int=1))
 
 
-def places(report: Report) -> list[str]:
-    return sorted(where for _, _, where in report.findings)
+def places(work: Work) -> list[str]:
+    return sorted(where for _, _, where in work.findings)
 
 
 class Service(BaseHTTPRequestHandler):

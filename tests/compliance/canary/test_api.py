@@ -6,7 +6,7 @@ import pytest
 
 from common import outbound
 from compliance.canary import api
-from compliance.canary.report import Inconclusive
+from compliance.canary.errors import Inconclusive
 from compliance.canary.work import Work
 from compliance.models import CanaryTurn
 from tests.compliance.canary.support import WORDS, Service, places
@@ -65,5 +65,5 @@ def test_a_call_that_is_refused_does_not_end_the_search(service: type[Service]) 
 
     api.scan(work)
 
-    assert places(work.report) == ["getUsage", "previewRequest"]
-    assert str(work.report.trouble) == "api_refused lookUpConversations"
+    assert places(work) == ["getUsage", "previewRequest"]
+    assert str(work.trouble) == "api_refused lookUpConversations"

@@ -33,7 +33,7 @@ def work(chatbot: Chatbot) -> Work:
 def look(work: Work) -> tuple[list[str], str]:
     """Return the names of the files with a word, and what could not be looked at."""
     logs.scan(work)
-    return [Path(where).name for where in places(work.report)], str(work.report.trouble or "")
+    return [Path(where).name for where in places(work)], str(work.trouble or "")
 
 
 def append(log: Path, line: str) -> None:

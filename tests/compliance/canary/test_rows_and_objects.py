@@ -38,7 +38,7 @@ def look(turn: CanaryTurn) -> tuple[list[str], str]:
     """Return the columns with a word of the turn, and what could not be looked at."""
     work = Work(turn)
     rows.scan(work)
-    return places(work.report), str(work.report.trouble or "")
+    return places(work), str(work.trouble or "")
 
 
 @pytest.mark.one_postgresql(reason="plans")
@@ -153,9 +153,9 @@ def test_an_object_that_cannot_be_searched_does_not_hide_the_next(turn: CanaryTu
 
     bucket.scan(work)
 
-    [place] = places(work.report)
+    [place] = places(work)
     assert place.endswith(" (content)")
-    assert str(work.report.trouble).startswith("too_much chatter_data_exports/")
+    assert str(work.trouble).startswith("too_much chatter_data_exports/")
 
 
 def test_of_the_ledger_what_is_new_and_names_the_turn_is_read(turn: CanaryTurn, storage: ObjectStorage) -> None:
@@ -167,4 +167,4 @@ def test_of_the_ledger_what_is_new_and_names_the_turn_is_read(turn: CanaryTurn, 
 
     bucket.scan(work)
 
-    assert len(places(work.report)) == 1
+    assert len(places(work)) == 1

@@ -14,7 +14,7 @@ from pytest_django import Settings
 from chatbots.models import ApiKey, Bucket, Chatbot
 from compliance import tasks
 from compliance.canary.client import Client as Caller
-from compliance.canary.report import Inconclusive
+from compliance.canary.errors import Inconclusive
 from compliance.checks import check_canary
 from compliance.models import Canary, CanaryTurn
 from compliance.work import health

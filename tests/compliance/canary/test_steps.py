@@ -13,9 +13,9 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from common.storage import ObjectStorage
-from compliance.canary import report, steps, turns
+from compliance.canary import errors, steps, turns
 from compliance.canary.client import Client
-from compliance.canary.report import Inconclusive
+from compliance.canary.errors import Inconclusive
 from compliance.canary.words import Planted
 from compliance.canary.work import Work
 from compliance.models import Canary, CanaryTurn, Export
@@ -62,7 +62,7 @@ def clean_up(turn: CanaryTurn) -> str:
 def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
     def overtaken(work: Work) -> None:
         CanaryTurn.objects.update(token=uuid4())
-        work.report.add_finding(Place.ROWS, Left.TEXT_LEFT, "a table")
+        work.add_finding(Place.ROWS, Left.TEXT_LEFT, "a table")
 
     turn = turn_of(canary)
     monkeypatch.setattr(turns, "STEPS", dict.fromkeys(steps.STEPS, overtaken))
@@ -78,7 +78,7 @@ def test_a_slow_step_ends_in_time_and_is_tried_again(
     turn_of(canary, "unclear", deletion_id=uuid4())
     turn = turn_of(canary)
     monkeypatch.setattr(turns, "STEP_SECONDS", 0.5)
-    monkeypatch.setattr(report, "CALL_SECONDS", 0)
+    monkeypatch.setattr(errors, "CALL_SECONDS", 0)
     service.answers[str(CanaryTurn.objects.earliest("pk").deletion_id)] = None
     began = time.monotonic()
     turns.resume()
