@@ -28,21 +28,20 @@ class _Call(NamedTuple):
     path: str
     body: Any = None
     is_closed: bool = False
-    # The part of the answer that does not just repeat the call.
-    shows: Callable[[Any], Any] = lambda document: document
+    # The part of the answer that does not just repeat the call. A list has links, which repeat it.
+    shows: Callable[[Any], Any] = lambda document: document.get("results", document)
 
 
 def scan(work: Work) -> None:
     """Report what the API shows of the chatter."""
     for call in _calls(work):
         with work.capture_failure(call.where):
-            for shown in _shown(work.client, call):
-                for code in _left(call, shown, work):
-                    work.add_finding(Place.API, code, call.where)
+            for code in _left(call, _shown(work.client, call), work):
+                work.add_finding(Place.API, code, call.where)
 
 
 def _left(call: _Call, shown: Any, work: Work) -> Iterator[Left]:
-    if call.is_closed:
+    if call.is_closed and shown is not None:
         yield Left.STILL_SERVED
     if work.search.is_in_text(json.dumps(shown)):
         yield Left.TEXT_LEFT
@@ -67,7 +66,7 @@ def _is_deleted(entry: dict[str, Any]) -> bool:
 
 
 def _calls(work: Work) -> Iterator[_Call]:
-    """Yield the calls that could show the chatter."""
+    """Yield the calls that could show the chatter. Of the lists, the newest page is enough: it has this turn's."""
     turn, planted = work.turn, work.planted
     # Each result of a look-up repeats the id that was sent.
     ids = {"ids": planted.conversation_ids}
@@ -101,22 +100,15 @@ def _calls(work: Work) -> Iterator[_Call]:
         yield _Call("downloadExport", f"requests/{turn.export_id}/download", is_closed=True)
 
 
-def _shown(client: Client, call: _Call) -> Iterator[Any]:
-    """Yield the answer of a call, and a list page by page. Raises Inconclusive if it shows nothing but should."""
-    if call.is_closed:
-        status, body = client.call(call.where, call.path)
-        if status < 400:
-            # The link of a download is valid for some minutes. It is not followed: see `bucket`.
-            yield body.decode("utf-8", "replace")
-        elif status not in {404, 409, 410}:
-            # Not allowed, or moved: then the answer contains nothing about the chatter.
-            raise Inconclusive(Trouble.API_REFUSED, call.where)
-        return
-    path: str | None = call.path
-    while path:
-        document = client.read(call.where, path, call.body)
-        is_list = call.body is None and "results" in document
-        yield document["results"] if is_list else call.shows(document)
-        # The service's own address of itself; we call CANARY_URL instead.
-        further = document["next"] if is_list else None
-        path = further and f"{path.partition('?')[0]}?{further.partition('?')[2]}"
+def _shown(client: Client, call: _Call) -> Any:
+    """Return what a call shows, or None if it is refused as it should be. Raises Inconclusive."""
+    if not call.is_closed:
+        return call.shows(client.read(call.where, call.path, call.body))
+    status, body = client.call(call.where, call.path)
+    if status < 400:
+        # The link of a download is valid for some minutes. It is not followed: see `bucket`.
+        return body.decode("utf-8", "replace")
+    if status in {404, 409, 410}:
+        return None
+    # Not allowed, or moved: then the answer contains nothing about the chatter.
+    raise Inconclusive(Trouble.API_REFUSED, call.where)
