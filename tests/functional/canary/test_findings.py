@@ -156,28 +156,6 @@ def test_it_finds_what_is_left_in_each_place(canary: Canary) -> None:
 
 
 @LONG
-@pytest.mark.one_postgresql(reason="a trigger of the test's own")
-def test_it_finds_what_a_trigger_of_an_operators_keeps(canary: Canary) -> None:
-    execute(
-        """
-        CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            INSERT INTO chatbots_changelogentry (chatbot_id, event, actor, data)
-            VALUES (OLD.chatbot_id, 'message.deleted', 'command', jsonb_build_object('text', OLD.text));
-            RETURN OLD;
-        END $$;
-        CREATE TRIGGER kept AFTER DELETE ON conversations_message FOR EACH ROW EXECUTE FUNCTION kept();
-        """
-    )
-    try:
-        driver = TurnDriver()
-        turn = driver.end()
-    finally:
-        execute("DROP TRIGGER kept ON conversations_message; DROP FUNCTION kept();")
-
-    assert (turn.state, driver.findings()) == ("found", ["rows text_left chatbots_changelogentry.data"])
-
-
-@LONG
 def test_it_finds_what_came_back_of_a_chatter_that_was_erased_lately(canary: Canary) -> None:
     day, now = timezone.now().date(), timezone.now()
     over = {"state": "clean", "planted_at": now, "erased_at": now, "ended_at": now}
