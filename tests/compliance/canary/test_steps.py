@@ -98,6 +98,24 @@ def test_no_step_begins_after_the_time_of_a_task(canary: Canary, monkeypatch: py
     assert (turn.step, turn.token) == ("plant", None)
 
 
+def test_a_turn_that_gives_up_a_step_goes_on_with_the_deletion(
+    canary: Canary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn_of(canary, step="plant")
+    done: list[str] = []
+
+    def act(work: Work) -> None:
+        done.append(work.turn.step)
+        if work.turn.step == "plant":
+            raise Inconclusive(errors.Trouble.API_REFUSED, "storeFile")
+
+    monkeypatch.setattr(turns, "STEPS", dict.fromkeys(steps.STEPS, act))
+    monkeypatch.setattr(turns, "_PATIENCE_BEFORE", 0)
+    turns.resume()
+
+    assert done == ["plant", "erase", "look_api", "look_bucket", "look_rows", "look_logs"]
+
+
 def test_an_error_of_its_own_ends_the_turn_one_day(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = turn_of(canary)
     monkeypatch.setattr(turns, "_PATIENCE_BEFORE", 0)
