@@ -7,10 +7,9 @@ from uuid import UUID
 import pytest
 from django.db import IntegrityError, transaction
 
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import ChangeLogEntry
 from common.storage import ObjectStorage
 from compliance.erasure import verify
-from compliance.requests import decisions
 from conversations.models import Conversation, DailyExtract
 from tests.compliance.conftest import versioned
 from tests.compliance.retention.runs import ago, file_run
@@ -125,19 +124,6 @@ def test_the_database_refuses_a_comment_from_a_process_of_an_older_version(compa
     work()
     with pytest.raises(IntegrityError, match="conversation_redacted_has_no_comment"), transaction.atomic():
         Conversation.objects.filter(pk=number).update(csat_comment=COMMENT)
-
-
-def test_four_eyes_hold_it_until_an_officer_approves(company: Company, storage: ObjectStorage) -> None:
-    number = talk(company)
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
-    redaction = redact(company, number, **ALONE)
-    work()
-    assert company.request_object(redaction)["hold_reason"] == "awaiting_approval"
-    assert csat_of(company, number)["comment"] == COMMENT
-
-    decisions.approve(request_id=UUID(redaction), actor="staff:1")
-    settle()
-    assert is_redacted(company, number)
 
 
 @pytest.mark.parametrize("erasing", ["deletion", "retention"])

@@ -12,7 +12,6 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests import decisions
 from compliance.requests.reasons import RejectReason
-from compliance.retention import policy
 from compliance.work import claims
 from compliance.work.transitions import requeue
 from tests.calls import ALICE, TokenCaller, pointers, problem
@@ -144,22 +143,6 @@ def test_under_four_eyes_a_key_approves_what_staff_filed_and_nothing_that_a_key_
     assert events(request) == ["request.approved"]
     of_staff = held(chatbot, filed_by="user:1", hold_reason="awaiting_approval")
     assert other.post(f"requests/{of_staff.pk}/approve", {}).status_code == 200
-
-
-def test_a_key_does_not_decide_on_a_retention_run(caller, chatbot):
-    """It would put the officers' period into force, or set it back."""
-    policy.change_period(chatbot=chatbot, days=90, actor="user:7", confirmed=0)
-    request = ComplianceRequest.objects.get()
-    held_for = {"hold_reason": "too_many_conversations", "held_at": timezone.now()}
-    ComplianceRequest.objects.update(status=Status.ON_HOLD, not_before=None, **held_for)
-
-    for decision in ("approve", "reject"):
-        answer = problem(caller.post(f"requests/{request.pk}/{decision}", OTHER), 403, "officers_only")
-        assert "in the console" in answer["detail"]
-
-    assert events(request) == ["request.accepted"]
-    assert Chatbot.objects.get().retention_days == 90
-    assert caller.get(f"requests/{request.pk}").json()["status"] == "on_hold"
 
 
 def test_a_key_cancels_what_was_filed_again_after_a_restore_and_staff_alone_decide_on_it(caller, chatbot):

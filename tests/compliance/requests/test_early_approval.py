@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
 import pytest
-from django.db import transaction
 from django.utils import timezone
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
@@ -16,7 +14,6 @@ from compliance.requests import decisions
 from compliance.retention import policy
 from tests.calls import TokenCaller, problem
 from tests.factories import ClaimFactory, conversation_of, deletion_of, export_of, redaction_of
-from tests.functional.elsewhere import Elsewhere
 
 Status = ComplianceRequest.Status
 FILER, SECOND, THIRD = "user:1", "user:2", "user:3"
@@ -162,31 +159,3 @@ def test_it_lasts_through_a_failure_and_a_retry(four_eyes: Chatbot, drain) -> No
     ComplianceRequest.objects.update(**failed)
     decisions.retry(request_id=request.pk, actor=FILER)
     assert start(drain, request.pk) == (Status.COMPLETED, None)
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("other", ["approve", "cancel"])
-def test_of_two_decisions_at_once_the_second_sees_the_first(four_eyes: Chatbot, other: str) -> None:
-    request = waiting(four_eyes)
-    with transaction.atomic():
-        ComplianceRequest.objects.select_for_update().get()
-        first = Elsewhere(partial(outcome_of, approve, request.pk, SECOND))
-        assert first.waits
-        second = Elsewhere(partial(outcome_of, getattr(decisions, other), request.pk, THIRD))
-        assert second.waits
-    outcomes = sorted([first.end(), second.end()])
-    request.refresh_from_db()
-    if other == "approve":
-        assert outcomes == ["accepted", "not_held"]
-        assert request.approved_holds == ["awaiting_approval"]
-    else:
-        # A decision returns the request as it is after its commit, by when the other one may have been made.
-        assert outcomes in (["accepted", "cancelled"], ["cancelled", "cancelled"], ["cancelled", "not_held"])
-        assert request.status == Status.CANCELLED
-
-
-def outcome_of(decide: Callable[..., ComplianceRequest], request_id: UUID, actor: str) -> str:
-    try:
-        return str(decide(request_id=request_id, actor=actor).status)
-    except Refused as refused:
-        return refused.code
