@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -8,6 +9,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from tests.compliance.conftest import server
 from tests.functional.company import Company
+from tests.functional.elsewhere import Gate
 from tests.functional.refusing import Refusals
 
 __all__ = ["company", "refusals", "server"]
@@ -25,6 +27,28 @@ def refusals(monkeypatch: pytest.MonkeyPatch) -> Refusals:
 def company(chatbot: Chatbot, storage: ObjectStorage) -> Company:
     """The chatbot's owner, with an empty hosted bucket."""
     return Company(chatbot)
+
+
+@pytest.fixture
+def gates(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that lets the next call of a module's function wait, before or after it."""
+
+    def gate_at(module: Any, name: str, *, after: bool = False) -> Gate:
+        gate, original = Gate(), getattr(module, name)
+
+        def slow(*given: Any, **options: Any) -> Any:
+            monkeypatch.setattr(module, name, original)
+            if not after:
+                gate.passed()
+            result = original(*given, **options)
+            if after:
+                gate.passed()
+            return result
+
+        monkeypatch.setattr(module, name, slow)
+        return gate
+
+    return gate_at
 
 
 @pytest.fixture(autouse=True)

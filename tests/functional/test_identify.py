@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -18,7 +17,7 @@ from conversations.models import Conversation, Identity, RefusedIdentity, Tombst
 from tests.calls import TokenCaller
 from tests.factories import conversation_of, deletion_of
 from tests.functional.company import NOON, Company, document, found_anywhere, is_erased, settle, words_in
-from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
+from tests.functional.elsewhere import PATIENCE, Elsewhere
 from tests.tokens import Backend
 
 
@@ -137,28 +136,6 @@ def identified(chatbot: Chatbot, conversation: Conversation, value: str = "42") 
     return identify(chatbot=chatbot, identities=[GivenIdentity(number=conversation.pk, key="member_id", value=value)])
 
 
-@pytest.fixture
-def gates(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that lets the next call of a module's function wait, before or after it."""
-
-    def gate_at(module: Any, name: str, *, after: bool = False) -> Gate:
-        gate, original = Gate(), getattr(module, name)
-
-        def slow(*given: Any, **options: Any) -> Any:
-            monkeypatch.setattr(module, name, original)
-            if not after:
-                gate.passed()
-            result = original(*given, **options)
-            if after:
-                gate.passed()
-            return result
-
-        monkeypatch.setattr(module, name, slow)
-        return gate
-
-    return gate_at
-
-
 def test_an_identity_that_is_stored_while_the_mark_waits_is_found_by_it(chatbot, storage, gates) -> None:
     conversation = conversation_of(chatbot, messages=2)
     request = deletion_of(chatbot, "42")
@@ -199,23 +176,6 @@ def test_an_identity_that_comes_while_a_mark_runs_waits_and_is_refused(chatbot, 
     assert Identity.objects.filter(conversation=conversation, value__isnull=False).count() == len(people)
     # It goes with the conversation.
     assert list(RefusedIdentity.objects.values_list("request_id", flat=True)) == [request.pk] * len(people)
-
-
-def test_an_identity_for_a_conversation_that_is_being_erased_waits_and_is_refused(chatbot, storage, gates) -> None:
-    conversation = conversation_of(chatbot, "42")
-    deletion_of(chatbot, "42")
-    gate = gates(rows, "erase")
-    deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
-    gate.wait_for_caller()
-    naming = Elsewhere(lambda: identified(chatbot, conversation, "43"))
-
-    assert naming.waits
-    gate.open()
-    deletion.end()
-    [result] = naming.end()
-
-    assert [error.code for error in result.errors] == ["conversation_deleted"]
-    assert not Identity.objects.exists()
 
 
 def test_two_that_name_the_same_conversations_in_other_orders_end_with_one_identity_each(chatbot: Chatbot) -> None:

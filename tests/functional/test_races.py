@@ -1,7 +1,6 @@
 """Races with a running erasure, in real transactions on separate connections."""
 
 import json
-import threading
 from datetime import timedelta
 from typing import Any
 
@@ -15,14 +14,13 @@ from compliance import worker
 from compliance.erasure import marking, rows
 from compliance.errors import ClaimLost
 from compliance.ledger import journal
-from compliance.ledger.objects import Written
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims, sizes
 from conversations import intake, locks
 from conversations import rows as intake_rows
 from conversations.documents import parse_document
 from conversations.models import Conversation, Identity, Message
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import conversation_of, deletion_of
 from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
 
 Status = ComplianceRequest.Status
@@ -42,16 +40,10 @@ def document(**fields: Any) -> Any:
     return parse_document(json.dumps(base | fields).encode())
 
 
-def test_a_document_for_an_erased_conversation_while_it_is_being_erased(chatbot, storage, monkeypatch) -> None:
+def test_a_document_for_an_erased_conversation_while_it_is_being_erased(chatbot, storage, gates) -> None:
     conversation_of(chatbot, "42", external_id="c-1")
     request = deletion_of(chatbot, "42")
-    gate, erase = Gate(), rows.erase
-
-    def slow_erase(locked: Any, **options: Any) -> Any:
-        gate.passed()
-        return erase(locked, **options)
-
-    monkeypatch.setattr(rows, "erase", slow_erase)
+    gate = gates(rows, "erase")
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_caller()
     late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
@@ -67,16 +59,10 @@ def test_a_document_for_an_erased_conversation_while_it_is_being_erased(chatbot,
     assert not Message.objects.exists()
 
 
-def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(chatbot, storage, monkeypatch) -> None:
+def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(chatbot, storage, gates) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    gate, write = Gate(), intake_rows.write
-
-    def slow_write(**options: Any) -> None:
-        write(**options)
-        gate.passed()
-
-    monkeypatch.setattr(intake_rows, "write", slow_write)
+    gate = gates(intake_rows, "write", after=True)
     arriving = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="new")]))
     gate.wait_for_caller()
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
@@ -92,17 +78,10 @@ def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(cha
     assert Conversation.objects.filter(deleted_at__isnull=True).count() == 0
 
 
-def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(chatbot, storage, monkeypatch) -> None:
+def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(chatbot, storage, gates) -> None:
     conversation_of(chatbot, "42", messages=5)
     request = deletion_of(chatbot, "42")
-    gate, conclude = Gate(), journal.conclude
-
-    def slow_write(erased: Any) -> Written:
-        if threading.current_thread() is not threading.main_thread():
-            gate.passed()
-        return conclude(erased)
-
-    monkeypatch.setattr(journal, "conclude", slow_write)
+    gate = gates(journal, "conclude")
     sleeper = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_caller()
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
@@ -145,52 +124,10 @@ def test_a_claim_in_the_middle_of_a_transaction_is_not_broken_up(chatbot: Chatbo
     assert Claim.objects.get().expires_at > timezone.now()
 
 
-def test_two_workers_never_take_one_chatters_requests_together(chatbot: Chatbot) -> None:
-    first, other = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    one = claims.take(Kind.DELETION)
-    second = deletion_of(chatbot, "42")
-
-    two = claims.take(Kind.DELETION)
-
-    assert one
-    assert set(one.request_ids) == {first.pk, other.pk}
-    assert two is None
-    assert ComplianceRequest.objects.get(pk=second.pk).claim is None
-
-
-def test_a_duplicate_does_not_overtake_the_one_that_another_worker_is_taking(chatbot: Chatbot) -> None:
-    first, duplicate, other = export_of(chatbot, "42"), export_of(chatbot, "42"), export_of(chatbot, "43")
-    gate = Gate()
-
-    def lock_the_first() -> None:
-        with transaction.atomic():
-            ComplianceRequest.objects.select_for_update().get(pk=first.pk)
-            gate.passed()
-
-    another = Elsewhere(lock_the_first)
-    gate.wait_for_caller()
-    one = claims.take(Kind.EXPORT)
-    gate.open()
-    another.end()
-    two = claims.take(Kind.EXPORT)
-
-    assert one
-    assert two
-    assert one.request_ids == (other.pk,)
-    assert set(two.request_ids) == {first.pk, duplicate.pk}
-
-
-def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(chatbot, storage, monkeypatch) -> None:
+def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(chatbot, storage, gates) -> None:
     conversation_of(chatbot, "42")
     slow = deletion_of(chatbot, "42")
-    gate, erase = Gate(), rows.erase
-
-    def first_slow_erase(locked: Any, **options: Any) -> Any:
-        monkeypatch.setattr(rows, "erase", erase)
-        gate.passed()
-        return erase(locked, **options)
-
-    monkeypatch.setattr(rows, "erase", first_slow_erase)
+    gate = gates(rows, "erase")
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_caller()
     conversation_of(chatbot, "43")
@@ -207,7 +144,7 @@ def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(chatbot, storag
     assert (slow.status, slow.messages) == (Status.COMPLETED, 2)
 
 
-def test_intake_waits_for_every_mark_under_way(chatbot, storage, monkeypatch) -> None:
+def test_intake_waits_for_every_mark_under_way(chatbot, storage) -> None:
     for part in range(locks.PARTS):
         gate = Gate()
 
@@ -225,18 +162,11 @@ def test_intake_waits_for_every_mark_under_way(chatbot, storage, monkeypatch) ->
         late.end()
 
 
-def test_a_deletion_is_requeued_while_another_erases_shared_conversations(chatbot, storage, monkeypatch) -> None:
+def test_a_deletion_is_requeued_while_another_erases_shared_conversations(chatbot, storage, gates) -> None:
     conversation_of(chatbot, "42", "43")
     conversation_of(chatbot, "43")
     first = deletion_of(chatbot, "42")
-    gate, forget = Gate(), rows._forget_identities
-
-    def slowly_forget(*given: Any) -> Any:
-        monkeypatch.setattr(rows, "_forget_identities", forget)
-        gate.passed()
-        return forget(*given)
-
-    monkeypatch.setattr(rows, "_forget_identities", slowly_forget)
+    gate = gates(rows, "_forget_identities")
     one = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_caller()
     second = deletion_of(chatbot, "43")
