@@ -172,6 +172,7 @@ def test_uploaded_files_are_erased_with_objects_and_rows(chatbot, drain, storage
     assert not UploadedFile.objects.exists()
     assert not Identity.objects.exists()
     assert not list(storage.versions("uploads/"))
+    assert not list(storage.uploads())
 
 
 def test_no_look_is_left_without_its_value(chatbot: Chatbot) -> None:

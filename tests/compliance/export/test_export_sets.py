@@ -28,7 +28,6 @@ from tests.compliance.exporting import (
     carry_out,
     committed,
     export_of_request,
-    is_empty,
     open_uploads,
     outcome,
     patch_count,
@@ -332,13 +331,3 @@ def test_an_upload_pool_drops_unstarted_uploads_when_its_worker_fails() -> None:
         hand_and_fail()
     assert set(begun) == busy.begun == busy.done.keys()
     assert len(begun) == upload_pool.THREADS
-
-
-@committed
-def test_an_error_in_the_middle_of_a_claim_leaves_no_upload_open(chatbot, storage, monkeypatch) -> None:
-    requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
-
-    patch_count(monkeypatch, failing(RuntimeError))
-    with pytest.raises(RuntimeError):
-        carry_out(taken(*requests))
-    assert is_empty(storage)

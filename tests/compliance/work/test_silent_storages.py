@@ -18,11 +18,9 @@ from compliance import worker
 from compliance.cluster.background import BackgroundJobs
 from compliance.ledger import tripwire
 from compliance.models import ComplianceRequest
-from compliance.requests import decisions
 from compliance.retention import expiry
 from compliance.work import bucket_checks, claims, health
 from compliance.work.transitions import requeue
-from conversations.models import UploadedFile
 from tests import factories
 from tests.clients import use_bucket_at
 from tests.compliance.work.test_failures import end_back_offs
@@ -191,37 +189,6 @@ def test_a_trial_that_is_given_away_ends_no_other_rest(chatbot: Chatbot, storage
     assert silent.rests_until == rest
 
 
-def test_an_object_that_cannot_be_removed_delays_only_its_own_request(chatbot, storage, monkeypatch) -> None:
-    for value in ("42", "43"):
-        conversation = conversation_of(chatbot, value)
-        factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}", stored=True)
-    stuck, fine = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    remove = Removal.purge_many
-
-    def locked(self: Removal, keys: list[str]) -> Removed:
-        removed = remove(self, [key for key in keys if not key.endswith("42")])
-        removed.failed["uploads/1/42"] = StorageError("storage_locked", "An object lock forbids it: lift it.")
-        return removed
-
-    monkeypatch.setattr(Removal, "purge_many", locked)
-    worker.drain(seconds=60)
-
-    stuck.refresh_from_db()
-    fine.refresh_from_db()
-    assert (stuck.status, stuck.error_code, stuck.error_detail) == (
-        Status.FAILED, "storage_locked", "An object lock forbids it: lift it.",
-    )  # fmt: skip
-    assert (fine.status, fine.files) == (Status.COMPLETED, 1)
-    assert UploadedFile.objects.get().object_key == "uploads/1/42"
-
-    monkeypatch.undo()
-    decisions.retry(request_id=stuck.pk, actor="command")
-    worker.drain(seconds=60)
-
-    stuck.refresh_from_db()
-    assert (stuck.status, stuck.files, stuck.error_code, stuck.messages) == (Status.COMPLETED, 1, "", 2)
-
-
 @pytest.mark.parametrize(
     ("error", "expected"),
     [(errors.unavailable(), [1, 2, 24, 480]), (errors.denied("s3:PutObject"), [1, 2, 24])],
@@ -269,23 +236,6 @@ def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None
 
     request.refresh_from_db()
     assert (waits, request.status, request.error_code) == ([1, 2], Status.COMPLETED, "")
-
-
-@pytest.mark.usefixtures("refused_at_once")
-def test_a_failed_export_has_an_error_and_leaves_no_file(chatbot, storage, monkeypatch) -> None:
-    conversation_of(chatbot, "42")
-    request = export_of(chatbot, "42")
-
-    monkeypatch.setattr(
-        ObjectStorage,
-        "open_upload",
-        failing(StorageError("storage_access_denied", "The access key needs s3:PutObject.")),
-    )
-    worker.drain(seconds=60)
-
-    request.refresh_from_db()
-    assert (request.status, request.error_code) == (Status.FAILED, "storage_access_denied")
-    assert not list(storage.versions())
 
 
 def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, storage, monkeypatch) -> None:
