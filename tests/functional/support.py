@@ -1,17 +1,12 @@
-"""Helpers for functional tests: dumps, scans of the bucket, worker processes, the shared data."""
+"""Helpers for functional tests: dumps, scans of the bucket, worker processes."""
 
 import base64
-import gzip
-import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import pytest
 from django.conf import settings
 from django.db import connection
 
@@ -19,17 +14,8 @@ from common.storage import ObjectStorage
 from tests.under_roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED_DATA = ROOT.parent / "shared" / "data" / "sgd-dev.jsonl.gz"
-
-needs_shared_data = pytest.mark.skipif(not SHARED_DATA.exists(), reason="the shared data is not beside the project")
 
 Rows = dict[str, set[tuple[str | None, ...]]]
-
-
-def shared_documents() -> Iterator[dict[str, Any]]:
-    with gzip.open(SHARED_DATA, "rt") as lines:
-        for line in lines:
-            yield json.loads(line)
 
 
 # Including tables without a model.

@@ -1,22 +1,19 @@
 """Retention with real processes and connections: one run a night, a killed cluster, intake beside it."""
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from chatbots import locks
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
-from compliance.cluster import notify
 from compliance.models import ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, policy
 from conversations.intake import store
-from conversations.models import Conversation, Message
-from scripts.processes import Processes
+from conversations.models import Message
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for
 from tests.conversations.documents import message, update
 from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
-from tests.functional.test_killed_worker import start_cluster, wait_until
 
 Status = ComplianceRequest.Status
 
@@ -86,37 +83,3 @@ def test_a_decision_and_a_change_of_the_period_lock_in_one_order(chatbot: Chatbo
     cancelling.end()
     request.refresh_from_db()
     assert request.status == Status.CANCELLED
-
-
-@pytest.mark.long(reason="two clusters, and 120,000 messages are erased")
-def test_a_killed_cluster_leaves_a_run_that_another_ends(chatbot, neighbour, storage) -> None:
-    old = [conversation_aged(chatbot, 91, str(number), messages=0) for number in range(30)]
-    with connection.cursor() as cursor:
-        cursor.execute(_FILL, [4_000, [one.pk for one in old]])
-    kept = [conversation_aged(chatbot, 10), conversation_aged(neighbour, 91)]
-    untouched = list(Message.objects.filter(conversation__in=kept).order_by("pk").values())
-    request = file_run(chatbot)
-    notify.notify_workers()
-
-    with Processes() as processes:
-        start_cluster(processes)
-        wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).messages > 0)
-        processes.kill("worker")
-        request.refresh_from_db()
-        assert request.status == Status.PROCESSING
-        start_cluster(processes)
-        wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == Status.COMPLETED)
-
-    request.refresh_from_db()
-    assert (request.conversations, request.messages) == (30, 30 * 4_000)
-    assert all(deleted(*old))
-    assert list(Message.objects.order_by("pk").values()) == untouched
-    assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.completed").count() == 1
-    assert not Conversation.objects.filter(deletion_request_id=request.pk, deleted_at=None).exists()
-
-
-_FILL = """
-INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
-SELECT c.chatbot_id, c.id, 'bulk-' || n, 'user', 'text', 'message ' || n, now() - interval '91 days'
-  FROM conversations_conversation c CROSS JOIN generate_series(1, %s) AS n WHERE c.id = ANY(%s)
-"""

@@ -198,6 +198,8 @@ def test_it_works_in_slices_and_goes_on_after_a_kill(chatbot, drain, monkeypatch
     assert len(calls) > 9
     request.refresh_from_db()
     assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 10, 10)
+    assert request.messages == 20
+    assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.completed").count() == 1
     assert deleted(*conversations) == [n % 2 == 1 for n in range(20)]
     left = set(Identity.objects.values_list("conversation", flat=True))
     assert not Conversation.objects.filter(pk__in=left, deleted_at__isnull=False).exists()
