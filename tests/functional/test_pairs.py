@@ -63,21 +63,10 @@ def _pairs() -> dict[str, Story]:
 
 PAIRS = _pairs()
 
-# What a worker does to the rows when it has worked, and what this breaks. The words of c1, c3 and the neighbour's c1
-# have the numbers 0, 2 and 3.
+# What a worker does to the rows when it has worked, and what this breaks. The words of c1 and of the neighbour's c1
+# have the numbers 0 and 3.
 PLANTED = [
-    ("DELETE FROM conversations_message WHERE text LIKE 'zqb00002%'", "neighbour"),
     ("DELETE FROM conversations_message WHERE text LIKE 'zqb00003%'", "neighbour"),
-    (
-        """
-        INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
-        SELECT chatbot_id, id, 'again', 'user', 'text', 'zqb00000ffffff', now()
-          FROM conversations_conversation
-         WHERE deletion_request_id IN (SELECT id FROM compliance_compliancerequest WHERE status = 'completed')
-        ON CONFLICT DO NOTHING
-        """,
-        "row left",
-    ),
     (
         """
         INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, at, data)

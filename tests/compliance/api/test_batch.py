@@ -309,15 +309,6 @@ def test_the_number_of_errors_returned_for_an_item_is_bounded(caller: TokenCalle
     assert f"{fields:,}" in errors[-1]["detail"]
 
 
-@pytest.mark.long(reason="a thousand items")
-def test_the_response_to_a_batch_of_many_errors_is_bounded(caller: TokenCaller) -> None:
-    wrong = item("42", **{f"f{number}": 1 for number in range(130)})
-    raw = json.dumps({"requests": [wrong] * 1000})
-    answer = caller.post(PATH, raw.encode())
-    assert {result["error"]["errors"][-1]["code"] for result in results(answer)} == {"too_many_errors"}
-    assert len(answer.content) < 1.5 * len(raw)
-
-
 def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -> list[Any]:
     """Run the calls so that each checks for a stored response before any of them stores one."""
     gate, recall = Gate(), idempotency.recall

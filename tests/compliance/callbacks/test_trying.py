@@ -12,7 +12,6 @@ from compliance.callbacks.trial import MOST_A_MINUTE
 from compliance.models import Callback, ComplianceRequest
 from tests import hostile
 from tests.calls import SigningCaller, TokenCaller, pointers, problem
-from tests.closed import close
 from tests.common.test_network_guard import resolve_to
 from tests.hostile import behaving
 from tests.receivers import Receiver, receiving
@@ -150,9 +149,3 @@ def test_a_chatbot_sends_only_so_many_a_minute(chatbot, neighbour, secret, calle
     problem(answer, 429, "rate_limited")
     assert answer.headers["Retry-After"] == "60"
     assert len(receiver.received) == 1
-
-
-def test_nothing_is_sent_after_a_restore(chatbot, secret, caller, receiver) -> None:
-    close()
-    problem(caller.post(PATH, b""), 503, "restored_database")
-    assert receiver.received == []
