@@ -198,28 +198,6 @@ def test_a_conversation_after_the_cutoff_is_kept(chatbot, drain, monkeypatch) ->
     assert Message.objects.filter(text="a new beginning").count() == 2
 
 
-def test_a_second_deletion_erases_conversations_marked_by_a_failed_one_and_counts_them_once(chatbot, drain) -> None:
-    failed = deletion_of(
-        chatbot,
-        "42",
-        status=Status.FAILED,
-        failed_at=timezone.now(),
-        error_code="storage_locked",
-        cutoff_at=timezone.now(),
-    )
-    conversations = [conversation_of(chatbot, "42", messages=1, deletion_request_id=failed.pk) for _ in range(3)]
-    second = deletion_of(chatbot, "42")
-
-    drain()
-
-    second.refresh_from_db()
-    failed.refresh_from_db()
-    marked = Conversation.objects.filter(deletion_request_id=failed.pk, deleted_at__isnull=False)
-    assert marked.count() == len(conversations)
-    assert (second.conversations, second.conversations_total) == (3, 3)
-    assert (failed.status, failed.uci_value) == (Status.FAILED, None)
-
-
 @pytest.mark.parametrize("chunk", [1, 2500], ids=["mark by itself", "mark and erase"])
 def test_a_conversation_keeps_its_first_mark(chatbot, drain, monkeypatch, chunk) -> None:
     monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", chunk)

@@ -13,7 +13,6 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
-from compliance.requests import decisions
 from compliance.work.transitions import requeue
 from conversations.extracts import builder, leases
 from conversations.intake import store
@@ -41,10 +40,6 @@ from tests.patches import after, before, failing
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 HOUR = timedelta(hours=1)
-
-
-def _refuse(*_args: Any, **_options: Any) -> None:
-    raise StorageError("storage_access_denied", "Grant it s3:PutObject.")
 
 
 def test_a_deletion_waits_until_its_days_are_rebuilt(chatbot, neighbour, storage) -> None:
@@ -270,32 +265,6 @@ def test_days_of_conversations_named_during_verification_are_waited_for(chatbot,
     request.refresh_from_db()
     assert (request.status, request.extracts) == ("completed", 1)
     assert texts(storage, chatbot) == {"words of alice"}
-
-
-@pytest.mark.long(reason="two days are made again for each of two requests")
-@pytest.mark.parametrize("chunk", [2, rows.CHUNK_MESSAGES])
-def test_a_new_deletion_waits_for_the_days_of_a_failed_one(chatbot, storage, monkeypatch, chunk) -> None:
-    two_days_made(chatbot)
-    given_up = deletion_of(chatbot, "alice")
-    with monkeypatch.context() as patch:
-        patch.setattr(ObjectStorage, "abort_all", _refuse)
-        assert not worker.drain()
-        given_up.refresh_from_db()
-        assert given_up.status == "failed"
-
-        patch.setattr(rows, "CHUNK_MESSAGES", chunk)
-        conversation_on(chatbot, "alice", *(noon() + number * HOUR for number in range(3)), text="more of alice")
-        request = deletion_of(chatbot, "alice")
-        assert not worker.drain()
-    request.refresh_from_db()
-    assert (request.status, request.error_code) == ("failed", "storage_access_denied")
-    assert "words of alice" in texts(storage, chatbot)
-
-    decisions.retry(request_id=request.pk, actor="command")
-    assert not worker.drain()
-    request.refresh_from_db()
-    assert (request.status, request.extracts) == ("completed", 2)
-    assert texts(storage, chatbot) == {"words of bob"}
 
 
 def test_a_clients_file_is_not_rebuilt_when_a_failed_day_is_retried(chatbot: Chatbot, storage: ObjectStorage) -> None:

@@ -3,13 +3,12 @@
 With real commits: an export reads its snapshot on a connection of its own.
 """
 
-import threading
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -24,10 +23,10 @@ from compliance.work import claims, scheduling
 from compliance.work.sizes import measure
 from conversations.models import Conversation, Message
 from tests import factories
-from tests.calls import TokenCaller
 from tests.compliance.conftest import Drain
 from tests.extracting import extract_of, lines, make_all, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.functional.elsewhere import Elsewhere
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -61,31 +60,6 @@ def paired(chatbot: Chatbot, **of_export: Any) -> dict[str, tuple[ComplianceRequ
 def state(request: ComplianceRequest) -> tuple[str, str | None]:
     request.refresh_from_db()
     return request.status, request.hold_reason
-
-
-@pytest.mark.long(reason="every pair of selectors")
-def test_a_deletion_waits_for_an_earlier_export_that_failed(chatbot: Chatbot, drain: Drain) -> None:
-    pairs = paired(chatbot, failed_at=timezone.now(), **FAILED)
-    conversation_of(chatbot, "43", external_id="c-43")
-    others = [deletion_of(chatbot, "43"), of_conversations(chatbot, "c-43", "c-none")]
-    drain()
-    drain()
-
-    assert {who: state(deletion) for who, (_, deletion) in pairs.items()} == dict.fromkeys(pairs, HELD)
-    assert Message.objects.count() == 2 * len(pairs)
-    assert [state(other)[0] for other in others] == ["completed", "completed"]
-    caller = TokenCaller(chatbot)
-    for who, (_, deletion) in pairs.items():
-        by_uci = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": who}
-        body = by_uci if deletion.selector == "uci" else {"conversation_ids": [f"c-{who}"]}
-        assert caller.post("preview", body).json()["deletion"]["held_by"] == ["export_pending"], who
-
-    for export, _ in pairs.values():
-        decisions.retry(request_id=export.pk, actor="command")
-    drain()
-    assert {state(request)[0] for pair in pairs.values() for request in pair} == {"completed"}
-    assert {request.messages for pair in pairs.values() for request in pair} == {2}
-    assert Message.objects.count() == 0
 
 
 def test_an_export_that_still_waits_is_delivered_before_a_later_deletion(chatbot: Chatbot, drain: Drain) -> None:
@@ -263,17 +237,8 @@ def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once
     requests = [deletion_of(chatbot, f"u-{number}") for number in range(6)]
     requests += [of_conversations(chatbot, *(f"c-{n}" for n in range(first, 24, 8))) for first in range(8)]
 
-    def work() -> None:
-        try:
-            worker.drain(seconds=30)
-        finally:
-            connection.close()
-
-    workers = [threading.Thread(target=work) for _ in range(2)]
-    for one in workers:
-        one.start()
-    for one in workers:
-        one.join()
+    for working in [Elsewhere(partial(worker.drain, seconds=30)) for _ in range(2)]:
+        working.end()
     drain_all()
 
     assert {state(request)[0] for request in requests} == {"completed"}

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -24,7 +23,7 @@ from compliance.requests import decisions
 from compliance.work import claims, sizes
 from console.requests.history import timeline
 from conversations.intake import store
-from conversations.models import Conversation, Identity, Message, VariableValue
+from conversations.models import Conversation, Identity, Message
 from tests import factories
 from tests.conversations.documents import parsed, update
 from tests.factories import conversation_of, deletion_of, export_of
@@ -310,24 +309,3 @@ def test_a_steady_flow_does_not_starve_isolated_requests(chatbot, storage, monke
     worker.drain(seconds=60)
 
     assert alone.pk in done[:3]
-
-
-def test_the_sweep_skips_claimed_requests(chatbot, storage) -> None:
-    late = timezone.now() - timedelta(days=1)
-    conversation = conversation_of(chatbot, "42")
-    factories.VariableValueFactory.create(conversation=conversation, expires_at=late)
-
-    with ThreadPoolExecutor(1) as elsewhere, transaction.atomic():
-        list(VariableValue.objects.filter(chatbot=chatbot).select_for_update())
-        elsewhere.submit(swept).result(timeout=20)
-    assert VariableValue.objects.exists()
-
-    worker.sweep()
-    assert not VariableValue.objects.exists()
-
-
-def swept() -> None:
-    try:
-        worker.sweep()
-    finally:
-        connection.close()
