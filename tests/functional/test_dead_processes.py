@@ -7,19 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common import proc
 from common.storage import ObjectStorage
 from compliance.cluster import notify
-from compliance.cluster.heartbeats import Condition
 from compliance.models import Claim, ComplianceRequest, Heartbeat
 from compliance.work import health
 from scripts.processes import Processes, children_of
@@ -202,22 +199,3 @@ def test_the_text_of_an_uncaught_error_is_not_printed() -> None:
     assert (ended.stdout, ended.returncode) == ("1\n", 1)
     assert ended.stderr.count("builtins.ValueError") == 2
     assert "Ada" not in ended.stderr.replace('raise ValueError("Ada Lovelace")', "")
-
-
-@pytest.mark.long(reason="clusters are started, stopped and killed")
-def test_clusters_are_shown_as_alive_stopped_and_missing(storage: object) -> None:
-    """Over two seconds: two clusters have to start."""
-    notify.notify_workers()
-    with Processes() as processes:
-        for name in ("killed", "stopped"):
-            processes.start(name, manage("qcluster"), env=worker_environment())
-        wait_until(lambda: health.check().alive == 2 and Heartbeat.objects.filter(worked_at__isnull=False).exists())
-        assert not health.check().problems
-        processes.kill("killed")
-    wait_until(lambda: Heartbeat.objects.filter(stopped_at__isnull=False).count() == 1)
-
-    # Simulate the passing of three minutes.
-    Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=3))
-
-    assert {cluster.condition for cluster in health.check().clusters} == {Condition.GONE, Condition.STOPPED}
-    assert [problem.code for problem in health.check().problems] == ["no_cluster"]

@@ -1,7 +1,6 @@
 """Deadlines: the rule when a request is filed, one extension, the answer that ends it, and the callbacks."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -401,9 +400,6 @@ def test_overdue_lists_what_is_late_and_what_it_waits_for(chatbot: Chatbot, neig
 
 
 # --- A restore
-
-
-Act = Callable[[UUID], object]
 
 
 @pytest.mark.parametrize("is_in_backup", [True, False])

@@ -20,8 +20,6 @@ from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
-
-APPROVER = ["requests:approve"]
 OTHER = {"reason": "other"}
 
 
@@ -129,20 +127,6 @@ def test_only_held_requests_are_decided_and_only_once(caller, chatbot, decision)
     assert caller.post(f"requests/{request.pk}/{decision}", OTHER).status_code == 200
     problem(caller.post(f"requests/{request.pk}/{decision}", OTHER), 409, "not_held")
     assert len(events(request)) == 1
-
-
-def test_under_four_eyes_a_key_approves_what_staff_filed_and_nothing_that_a_key_filed(chatbot):
-    Chatbot.objects.update(four_eyes=True)
-    filer, other = TokenCaller(chatbot), TokenCaller(chatbot, scopes=APPROVER)
-    request = held(chatbot, filed_by=f"api:{filer.api_key.prefix}", hold_reason="awaiting_approval")
-    for caller in (filer, other):
-        answer = problem(caller.post(f"requests/{request.pk}/approve", {}), 403, "own_request")
-        assert "in the console" in answer["detail"]
-    assert events(request) == []
-    decisions.approve(request_id=request.pk, actor="user:1")
-    assert events(request) == ["request.approved"]
-    of_staff = held(chatbot, filed_by="user:1", hold_reason="awaiting_approval")
-    assert other.post(f"requests/{of_staff.pk}/approve", {}).status_code == 200
 
 
 def test_a_key_cancels_what_was_filed_again_after_a_restore_and_staff_alone_decide_on_it(caller, chatbot):

@@ -79,24 +79,6 @@ def test_a_broken_database_connection_gives_an_export_a_clear_error(chatbot, sto
     assert is_empty(storage)
 
 
-@pytest.mark.long(reason="a file of 30 MB")
-@committed
-def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(chatbot, storage, monkeypatch) -> None:
-    factories.conversation_of(chatbot, "42", messages=300, text="x" * 100_000)
-    read = Transcripts.pieces
-
-    def break_in_the_middle(self: Transcripts, places: Iterable[int]) -> Generator[TranscriptPiece]:
-        for number, piece in enumerate(read(self, places)):
-            if number == 100:  # the first part is full, and being sent
-                break_reader("query LIKE '%COPY (%'")
-            yield piece
-
-    monkeypatch.setattr(Transcripts, "pieces", break_in_the_middle)
-    request = exported(chatbot).request
-    assert outcome(request) == ("accepted", "export_not_read", 1)
-    assert is_empty(storage)
-
-
 @committed
 def test_exports_that_could_not_be_read_together_are_tried_one_by_one(chatbot, storage, monkeypatch) -> None:
     """One of them may be the cause; it must not cost the others an attempt."""

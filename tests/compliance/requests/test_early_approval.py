@@ -111,7 +111,8 @@ def test_keys_are_one_person_and_approve_what_staff_have_filed(four_eyes: Chatbo
     filer, other = TokenCaller(four_eyes), TokenCaller(four_eyes, scopes=["requests:approve"])
     of_key = waiting(four_eyes, f"api:{filer.api_key.prefix}")
     for caller in (filer, other):
-        problem(caller.post(f"requests/{of_key.pk}/approve", {}), 403, "own_request")
+        answer = problem(caller.post(f"requests/{of_key.pk}/approve", {}), 403, "own_request")
+        assert "in the console" in answer["detail"]
     approve(request_id=of_key.pk, actor=SECOND)
 
     of_staff = waiting(four_eyes)
