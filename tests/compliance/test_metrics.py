@@ -1,20 +1,19 @@
 """The metrics for Prometheus: values, authentication and failures."""
 
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from chatbots.models import Chatbot, SilentStorage
+from common.db import execute
 from compliance.failure_docs import FAILURES
 from compliance.metrics import queries, views
 from compliance.models import Heartbeat, LegalHold, Mailbox, Notice, Occurrence
@@ -23,6 +22,7 @@ from conversations.models import DailyExtract
 from tests.clients import use_bucket_at
 from tests.commands import report
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
+from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.scans import Watch
 from tests.holding import place, release
 from tests.people import Role, staff
@@ -290,27 +290,19 @@ def test_one_scrape_runs_at_a_time() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_scrape_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "_STATEMENT_SECONDS", 1)
-    locked, over = threading.Event(), threading.Event()
+    gate = Gate()
 
     def lock() -> None:
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("BEGIN; LOCK TABLE compliance_callback")
-                locked.set()
-                over.wait(30)
-                cursor.execute("ROLLBACK")
-        finally:
-            connection.close()
+        with transaction.atomic():
+            execute("LOCK TABLE compliance_callback")
+            gate.passed()
 
-    with ThreadPoolExecutor(1) as pool:
-        holder = pool.submit(lock)
-        assert locked.wait(30)
-        try:
-            answer = ask()
-            assert (answer.status_code, answer.content) == (503, b"unavailable\n")
-        finally:
-            over.set()
-        holder.result()
+    holding = Elsewhere(lock)
+    gate.wait_for_caller()
+    answer = ask()
+    gate.open()
+    holding.end()
+    assert (answer.status_code, answer.content) == (503, b"unavailable\n")
     assert ask().status_code == 200
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
@@ -329,8 +321,7 @@ def test_without_a_database_it_is_unavailable() -> None:
             del connections["default"]
 
     connection_settings = connection.settings_dict
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(asked).result() == (503, b"unavailable\n")
+    assert Elsewhere(asked).end() == (503, b"unavailable\n")
 
 
 @pytest.mark.one_postgresql(reason="plans")

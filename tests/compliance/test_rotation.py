@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.checks.registry import registry
-from django.db import connection
 from django.db.models.signals import post_init
 from pytest_django import Settings
 
@@ -32,6 +30,7 @@ from compliance.models.holds import legal_hold_binding
 from tests.chatbots.test_bucket_operations import KEY, with_
 from tests.codes import set_up as set_up_codes
 from tests.commands import run
+from tests.functional.elsewhere import Elsewhere
 from tests.holding import place
 from tests.under_roles import role
 
@@ -189,18 +188,12 @@ def test_a_run_that_was_killed_is_continued(secrets: dict[str, str], settings: S
 
 @pytest.mark.django_db(transaction=True)
 def test_a_bucket_that_is_saved_meanwhile_does_not_bring_the_old_key_back(secrets, chatbot, settings) -> None:
-    def rotate_elsewhere() -> None:
-        try:
-            rotation.rotate()
-        finally:
-            connection.close()
-
-    rotating = threading.Thread(target=rotate_elsewhere)
+    rotating: list[Elsewhere] = []
 
     def when_read(instance: Bucket, **_: Any) -> None:
-        if instance.chatbot_id == chatbot.pk and not rotating.ident:
-            rotating.start()
-            rotating.join(0.5)  # it has to wait until the bucket is saved
+        if instance.chatbot_id == chatbot.pk and not rotating:
+            rotating.append(Elsewhere(rotation.rotate))
+            assert rotating[0].waits  # until the bucket is saved
 
     post_init.connect(when_read, sender=Bucket)
     try:
@@ -209,7 +202,7 @@ def test_a_bucket_that_is_saved_meanwhile_does_not_bring_the_old_key_back(secret
         )
     finally:
         post_init.disconnect(when_read, sender=Bucket)
-        rotating.join()
+    rotating[0].end()
 
     settings.ENCRYPTION_KEYS = NEW
     assert readable() == secrets

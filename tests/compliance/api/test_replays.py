@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from threading import Barrier, Event
 from typing import Any
@@ -20,7 +20,7 @@ from compliance.requests import idempotency, insert
 from compliance.requests.idempotency import IDEMPOTENCY_KEY_KEPT, SIGNATURE_KEPT, Answer, replay_key
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
-from tests.functional.elsewhere import wait_until_blocked
+from tests.functional.elsewhere import Elsewhere, wait_until_blocked
 
 DELETION, EXPORT = "data-deletion", "data-export"
 KEY = {"Idempotency_Key": "order 66/retry"}
@@ -191,24 +191,15 @@ def test_a_key_answered_during_the_lookup_counts(chatbot, signer, monkeypatch):
 # --- At once ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def at_once() -> Iterator[Callable[..., list[Any]]]:
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
     """Run calls in as many threads, started together, and return their results in order."""
-    with ThreadPoolExecutor(20) as pool:
+    barrier = Barrier(len(calls))
 
-        def run(*calls: Callable[[], Any]) -> list[Any]:
-            barrier = Barrier(len(calls))
+    def one(call: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return call()
 
-            def one(call: Callable[[], Any]) -> Any:
-                barrier.wait()
-                try:
-                    return call()
-                finally:
-                    connection.close()
-
-            return list(pool.map(one, calls))
-
-        yield run
+    return [begun.end() for begun in [Elsewhere(partial(one, call)) for call in calls]]
 
 
 def sender(caller: Caller, body: Any, **headers: str) -> Callable[[], Any]:
@@ -216,7 +207,7 @@ def sender(caller: Caller, body: Any, **headers: str) -> Callable[[], Any]:
     return lambda: type(caller).post(caller, DELETION, raw, **headers)
 
 
-def test_twenty_calls_at_once_with_one_idempotency_key_file_one_request(bot, at_once):
+def test_twenty_calls_at_once_with_one_idempotency_key_file_one_request(bot):
     """Also over the expired row of an earlier one."""
     caller = TokenCaller(bot)
     for number in (1, 2):
@@ -227,7 +218,7 @@ def test_twenty_calls_at_once_with_one_idempotency_key_file_one_request(bot, at_
         expire_all()
 
 
-def test_one_signature_at_once_under_twenty_keys_files_one_request(bot, at_once):
+def test_one_signature_at_once_under_twenty_keys_files_one_request(bot):
     caller = SigningCaller(bot)
     caller.timestamp = str(int(time.time()))
     calls = [sender(caller, ALICE, Idempotency_Key=f"key {n}") for n in range(10)]
@@ -236,7 +227,7 @@ def test_one_signature_at_once_under_twenty_keys_files_one_request(bot, at_once)
     assert (filed(), Replay.objects.count()) == (1, 11)
 
 
-def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, at_once):
+def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot):
     caller = TokenCaller(bot)
     responses = at_once(*[sender(caller, body, **KEY) for body in (ALICE, BOB)] * 10)
     statuses = {(response.status_code, index % 2) for index, response in enumerate(responses)}
@@ -245,7 +236,7 @@ def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, at_
 
 
 @pytest.mark.parametrize("commits", [True, False])
-def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
+def test_a_call_waits_for_the_one_with_the_same_key(bot, commits):
     """The result of the first call counts only if it committed."""
     caller = TokenCaller(bot)
     first = factories.deletion_of(bot, "alice-77")

@@ -34,7 +34,7 @@ from tests.extracting import (
     work_on_next,
 )
 from tests.factories import IdentityFactory, deletion_of, uci_of
-from tests.functional.elsewhere import Elsewhere
+from tests.functional.elsewhere import Elsewhere, Gate
 from tests.patches import after, before, failing
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
@@ -179,29 +179,21 @@ def test_a_day_created_while_rows_are_erased_is_rebuilt(chatbot: Chatbot, storag
     """The chunk looked for days before the row existed, and commits after the file was started."""
     two_days(chatbot)
     request = deletion_of(chatbot, "alice")
-    has_looked, go_on = threading.Event(), threading.Event()
-
-    def has_any(chatbots: Any) -> None:
-        has_looked.set()
-        assert go_on.wait(20)
+    gate = Gate()
 
     def erase() -> None:
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                after(patch, extracts, "has_any", has_any)
-                work_on_next()
-        finally:
-            connection.close()
+        with pytest.MonkeyPatch.context() as patch:
+            after(patch, extracts, "has_any", lambda _: gate.passed())
+            work_on_next()
 
-    eraser = threading.Thread(target=erase)
-    eraser.start()
-    assert has_looked.wait(20)
+    erasing = Elsewhere(erase)
+    gate.wait_for_caller()
     planned(chatbot)
     held = leases.take_next(settled=False)
     assert held
-    threading.Timer(0.5, go_on.set).start()
+    threading.Timer(0.5, gate.open).start()
     builder.build(held)
-    eraser.join()
+    erasing.end()
     request.refresh_from_db()
     assert request.status == "completed"
     assert texts(storage, chatbot) == {"words of bob"}

@@ -1,16 +1,16 @@
 """This service's identity: the server that its database is on, and what a trip closes."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
-from django.db import DataError, connection, connections, transaction
+from django.db import DataError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -26,7 +26,7 @@ from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests import under_roles
 from tests.factories import conversation_of, deletion_of
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.elsewhere import Elsewhere, wait_until_blocked
 
 Kind = ComplianceRequest.Kind
 
@@ -185,24 +185,21 @@ def test_it_waits_for_a_transaction_of_a_claim_and_lets_no_other_begin(identity:
     deletion_of(chatbot, "member-1")
     held = claims.take(Kind.DELETION)
     assert held is not None
-    with ThreadPoolExecutor(1) as threads:
-        with held.transaction():
-            tripping = threads.submit(in_thread, service.trip, State.RESTORED, Reason.OBJECTS_UNKNOWN)
-            wait_until(is_waiting_for_a_lock)
-            assert not tripping.done()
-        assert tripping.result()
+    with held.transaction():
+        tripping = Elsewhere(partial(service.trip, State.RESTORED, Reason.OBJECTS_UNKNOWN))
+        wait_until_blocked()
+    assert tripping.end()
     with pytest.raises(ClaimLost):
         held.renew()
 
 
 def test_a_claim_that_is_being_taken_meanwhile_is_ended_too(identity: Service, chatbot: Chatbot) -> None:
     deletion_of(chatbot, "member-1")
-    with ThreadPoolExecutor(1) as threads:
-        with transaction.atomic():
-            held = claims.take(Kind.DELETION)
-            tripping = threads.submit(in_thread, service.trip, State.RESTORED, Reason.OBJECTS_UNKNOWN)
-            wait_until(is_waiting_for_a_lock)
-        assert tripping.result()
+    with transaction.atomic():
+        held = claims.take(Kind.DELETION)
+        tripping = Elsewhere(partial(service.trip, State.RESTORED, Reason.OBJECTS_UNKNOWN))
+        wait_until_blocked()
+    assert tripping.end()
     assert held is not None
     with pytest.raises(ClaimLost):
         held.renew()
@@ -210,12 +207,10 @@ def test_a_claim_that_is_being_taken_meanwhile_is_ended_too(identity: Service, c
 
 def test_one_of_many_processes_trips_it(identity: Service) -> None:
     move()
-    with ThreadPoolExecutor(8) as threads:
-        seen = [threads.submit(in_thread, service.state) for _ in range(8)]
-        assert {each.result() for each in seen} == {State.RESTORED}
-    with ThreadPoolExecutor(8) as threads:
-        again = [threads.submit(in_thread, service.trip, State.RESTORED, Reason.OTHER_SERVER) for _ in range(8)]
-        assert not any(each.result() for each in again)
+    seen = [Elsewhere(service.state) for _ in range(8)]
+    assert {each.end() for each in seen} == {State.RESTORED}
+    again = [Elsewhere(partial(service.trip, State.RESTORED, Reason.OTHER_SERVER)) for _ in range(8)]
+    assert not any(each.end() for each in again)
 
 
 def test_catching_up_can_become_restored_and_never_the_other_way_round(identity: Service) -> None:
@@ -251,16 +246,3 @@ def test_a_new_incarnation_opens_it(identity: Service) -> None:
 def extract(chatbot: Chatbot) -> dict[str, Any]:
     start = timezone.now() - timedelta(days=1)
     return {"chatbot": chatbot, "day": start.date(), "starts_at": start, "ends_at": timezone.now()}
-
-
-def in_thread(call: Any, *arguments: Any) -> Any:
-    try:
-        return call(*arguments)
-    finally:
-        connections.close_all()
-
-
-def is_waiting_for_a_lock() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'compliance_claim'::regclass")
-        return bool(cursor.fetchone()[0])

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Resolver
@@ -24,6 +24,7 @@ from conversations.models import IdentityLookup
 from tests import hostile
 from tests.calls import SigningCaller
 from tests.factories import CallbackFactory, deletion_of
+from tests.functional.elsewhere import Elsewhere, Gate
 from tests.hostile import OK, Hostile, behaving
 from tests.looking_up import after_a_turn, begin, identities, make_due, resolver_of, with_resolver
 from tests.patches import before, failing
@@ -250,26 +251,17 @@ def test_recording_waits_for_nobody_who_holds_look_ups(chatbot: Chatbot) -> None
     token = uuid4()
     taken = Lookups().take(token, room=32, busy={})
     first, middle, last = sorted(one.id for one in taken)
-    has_one, is_noted = threading.Event(), threading.Event()
-    failures: list[str] = []
+    gate = Gate()
 
     def erase() -> None:
-        try:
-            with transaction.atomic():
-                IdentityLookup.objects.filter(pk=middle).delete()
-                has_one.set()
-                is_noted.wait(0.5)
-                IdentityLookup.objects.filter(pk__in=[first, last]).delete()
-        except DatabaseError as error:
-            failures.append(type(error).__name__)
-        finally:
-            connection.close()
+        with transaction.atomic():
+            IdentityLookup.objects.filter(pk=middle).delete()
+            gate.passed()
+            IdentityLookup.objects.filter(pk__in=[first, last]).delete()
 
-    erasing = threading.Thread(target=erase)
-    erasing.start()
-    has_one.wait(5)
+    erasing = Elsewhere(erase)
+    gate.wait_for_caller()
     Lookups().note(token, [(one, client.LookupResult(is_unknown=True)) for one in taken])
-    is_noted.set()
-    erasing.join()
-    assert failures == []
+    gate.open()
+    erasing.end()
     assert not IdentityLookup.objects.exists()

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from threading import Thread
+from functools import partial
 from uuid import UUID
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from common import crypto
@@ -19,9 +18,11 @@ from conversations.models import Message, UploadedFile
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.compliance.retention.runs import file_run
 from tests.functional.company import Company
+from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import redact, talk
 from tests.holding import PLACER, guarded, place, release
 from tests.ledger import keys_of, lines_of
+from tests.patches import after
 from tests.restoring import restored
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -270,28 +271,9 @@ def test_a_cancellation_while_a_hold_is_released_is_final(company: Company, monk
     hold, _ = place(company.chatbot, "alice")
     deletion = company.delete(about)
     work()
-    find = holds._find_held
-
-    def cancel_meanwhile(requests):
-        found = find(requests)
-        _in_another_connection(lambda: decisions.cancel(request_id=UUID(deletion), actor="api:x"))
-        return found
-
-    monkeypatch.setattr(holds, "_find_held", cancel_meanwhile)
+    cancel = partial(decisions.cancel, request_id=UUID(deletion), actor="api:x")
+    after(monkeypatch, holds, "_find_held", lambda _: Elsewhere(cancel).end())
     release(hold)
     work()
     assert company.status(deletion) == "cancelled"
     assert gone(number) == [False]
-
-
-def _in_another_connection(action) -> None:
-    def run() -> None:
-        try:
-            action()
-        finally:
-            connection.close()
-
-    thread = Thread(target=run)
-    thread.start()
-    thread.join(10)
-    assert not thread.is_alive()

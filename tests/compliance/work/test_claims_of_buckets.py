@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Chatbot, SilentStorage
@@ -25,6 +23,7 @@ from conversations import placement
 from tests import factories, under_roles
 from tests.clients import use_bucket_at
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.elsewhere import Elsewhere
 from tests.patches import after, before
 from tests.places import Shards
 
@@ -163,14 +162,7 @@ def test_only_one_of_two_workers_gets_a_bucket(monkeypatch: pytest.MonkeyPatch) 
     drawn = Barrier(2)
     after(monkeypatch, scheduling, "pick_bucket", lambda *_, **__: drawn.wait(30))
 
-    def take() -> HeldClaim | None:
-        try:
-            return claims.take_for_bucket()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(2) as pool:
-        taken = [one.result(60) for one in [pool.submit(take) for _ in range(2)]]
+    taken = [one.end() for one in [Elsewhere(claims.take_for_bucket) for _ in range(2)]]
     assert sorted(held is None for held in taken) == [False, True]
     assert Claim.objects.count() == 1
     assert ComplianceRequest.objects.filter(claim__isnull=False).count() == 1

@@ -1,11 +1,9 @@
 """Storage that refuses or is silent: which requests lose attempts, and which wait without keeping a worker."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from chatbots.buckets import hosted_storage, silence
@@ -25,6 +23,7 @@ from tests import factories
 from tests.clients import use_bucket_at
 from tests.compliance.work.test_failures import end_back_offs
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.elsewhere import Elsewhere
 from tests.patches import before, failing
 
 Status = ComplianceRequest.Status
@@ -165,10 +164,8 @@ def test_a_thread_does_not_give_away_what_another_is_to_try(chatbot: Chatbot, st
     def go_by() -> None:
         silence.share_hosted()
         silence.record_hosted()
-        connection.close()
 
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(go_by).result()
+    Elsewhere(go_by).end()
     silent.refresh_from_db()
     assert silent.rests_until is not None
     assert silent.rests_until > timezone.now()
