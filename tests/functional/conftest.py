@@ -7,12 +7,12 @@ from django.db import connection
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from tests.compliance.conftest import server
+from tests.compliance.conftest import caller, server
 from tests.functional.company import Company
 from tests.functional.elsewhere import Gate
 from tests.functional.refusing import Refusals
 
-__all__ = ["company", "refusals", "server"]
+__all__ = ["caller", "company", "refusals", "server"]
 
 
 @pytest.fixture

@@ -49,11 +49,6 @@ def end_of_day(start: datetime, days: int, zone: str = "Europe/Paris") -> dateti
 
 
 @pytest.fixture
-def caller(chatbot: Chatbot) -> TokenCaller:
-    return TokenCaller(chatbot)
-
-
-@pytest.fixture
 def open_request(chatbot: Chatbot) -> ComplianceRequest:
     return deletion_of(chatbot, "alice", held_at=timezone.now(), **HELD)
 

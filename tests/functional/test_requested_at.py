@@ -32,11 +32,6 @@ def chatbot(chatbot: Chatbot) -> Chatbot:
     return chatbot
 
 
-@pytest.fixture
-def caller(chatbot: Chatbot) -> TokenCaller:
-    return TokenCaller(chatbot)
-
-
 def ago(days: int) -> tuple[str, datetime]:
     """Return a date, and when it began in the chatbot's time zone, as PostgreSQL has it."""
     day = f"{timezone.now() - days * DAY:%Y-%m-%d}"
