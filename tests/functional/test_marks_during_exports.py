@@ -12,7 +12,7 @@ from django.conf import settings
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import Export, ExportConversation
-from conversations.transcripts import Transcripts
+from tests.compliance.exporting import patch_count
 from tests.functional.company import (
     Company,
     Subject,
@@ -108,15 +108,7 @@ def test_an_export_is_rebuilt_without_data_erased_meanwhile(
 @pytest.mark.parametrize("meeting", MEETINGS)
 def test_a_deletion_between_snapshot_and_first_row_is_noticed_too(company, storage, monkeypatch, numbers, meeting):
     deletion, export = filed(company, meeting)
-    count = Transcripts.count
-
-    def count_and_erase(transcripts: Transcripts):
-        counts = count(transcripts)
-        monkeypatch.setattr(Transcripts, "count", count)
-        Elsewhere(work).end()
-        return counts
-
-    monkeypatch.setattr(Transcripts, "count", count_and_erase)
+    patch_count(monkeypatch, lambda: Elsewhere(work).end())
     worker.drain(seconds=30)
     settle()
 

@@ -13,11 +13,11 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance import worker
-from compliance.models import ComplianceRequest, Export
+from compliance.models import Export
 from compliance.requests import decisions
 from conversations.models import Conversation, Identity
 from tests.functional.company import Company, found_anywhere, settle, work
-from tests.functional.refusing import EXPORTS, FILES, in_the_gap
+from tests.functional.refusing import EXPORTS, FILES
 
 pytestmark = pytest.mark.usefixtures("refused_at_once")
 
@@ -191,24 +191,3 @@ def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(company, stor
     refusals.end()
     worker.sweep()
     assert not storage.exists(str(export.key))
-
-
-def test_an_export_retried_while_the_deletion_completes_runs_first(company, storage, refusals, monkeypatch) -> None:
-    company.talk("c-1", "alice")
-    refusals.forbidden.add(EXPORTS)
-    export = company.export("alice")
-    work()
-    deletion = company.delete("alice", erase_exports=True)
-    work()
-    refusals.end()
-    decisions.approve(request_id=UUID(deletion), actor="another")
-    met = in_the_gap(monkeypatch, "put", "erasure_ledger/", "before", lambda: company.retry(export))
-    work()
-    assert met
-    settle()
-
-    assert [company.status(each) for each in (export, deletion)] == ["completed", "completed"]
-    finished = {each: ComplianceRequest.objects.get(pk=each).completed_at for each in (export, deletion)}
-    assert finished[export] < finished[deletion]
-    assert kept_by(company, deletion) == []
-    assert not storage.exists(str(Export.objects.get(request_id=UUID(export)).key))

@@ -19,16 +19,12 @@ from compliance.erasure import findings, rows, verify
 from compliance.ledger import service
 from compliance.models import ComplianceRequest, JournalEntry
 from compliance.requests import decisions
-from compliance.work.claims import MAX_ATTEMPTS
-from compliance.work.sizes import LARGE_CONVERSATIONS
 from compliance.work.sql import subjects
-from compliance.work.transitions import completion
 from conversations.models import Conversation, Message
 from conversations.placement import machines
 from tests.factories import conversation_of, deletion_of
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
-from tests.patches import before
 
 # How often a statement may read each row.
 _LOOKS = 100
@@ -94,36 +90,6 @@ def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Co
     left = verify.find_leftovers([UUID(second)])[UUID(second)]
     assert (left.erased_before, left.rows[findings.EXTRACTS]) == (times, 1)
     assert rows_looked_at(verify._question(), subjects([UUID(second)])) < _LOOKS * times
-
-
-@pytest.mark.long(reason="thousands of conversations are stored")
-def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(company, refusals, monkeypatch) -> None:
-    """The first fails between its mark and the first row, which only an internal error can cause."""
-    times = LARGE_CONVERSATIONS + 1
-    company.chatbot.max_conversations_per_deletion = 2 * times
-    company.chatbot.save()
-    talk_much(company, times, "guest")
-    first = company.delete("guest")
-    with monkeypatch.context() as patches:
-        patches.setattr(rows, "erase_chunk", _fail)
-        for _ in range(MAX_ATTEMPTS):
-            work()
-    assert company.failure(first) == "internal_error"
-
-    second = company.delete("guest")
-    result: list[dict[str, int]] = []
-
-    def look_and_add(counts: Any) -> None:
-        result.append(company.request_object(second)["progress"])
-
-    before(monkeypatch, completion, "add_counts", look_and_add)
-    work()
-    assert company.status(second) == "completed"
-    assert {each["conversations_total"] for each in result} == {times}
-
-
-def _fail(_request_ids: object) -> None:
-    raise ValueError
 
 
 Status = ComplianceRequest.Status

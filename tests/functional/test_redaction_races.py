@@ -17,8 +17,8 @@ from compliance.work.transitions import completion
 from conversations import uploads
 from conversations.intake import store
 from conversations.models import Conversation, Message, UploadedFile
-from conversations.transcripts import Transcripts
 from tests.clients import CLIENT, empty, use_client_bucket
+from tests.compliance.exporting import patch_count
 from tests.conversations.documents import parsed
 from tests.functional.company import (
     NOON,
@@ -34,7 +34,7 @@ from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
 from tests.functional.refusing import EXPORTS, EXTRACTS, in_the_gap
 from tests.functional.support import everything_in
-from tests.patches import Killed, before, failing
+from tests.patches import Killed, after, before, failing
 from tests.under_roles import role
 
 
@@ -119,15 +119,7 @@ def test_a_redaction_between_snapshot_and_first_row_is_noticed_too(company, stor
     redaction = redact(company, number)
     postpone(redaction)
     export = company.export("alice", include_files=True)
-    count = Transcripts.count
-
-    def count_and_redact(transcripts: Transcripts) -> Any:
-        counts = count(transcripts)
-        monkeypatch.setattr(Transcripts, "count", count)
-        Elsewhere(work).end()
-        return counts
-
-    monkeypatch.setattr(Transcripts, "count", count_and_redact)
+    patch_count(monkeypatch, lambda: Elsewhere(work).end())
     worker.drain(seconds=30)
     settle()
 
@@ -213,16 +205,10 @@ def test_a_worker_that_stops_at_any_step_is_succeeded(company, storage, monkeypa
     number = talk(company, "c-1", "alice")
     company.exported("alice", include_files=True)
     redaction = redact(company, number)
-    original = getattr(module, name)
-
-    def stops(*args: Any, **options: Any) -> Any:
-        original(*args, **options)
-        raise Killed
-
-    monkeypatch.setattr(module, name, stops)
-    with pytest.raises(Killed):
-        worker.drain(seconds=30)
-    monkeypatch.setattr(module, name, original)
+    with monkeypatch.context() as patch:
+        after(patch, module, name, failing(Killed))
+        with pytest.raises(Killed):
+            worker.drain(seconds=30)
     Claim.objects.update(expires_at=NOON)
     settle()
 

@@ -16,15 +16,12 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.api.schemas import RequestObject
-from compliance.erasure import engine, rows
+from compliance.erasure import rows
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.work import claims, scheduling
-from compliance.work.sizes import measure
 from conversations.models import Conversation, Message
-from tests import factories
 from tests.compliance.conftest import Drain
-from tests.extracting import extract_of, lines, make_all, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
 
@@ -206,27 +203,6 @@ def drain_all() -> None:
     for _ in range(3):
         worker.drain(seconds=30)
         ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
-
-
-def test_both_wait_for_the_days_of_shared_conversations(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    for value in ("42", "43", "44"):
-        conversation = conversation_of(chatbot, value, external_id=f"c-{value}", messages=0, started_at=noon())
-        factories.MessageFactory.create(conversation=conversation, text=f"of {value}", sent_at=noon())
-    planned(chatbot)
-    make_all()
-    requests = [
-        about(chatbot, who, selector, "deletion")
-        for who, selectors in (("42", ("uci", "ids")), ("44", ("ids", "uci")))
-        for selector in selectors
-    ]
-    while held := claims.take(Kind.DELETION):
-        engine.run(held, measure(held), deadline=float("inf"))
-        held.release()
-    assert {state(request)[0] for request in requests} == {"accepted"}
-
-    drain_all()
-    assert {state(request)[0] for request in requests} == {"completed"}
-    assert {line["text"] for line in lines(storage, extract_of(chatbot))} == {"of 43"}
 
 
 def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once(chatbot, monkeypatch, storage):

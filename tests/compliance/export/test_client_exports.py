@@ -15,7 +15,6 @@ from compliance.requests import decisions
 from compliance.work import claims
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
-from tests.compliance.conftest import Drain
 from tests.compliance.exporting import (
     COMPLETED,
     carry_out,
@@ -23,7 +22,6 @@ from tests.compliance.exporting import (
     is_empty,
     open_uploads,
     outcome,
-    patch_pieces,
     taken,
 )
 from tests.factories import conversation_of, deletion_of, export_of
@@ -263,23 +261,3 @@ def test_a_missing_right_to_delete_versions_is_explained_and_a_retry_works(chatb
     drain()
     assert outcome(deletion) == COMPLETED
     assert is_empty(clients)
-
-
-@pytest.mark.long(reason="the same in a client's bucket")
-def test_an_export_met_by_a_deletion_while_written_is_rebuilt_and_leaves_no_other_file(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    conversation_of(chatbot, "42", text="what was said")
-    export, deletion = export_of(chatbot, "42"), deletion_of(chatbot, "42", approved_holds=["export_pending"])
-    # As if filed first; otherwise it waits for the export.
-    ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
-    held = taken(export)
-    patch_pieces(monkeypatch, lambda: worker.drain(seconds=60))
-    carry_out(held)
-    # Something of the export has to be removed, and its own claim had the bucket.
-    assert outcome(deletion) == ("accepted", "", 0)
-    drain()
-    assert outcome(deletion) == outcome(export) == COMPLETED
-    [key] = clients.keys()
-    assert (Export.objects.get().key, open_uploads(clients)) == (key, [])
-    assert b"what was said" not in clients.read(key)
