@@ -94,38 +94,6 @@ def test_a_cluster_serves_others_while_a_bucket_is_silent_and_then_that_bucket(c
     assert open_uploads(server.storage()) == []
 
 
-@pytest.mark.long(reason="a file of 20 MB, sent twice")
-def test_an_upload_interrupted_by_the_bucket_is_finished_when_it_is_back(
-    chatbot: Chatbot,
-    neighbour: Chatbot,
-    server: S3Server,
-    drain: Drain,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    factories.conversation_of(chatbot, "42", messages=200, text="x" * 100_000)
-    request = export_of(chatbot, "42")
-    patch_pieces(monkeypatch, server.stop)
-    carry_out(taken(request))
-    assert outcome(request) == ("accepted", "storage_unavailable", 1)
-
-    # Down for long: no attempt is lost once it is known to be silent, and hosted exports continue.
-    for number in range(3):
-        ComplianceRequest.objects.update(not_before=None)
-        other = export_of(neighbour, f"{number}")
-        drain()
-        assert outcome(other) == COMPLETED
-    assert outcome(request)[0] == "accepted"
-    lost = outcome(request)[2]
-    assert lost <= 2
-
-    server.start()
-    end_rest(chatbot)
-    drain()
-    assert outcome(request) == ("completed", "", lost)
-    assert list(server.storage().keys()) == [Export.objects.get(request=request).key]
-    assert open_uploads(server.storage()) == []
-
-
 def test_a_delete_interrupted_by_the_bucket_is_finished_when_it_is_back(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,13 +187,6 @@ def test_an_equal_export_that_waits_answers_only_in_its_own_dialect(company: Com
     assert results[4]["request_id"] == results[2]["request_id"]
 
 
-def test_the_same_call_sent_again_has_the_same_request_whatever_the_setting_is_then(company: Company) -> None:
-    first = company.caller.post("data-export", ALICE, **{"Idempotency-Key": "1"}).json()
-    prefer(company, "excel_comma")
-    again = company.caller.post("data-export", ALICE, **{"Idempotency-Key": "1"}).json()
-    assert (again["request_id"], again["csv_dialect"]) == (first["request_id"], "standard")
-
-
 def test_only_an_export_has_a_dialect_and_only_a_known_one(company: Company) -> None:
     prefer(company, "excel_comma")
     assert company.request_object(company.delete("alice"))["csv_dialect"] is None

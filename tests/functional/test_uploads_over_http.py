@@ -5,15 +5,12 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connections
-from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
@@ -26,7 +23,6 @@ from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.factories import conversation_of, deletion_of
 from tests.functional.test_killed_worker import wait_until
 from tests.functional.web import WebServer, web_server
-from tests.s3_server import ADMIN, running
 
 MIB = 1024 * 1024
 BEGIN = f"--{BOUNDARY}\r\n".encode() + file(b"")
@@ -148,32 +144,3 @@ def test_a_deletion_that_meets_an_upload_leaves_no_object_no_row_and_no_open_upl
     assert beside.answer()[0] == 201
     assert [UploadedFile.objects.get().object_key] == objects(storage)
     assert open_uploads(storage) == []
-
-
-@pytest.mark.long(reason="sends 50 MiB to a server of its own")
-def test_a_storage_that_stops_in_mid_upload_is_reported_and_the_rest_removed_later(chatbot, settings) -> None:
-    conversation = conversation_of(chatbot, "42")
-    with running() as s3:
-        settings.S3_ENDPOINT_URL = settings.S3_PUBLIC_ENDPOINT_URL = s3.endpoint
-        settings.S3_ACCESS_KEY_ID, settings.S3_SECRET_ACCESS_KEY = ADMIN.access_key, ADMIN.secret_key
-        settings.S3_BUCKET = "clients"
-        storage = hosted_storage()
-        settings.UPLOAD_MAX_BYTES = 200 * MIB
-        upload = Upload(conversation, size=50 * MIB)
-        upload.send(b"x" * 20 * MIB)
-        wait_until(lambda: bool(open_uploads(storage)))
-        s3.stop()
-
-        upload.send(b"x" * 30 * MIB + END)
-        status, answer = upload.answer()
-
-        assert (status, answer["code"]) == (503, "unavailable")
-        assert UploadedFile.objects.get().state == "uploading"
-        s3.start()
-        storage.calls.breaker.reset()
-        assert objects(storage) == []
-
-        UploadedFile.objects.update(created_at=timezone.now() - timedelta(days=2))
-        worker.sweep()
-        assert not UploadedFile.objects.exists()
-        assert open_uploads(storage) == []
