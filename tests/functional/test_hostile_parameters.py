@@ -17,7 +17,7 @@ from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message
 from tests.calls import TokenCaller, pointers
 from tests.console.monitoring.test_pages import many_requests
-from tests.document import dereferenced, operations
+from tests.document import operations
 from tests.every_call import ANYTHING
 from tests.factories import ConversationFactory, UploadedFileFactory, conversation_of, deletion_of
 from tests.functional.test_who_may import something_of
@@ -190,24 +190,19 @@ def test_any_cursor_of_the_console_is_not_found_or_shows_own_rows(console, page,
 
 
 class Calls:
-    """The calls of the API: the bodies in its document, and the parameters of its addresses."""
+    """The calls of the API, with the bodies in its document."""
 
     def __init__(self, chatbot: Chatbot) -> None:
         self.caller = TokenCaller(chatbot)
         self._values = {**ANYTHING, **something_of(chatbot)}
         self.bodies: list[tuple[str, Any]] = []
-        self.parameters: list[tuple[str, str]] = []
         for operation in operations():
             if "{slug}" not in operation.path:
                 continue
             path = self._path(operation.path)
-            if operation.method == "get":
-                named = map(dereferenced, operation.document["parameters"])
-                self.parameters += [(path, one["name"]) for one in named if one["in"] == "query"]
             content = operation.document.get("requestBody", {}).get("content", {}).get("application/json", {})
             self.bodies += [(path, one["value"]) for one in content.get("examples", {}).values() if one["value"]]
         assert len(self.bodies) >= 8
-        assert len(self.parameters) >= 10
 
     def _path(self, path: str) -> str:
         for name, value in self._values.items():
@@ -260,23 +255,3 @@ def test_any_value_in_a_body_is_taken_or_refused(calls, call, place, value, name
     # A statement that failed would have ended the transaction.
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-
-
-@examples(25)
-@given(
-    parameter=st.integers(0),
-    value=texts(most=2_100)
-    | st.sampled_from(
-        ["\0", "9" * 400, "-1", "2026-11-23T09:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"]
-    ),
-    again=st.booleans(),
-)
-def test_any_parameter_is_taken_or_refused(calls: Calls, parameter: int, value: str, again: bool) -> None:
-    path, name = calls.parameters[parameter % len(calls.parameters)]
-    query = f"{name}={quote(value)}" + (f"&{name}=" if again else "")
-
-    answer = calls.caller.get(f"{path}?{query}")
-
-    assert answer.status_code in {200, 302, 400, 404, 409, 410}, (path, name, value)
-    if answer.status_code == 400:
-        assert answer.json()["errors"]
