@@ -1,10 +1,8 @@
-"""A preview of many chatters shows for each the same as its own preview, with a constant number of queries."""
+"""A preview of many chatters shows for each the same as its own preview."""
 
 from dataclasses import replace
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
@@ -17,13 +15,11 @@ from conversations.models import Identity
 from tests.compliance.api.test_preview import exported, filled
 from tests.compliance.exporting import committed
 from tests.factories import (
-    IdentityFactory,
     conversation_by,
     conversation_of,
     deletion_of,
     export_of,
     of_conversations,
-    uci_of,
 )
 
 Kind = ComplianceRequest.Kind
@@ -154,16 +150,3 @@ def test_an_invalid_preview_is_refused(chatbot, monkeypatch):
     assert code() == "uci_not_designated"
     chatbot.compliance_enabled = False
     assert code() == "compliance_disabled"
-
-
-def test_a_thousand_values_take_as_many_queries_as_ten(chatbot):
-    IdentityFactory.create(conversation=conversation_of(chatbot, "v1"), variable=uci_of(chatbot), value="V2")
-
-    def count_queries(number: int) -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as asked:
-            assert len(many(chatbot, *(f"v{one}" for one in range(number))).each) == number
-        return len(asked)
-
-    assert count_queries(10) == count_queries(1_000)
