@@ -25,6 +25,7 @@ from tests.factories import conversation_of, deletion_of, export_of, of_conversa
 from tests.functional.company import Company, attempts, settle
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.refusing import EXPORTS, Refusals
+from tests.patches import after
 
 
 def locks_in_order(first: Model, second: Model, work: Callable[[], object]) -> bool:
@@ -247,20 +248,18 @@ def lose(export: Export) -> None:
 
 def expiring_meanwhile(monkeypatch: pytest.MonkeyPatch, conversation: int, deletion: str) -> list[Elsewhere]:
     """Let another worker erase the conversation just when one has cleared inaccessible files."""
-    forget = objects.forget_unreachable
     others: list[Elsewhere] = []
 
     def expire() -> None:
         with transaction.atomic():
             exports.expire({conversation: UUID(deletion)})
 
-    def forget_and_let_another_work(export_ids: Iterable[int]) -> None:
-        forget(export_ids)
+    def let_another_work(_: Iterable[int]) -> None:
         if not others:
             others.append(Elsewhere(expire))
             assert others[0].waits
 
-    monkeypatch.setattr(objects, "forget_unreachable", forget_and_let_another_work)
+    after(monkeypatch, objects, "forget_unreachable", let_another_work)
     return others
 
 

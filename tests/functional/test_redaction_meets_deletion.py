@@ -2,7 +2,6 @@
 
 import time
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -20,6 +19,7 @@ from tests.compliance.retention.runs import keep_for
 from tests.functional.company import Company, Subject, document
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import KEPT, SECRET, found, redact, talk
+from tests.patches import after
 
 EXPORTS = "/chatter_data_exports/"
 
@@ -74,18 +74,16 @@ def test_a_deletion_that_was_admitted_already_lets_the_new_copy_pass(
     company.export(exported)
     work()
     deletion = company.delete(deleted)
-    admit, admitted = marking.admit, []
+    redacted: list[str] = []
 
-    def admit_before_a_redaction(*args: Any, **options: Any) -> Any:
-        admitted.append(admit(*args, **options))
-        if len(admitted) == 1:
-            redact(company, number)
+    def redact_once(*_: object) -> None:
+        if not redacted:
+            redacted.append(redact(company, number))
             # The redaction alone: its repeat is not taken yet.
             Elsewhere(carry_out_redaction).end()
             assert ComplianceRequest.objects.filter(kind="export", status="accepted").count() == 1
-        return admitted[-1]
 
-    monkeypatch.setattr(marking, "admit", admit_before_a_redaction)
+    after(monkeypatch, marking, "admit", redact_once)
     for _ in range(3):
         work()
         ComplianceRequest.objects.update(not_before=None)

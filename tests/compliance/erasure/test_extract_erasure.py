@@ -2,7 +2,6 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -149,17 +148,14 @@ def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(chatbot, 
     two_days(chatbot)
     planned(chatbot)
     request = deletion_of(chatbot, "alice")
-    original = leases.present_version
-    asked: list[int] = []
+    asked: list[DailyExtract] = []
 
-    def present_version(extract: DailyExtract) -> int:
-        version = original(extract)
+    def erase_once(extract: DailyExtract) -> None:
         if not asked:
-            asked.append(version)
+            asked.append(extract)
             work_on_next()
-        return version
 
-    monkeypatch.setattr(leases, "present_version", present_version)
+    after(monkeypatch, leases, "present_version", erase_once)
     held = leases.take_next(settled=False)
     assert held
     assert not builder.build(held)
@@ -239,16 +235,14 @@ def test_days_of_conversations_named_during_verification_are_waited_for(chatbot,
     two_days_made(chatbot)
     bobs = Identity.objects.get(value="bob").conversation.external_id
     request = deletion_of(chatbot, "dave")
-    original = verify.verify
 
-    def name_then_verify(request_ids: Any, **options: bool) -> Any:
+    def name(*_: object, **__: object) -> None:
         monkeypatch.undo()
         naming = update(bobs, custom_variables={"member_id": "dave"})
         [named] = Elsewhere(lambda: store(chatbot=chatbot, documents=[naming])).end()
         assert named.errors[0].code == "chatter_erased"
-        return original(request_ids, **options)
 
-    monkeypatch.setattr(verify, "verify", name_then_verify)
+    before(monkeypatch, verify, "verify", name)
     work_on_next()
     request.refresh_from_db()
     assert (request.status, request.attempts) == ("accepted", 0)

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage
-from common.storage.removal import Removed
 from compliance import worker
 from compliance.api.schemas import RequestObject
 from compliance.errors import ClaimLost
@@ -203,17 +201,15 @@ def test_a_worker_that_lost_its_claim_publishes_no_copy(chatbot, storage, monkey
     stored(conversation_of(chatbot, "42"), b"content")
     request = export_with_files(chatbot)
     stale = taken(request)
-    open_upload = ObjectStorage.open_upload
+    left = [stale]
 
-    def overtake(self: ObjectStorage, key: str, **options: str) -> str:
-        if "_files/" in key:
-            monkeypatch.setattr(ObjectStorage, "open_upload", open_upload)
-            lose(stale)
+    def overtake(_: ObjectStorage, key: str, **__: str) -> None:
+        if "_files/" in key and left:
+            lose(left.pop())
             carry_out(taken(request))
             connection.close()  # this is a thread of the pool
-        return open_upload(self, key, **options)
 
-    monkeypatch.setattr(ObjectStorage, "open_upload", overtake)
+    before(monkeypatch, ObjectStorage, "open_upload", overtake)
     with pytest.raises(ClaimLost):
         carry_out(stale)
     assert outcome(request) == COMPLETED
@@ -252,17 +248,16 @@ def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: 
 def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(chatbot, storage, monkeypatch, retried_whole) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = given_up(chatbot)
-    purge = ObjectStorage.purge_many
+    left = [request.pk]
 
-    def retry(self: ObjectStorage, keys: Iterable[str]) -> Removed:
-        monkeypatch.setattr(ObjectStorage, "purge_many", purge)
-        decisions.retry(request_id=request.pk, actor="command")
-        if retried_whole:
-            carry_out(taken(request))
-        connection.close()  # this is a thread of the sweep
-        return self.purge_many(keys)
+    def retry(*_: object) -> None:
+        if left:
+            decisions.retry(request_id=left.pop(), actor="command")
+            if retried_whole:
+                carry_out(taken(request))
+            connection.close()  # this is a thread of the sweep
 
-    monkeypatch.setattr(ObjectStorage, "purge_many", retry)
+    before(monkeypatch, ObjectStorage, "purge_many", retry)
     worker.sweep()
     if not retried_whole:
         carry_out(taken(request))

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,7 +23,7 @@ from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, of_conversations, uci_of
 from tests.hostile import Hostile, swallowing
 from tests.ledger import header, keys_of, lines_of, noted, put, recovered, state
-from tests.patches import after
+from tests.patches import after, before
 
 
 def test_a_deletion_is_in_the_ledger_before_and_after_without_values(chatbot, drain, storage) -> None:
@@ -93,13 +92,12 @@ def test_conversations_of_a_large_deletion_are_in_several_lines_and_objects(chat
 
 
 def test_each_object_has_a_row_that_was_there_first(chatbot, drain, storage, monkeypatch) -> None:
-    put, known = ObjectStorage.put, []
+    known: list[int] = []
 
-    def look(self: ObjectStorage, key: str, *args: Any, **options: Any) -> None:
+    def look(_: ObjectStorage, key: str, *__: object, **___: object) -> None:
         known.append(LedgerObject.objects.filter(key=key, written_at=None).count())
-        put(self, key, *args, **options)
 
-    monkeypatch.setattr(ObjectStorage, "put", look)
+    before(monkeypatch, ObjectStorage, "put", look)
     request = deletion_of(chatbot, "42")
     drain()
 

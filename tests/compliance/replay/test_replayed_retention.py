@@ -1,6 +1,6 @@
 """A replayed retention run erases what it had erased before the restore, and nothing else."""
 
-from typing import Any
+from itertools import count
 
 import pytest
 from django.utils import timezone
@@ -27,7 +27,7 @@ from tests.functional.company import Company, became, document
 from tests.functional.redacting import said
 from tests.functional.refusing import FILES, Refusals
 from tests.functional.support import everything_in
-from tests.patches import failing
+from tests.patches import after, failing
 from tests.restoring import notice, restored
 from tests.under_roles import role
 
@@ -38,16 +38,14 @@ def several_old(company: Company, number: int = 6) -> list[int]:
 
 def turn_off_after(monkeypatch: pytest.MonkeyPatch, company: Company, slices: int) -> None:
     """Have an officer turn the period off once a run has closed so many more slices."""
-    close, closed = due.close, []
+    closed = count(1)
 
     @role("owner")
-    def close_and_turn_off(*args: Any, **options: Any) -> due.Closed:
-        closed.append(close(*args, **options))
-        if len(closed) == slices:
+    def turn_off(*_: object, **__: object) -> None:
+        if next(closed) == slices:
             set_period(company.chatbot, None)
-        return closed[-1]
 
-    monkeypatch.setattr(due, "close", close_and_turn_off)
+    after(monkeypatch, due, "close", turn_off)
 
 
 @pytest.mark.usefixtures("refused_at_once")

@@ -15,7 +15,7 @@ from conversations.models import Conversation, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, export_of
-from tests.patches import failing
+from tests.patches import before, failing
 from tests.under_roles import role
 
 # The database's time is fixed within a test's transaction, which may take long on a busy machine.
@@ -81,18 +81,17 @@ def uploads_of_yesterday(chatbot: Chatbot, storage: ObjectStorage) -> list[tuple
 @pytest.mark.parametrize("which", [0, 1], ids=["the one that is being removed", "the next one"])
 def test_an_upload_finalised_as_it_expires_is_complete_or_removed(uploads_of_yesterday, storage, monkeypatch, which):
     upload, written = uploads_of_yesterday[which]
-    purge, answers = ObjectStorage.purge, list[str]()
+    answers: list[str] = []
 
     @role("owner")
-    def finalise_then_purge(self: ObjectStorage, key: str) -> int:
+    def finalise(*_: object) -> None:
         monkeypatch.undo()
         try:
             answers.append(uploads.finalise(upload=upload, written=written).state)
         except StorageError as error:
             answers.append(error.code)
-        return purge(self, key)
 
-    monkeypatch.setattr(ObjectStorage, "purge", finalise_then_purge)
+    before(monkeypatch, ObjectStorage, "purge", finalise)
     worker.sweep()
 
     left = list(UploadedFile.objects.values_list("object_key", "state"))

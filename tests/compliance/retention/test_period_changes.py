@@ -1,5 +1,7 @@
 """A period that is changed while a run of it waits or is under way."""
 
+from itertools import count
+
 import pytest
 from django.core.exceptions import ValidationError
 
@@ -26,6 +28,7 @@ from tests.compliance.retention.runs import (
 )
 from tests.factories import as_bytes
 from tests.ledger import lines_of
+from tests.patches import after
 from tests.under_roles import role
 
 Kind = ComplianceRequest.Kind
@@ -66,16 +69,14 @@ def test_a_run_under_way_ends_when_its_period_no_longer_holds(chatbot, drain, st
     monkeypatch.setattr(due, "SLICE", 2)
     conversations = [conversation_aged(chatbot, 91, str(number)) for number in range(6)]
     request = file_run(chatbot)
-    close, slices = due.close, []
+    slices = count(1)
 
     @role("owner")
-    def change_after_the_second(*args: object, **options: object) -> due.Closed:
-        slices.append(close(*args, **options))
-        if len(slices) == 2:
+    def change_after_the_second(*_: object, **__: object) -> None:
+        if next(slices) == 2:
             Chatbot.objects.filter(pk=chatbot.pk).update(retention_days=wanted)
-        return slices[-1]
 
-    monkeypatch.setattr(due, "close", change_after_the_second)
+    after(monkeypatch, due, "close", change_after_the_second)
     drain()
 
     assert deleted(*conversations) == [True] * 4 + [False] * 2

@@ -25,7 +25,7 @@ from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
-from tests.patches import before
+from tests.patches import after, before
 
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
@@ -243,14 +243,12 @@ def test_a_large_claim_of_a_dead_worker_is_not_counted(chatbot: Chatbot) -> None
 def test_large_requests_leave_the_claim_before_any_work(chatbot, storage, monkeypatch, kind) -> None:
     monkeypatch.setattr(sizes, "LARGE_MESSAGES", 10)
     done: list[UUID] = []
-    work = worker.work
 
-    def and_note(held: HeldClaim, *, deadline: float) -> None:
-        work(held, deadline=deadline)
+    def note(held: HeldClaim, **_: float) -> None:
         completed = ComplianceRequest.objects.filter(pk__in=held.request_ids, status=Status.COMPLETED)
         done.extend(completed.exclude(pk__in=done).values_list("pk", flat=True))
 
-    monkeypatch.setattr(worker, "work", and_note)
+    after(monkeypatch, worker, "work", note)
     conversation_of(chatbot, "oversized", messages=11)
     conversation_of(chatbot, "small", messages=10)
     oversized = factories.RequestFactory.create(chatbot=chatbot, uci_value="oversized", kind=kind)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry
 from common.logs import SafeFormatter
 from common.storage import ObjectStorage, StorageError
-from common.storage.removal import Removal, Removed
+from common.storage.removal import Removal
 from compliance import worker
 from compliance.erasure import engine, exports, rows, verify
 from compliance.ledger import journal, objects
@@ -27,7 +27,7 @@ from conversations.models import Conversation, Identity, Message
 from tests import factories
 from tests.conversations.documents import parsed, update
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.patches import before
+from tests.patches import after, before
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -265,15 +265,14 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
     worker.drain(seconds=60)
     conversation = conversation_of(chatbot, "42", deletion_request_id=request.pk)
     factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a", stored=True)
-    remove, sweeps = Removal.purge_many, [worker.sweep]
+    sweeps = [worker.sweep]
 
-    def beaten(self: Removal, keys: list[str]) -> Removed:
+    def sweep_first(*_: object) -> None:
         if sweeps:
             sweeps.pop()()
             connection.close()  # this is a separate thread
-        return remove(self, keys)
 
-    monkeypatch.setattr(Removal, "purge_many", beaten)
+    before(monkeypatch, Removal, "purge_many", sweep_first)
     worker.sweep()
 
     request.refresh_from_db()
@@ -296,16 +295,14 @@ def test_a_long_error_is_cut_to_the_column(chatbot, storage, monkeypatch) -> Non
 def test_a_steady_flow_does_not_starve_isolated_requests(chatbot, storage, monkeypatch) -> None:
     alone = deletion_of(chatbot, "42", lane="isolated")
     deletion_of(chatbot, "0")
-    run = engine.run
     done: list[UUID] = []
 
-    def and_another_comes(held: claims.HeldClaim, measured: dict[UUID, sizes.Size], *, deadline: float) -> None:
-        run(held, measured, deadline=deadline)
+    def another_comes(held: claims.HeldClaim, *_: object, **__: object) -> None:
         done.extend(held.request_ids)
         if len(done) < 10:
             deletion_of(chatbot, f"flow-{len(done)}")
 
-    monkeypatch.setattr(engine, "run", and_another_comes)
+    after(monkeypatch, engine, "run", another_comes)
     worker.drain(seconds=60)
 
     assert alone.pk in done[:3]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from django.conf import settings
@@ -18,7 +18,6 @@ from compliance.erasure import marking
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims
 from compliance.work.call_queue import may_take
-from compliance.work.sizes import Size, measure
 from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import CallbackFactory, conversation_of, deletion_of
@@ -50,13 +49,12 @@ def test_requests_continue_at_once_after_a_connection_broke_between_transactions
         deletion_of(chatbot, value)
     broken: list[bool] = []
 
-    def lose_then_measure(held: claims.HeldClaim) -> dict[UUID, Size]:
+    def lose_it_once(_: claims.HeldClaim) -> None:
         if not broken:
             end_this_connection()
             broken.append(True)
-        return measure(held)
 
-    monkeypatch.setattr(worker, "measure", lose_then_measure)
+    before(monkeypatch, worker, "measure", lose_it_once)
     worker.drain(seconds=30)
 
     assert broken
@@ -164,14 +162,13 @@ def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(ch
 def test_a_worker_that_was_stopped_within_a_transaction_goes_on(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    mark, stops = marking._mark_all, [0.5]
+    stops = [0.5]
 
-    def stop_then_mark(*args: Any, **options: Any) -> set[UUID]:
+    def stop_once(*_: object, **__: object) -> None:
         if stops:
             time.sleep(stops.pop())
-        return mark(*args, **options)
 
-    monkeypatch.setattr(marking, "_mark_all", stop_then_mark)
+    before(monkeypatch, marking, "_mark_all", stop_once)
     worker.drain(seconds=30)
     request.refresh_from_db()
     assert (request.status, request.attempts, request.error_code) == ("accepted", 1, "database_lost")
