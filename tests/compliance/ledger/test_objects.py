@@ -18,7 +18,6 @@ from common.storage import ObjectStorage, StorageError
 from compliance.ledger import content, journal, lines, objects, service
 from compliance.ledger.content import Fault, InvalidLedgerObject
 from compliance.models import ComplianceRequest, LedgerObject, Occurrence, Service
-from tests.clients import empty
 from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, of_conversations, uci_of
 from tests.hostile import Hostile, swallowing
@@ -131,12 +130,8 @@ def test_keys_are_in_the_order_of_writing_when_the_clock_goes_back(storage: Obje
 
 
 @pytest.fixture
-def swallowed(storage: ObjectStorage, settings: Settings) -> Iterator[Hostile]:
-    """A versioned hosted bucket behind a proxy that drops the first response to a PUT of an object."""
-    settings.S3_BUCKET = f"{settings.S3_BUCKET}-swallowed"
-    bucket = hosted_storage()
-    bucket.create_bucket_if_missing()
-    bucket.client.put_bucket_versioning(Bucket=bucket.bucket_name, VersioningConfiguration={"Status": "Enabled"})
+def swallowed(versioned: ObjectStorage, settings: Settings) -> Iterator[Hostile]:
+    """The hosted bucket behind a proxy that drops the first response to a PUT of an object."""
     puts: list[bytes] = []
 
     def is_first_put(head: bytes) -> bool:
@@ -147,7 +142,6 @@ def swallowed(storage: ObjectStorage, settings: Settings) -> Iterator[Hostile]:
     with swallowing(str(settings.S3_ENDPOINT_URL), swallow=is_first_put) as proxy:
         settings.S3_ENDPOINT_URL = proxy.url()
         yield proxy
-        empty(hosted_storage())
 
 
 def test_an_object_whose_answer_was_lost_is_written_under_another_name(swallowed: Hostile) -> None:

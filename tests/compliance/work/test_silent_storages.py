@@ -186,6 +186,19 @@ def test_a_trial_that_is_given_away_ends_no_other_rest(chatbot: Chatbot, storage
     assert silent.rests_until == rest
 
 
+def waits_of(request: ComplianceRequest, times: int) -> list[int]:
+    """Have a request tried so many times; return how long it waits after each, in units of five seconds."""
+    waits = []
+    for _ in range(times):
+        worker.drain(seconds=60)
+        request.refresh_from_db()
+        assert request.status == Status.ACCEPTED
+        assert request.not_before
+        waits.append(round((request.not_before - timezone.now()).total_seconds() / 5))
+        end_back_offs()
+    return waits
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [(errors.unavailable(), [1, 2, 24, 480]), (errors.denied("s3:PutObject"), [1, 2, 24])],
@@ -197,13 +210,7 @@ def test_a_refusal_that_stays_is_tried_later_each_time_and_fails_at_the_last(
     request = deletion_of(chatbot, "42")
 
     monkeypatch.setattr(ObjectStorage, "put", failing(error))
-    waits = []
-    for _ in expected:
-        worker.drain(seconds=60)
-        request.refresh_from_db()
-        assert request.status == Status.ACCEPTED
-        waits.append(round((request.not_before - timezone.now()).total_seconds() / 5))
-        end_back_offs()
+    waits = waits_of(request, len(expected))
     worker.drain(seconds=60)
 
     request.refresh_from_db()
@@ -222,13 +229,7 @@ def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None
             raise refusal
 
     before(monkeypatch, ObjectStorage, "open_upload", refusing)
-    waits = []
-    for _ in range(2):
-        worker.drain(seconds=60)
-        request.refresh_from_db()
-        assert request.status == Status.ACCEPTED
-        waits.append(round((request.not_before - timezone.now()).total_seconds() / 5))
-        end_back_offs()
+    waits = waits_of(request, 2)
     worker.drain(seconds=60)
 
     request.refresh_from_db()
