@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection, connections, transaction
+from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,7 +22,7 @@ from conversations.models import DailyExtract
 from tests.clients import use_bucket_at
 from tests.commands import report
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
-from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.scans import Watch
 from tests.holding import place, release
 from tests.people import Role, staff
@@ -290,18 +290,8 @@ def test_one_scrape_runs_at_a_time() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_scrape_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "_STATEMENT_SECONDS", 1)
-    gate = Gate()
-
-    def lock() -> None:
-        with transaction.atomic():
-            execute("LOCK TABLE compliance_callback")
-            gate.passed()
-
-    holding = Elsewhere(lock)
-    gate.wait_for_caller()
-    answer = ask()
-    gate.open()
-    holding.end()
+    with uncommitted(lambda: execute("LOCK TABLE compliance_callback")):
+        answer = ask()
     assert (answer.status_code, answer.content) == (503, b"unavailable\n")
     assert ask().status_code == 200
     with connection.cursor() as cursor:

@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from conversations.placement import is_distributed
 
@@ -85,3 +86,22 @@ class Gate:
 
     def open(self) -> None:
         self._open.set()
+
+
+@contextmanager
+def uncommitted(work: Callable[[], object]) -> Iterator[None]:
+    """Do something in another transaction, which is committed at the end of the context."""
+    gate = Gate()
+
+    def begin() -> None:
+        with transaction.atomic():
+            work()
+            gate.passed()
+
+    other = Elsewhere(begin)
+    gate.wait_for_caller()
+    try:
+        yield
+    finally:
+        gate.open()
+    other.end()

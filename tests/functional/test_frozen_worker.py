@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 
 from chatbots.models import Chatbot
 from compliance import worker
@@ -26,7 +26,7 @@ from tests.functional.company import (
     settle,
     work,
 )
-from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.refusing import FILES
 
 # About a second is promised; the machine may have other things to do.
@@ -37,21 +37,13 @@ _ROUNDS = 2
 @contextmanager
 def frozen(number: int) -> Iterator[None]:
     """Lock the row of a conversation in a transaction that does not continue."""
-    gate = Gate()
 
     def hold() -> None:
-        with transaction.atomic():
-            chatbot = Conversation.objects.get(pk=number).chatbot_id
-            Conversation.objects.select_for_update().get(pk=number, chatbot=chatbot)
-            gate.passed()
+        chatbot = Conversation.objects.get(pk=number).chatbot_id
+        Conversation.objects.select_for_update().get(pk=number, chatbot=chatbot)
 
-    holding = Elsewhere(hold)
-    gate.wait_for_caller()
-    try:
+    with uncommitted(hold):
         yield
-    finally:
-        gate.open()
-        holding.end()
 
 
 def comes_true(what: Callable[[], bool], *, seconds: float) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from conversations import rows as intake_rows
 from conversations.documents import parse_document
 from conversations.models import Conversation, Identity, Message
 from tests.factories import conversation_of, deletion_of
-from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
+from tests.functional.elsewhere import PATIENCE, Elsewhere, uncommitted
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -146,19 +147,9 @@ def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(chatbot, storag
 
 def test_intake_waits_for_every_mark_under_way(chatbot, storage) -> None:
     for part in range(locks.PARTS):
-        gate = Gate()
-
-        def mark(part: int = part, gate: Gate = gate) -> None:
-            with transaction.atomic():
-                locks.exclude_intake(chatbot.pk, number=part)
-                gate.passed()
-
-        marking_one = Elsewhere(mark)
-        gate.wait_for_caller()
-        late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
-        assert late.waits
-        gate.open()
-        marking_one.end()
+        with uncommitted(partial(locks.exclude_intake, chatbot.pk, number=part)):
+            late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
+            assert late.waits
         late.end()
 
 

@@ -1,11 +1,9 @@
 """Redactions beside other work: exports, uploads and deletions in flight, workers that stop, two at once."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import transaction
 
 from common.storage import ObjectStorage
 from compliance import worker
@@ -30,7 +28,7 @@ from tests.functional.company import (
     settle,
     work,
 )
-from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
 from tests.functional.refusing import EXPORTS, EXTRACTS, in_the_gap
 from tests.functional.support import everything_in
@@ -60,18 +58,14 @@ def test_two_with_the_same_export_file_it_again_once(company, storage, refusals)
     one, other = talk(company, "c-1", "alice"), talk(company, "c-2", "bob")
     exports = [company.exported(["c-1"]), company.exported(["c-1", "c-2"])]
     refusals.busy.add(EXPORTS)
-    gate = Gate()
-    held = Elsewhere(_holding(lambda: Export.objects.select_for_update().get(pk=exports[0].pk), gate))
-    gate.wait_for_caller()
-    first = redact(company, one)
-    waiting = Elsewhere(lambda: worker.drain(seconds=5))
-    assert waiting.waits
-    second = redact(company, other)
-    Elsewhere(lambda: worker.drain(seconds=5)).end()
-    assert attempts(first, second) == [0, 0]
-    gate.open()
-    for thread in (held, waiting):
-        thread.end()
+    with uncommitted(lambda: Export.objects.select_for_update().get(pk=exports[0].pk)):
+        first = redact(company, one)
+        waiting = Elsewhere(lambda: worker.drain(seconds=5))
+        assert waiting.waits
+        second = redact(company, other)
+        Elsewhere(lambda: worker.drain(seconds=5)).end()
+        assert attempts(first, second) == [0, 0]
+    waiting.end()
 
     refusals.end()
     settle()
@@ -219,15 +213,6 @@ def test_a_worker_that_stops_at_any_step_is_succeeded(company, storage, monkeypa
     assert events(redaction).count("request.completed") == 1
 
 
-def _holding(lock: Callable[[], object], gate: Gate) -> Callable[[], None]:
-    def hold() -> None:
-        with transaction.atomic():
-            lock()
-            gate.passed()
-
-    return hold
-
-
 @pytest.mark.long(reason="the same with another holder", beyond=1)
 @pytest.mark.parametrize("holder", ["intake", "an upload"])
 def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: ObjectStorage, holder: str) -> None:
@@ -240,16 +225,11 @@ def test_it_waits_for_whoever_has_the_conversation(company: Company, storage: Ob
             return store(chatbot=company.chatbot, documents=[document_again])
         return Conversation.objects.select_for_update().get(chatbot=company.chatbot, pk=number)
 
-    gate = Gate()
-    held = Elsewhere(_holding(lock, gate))
-    gate.wait_for_caller()
-    worker.drain(seconds=30)
-
-    waiting = company.request_object(redaction)
-    assert (waiting["status"], waiting["waiting_for"]) == ("accepted", "rows")
-    assert message_of(number).text
-    gate.open()
-    held.end()
+    with uncommitted(lock):
+        worker.drain(seconds=30)
+        waiting = company.request_object(redaction)
+        assert (waiting["status"], waiting["waiting_for"]) == ("accepted", "rows")
+        assert message_of(number).text
     settle()
     assert company.status(redaction) == "completed"
     assert found(storage) == set()

@@ -13,7 +13,7 @@ from conversations.intake import store
 from conversations.models import Message
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for
 from tests.conversations.documents import message, update
-from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
+from tests.functional.elsewhere import Elsewhere, uncommitted, wait_until_blocked
 
 Status = ComplianceRequest.Status
 
@@ -35,20 +35,14 @@ def test_a_message_that_comes_first_keeps_its_conversation(chatbot: Chatbot) -> 
     contested = conversation_aged(chatbot, 91, external_id="c-1")
     other = conversation_aged(chatbot, 91)
     request = file_run(chatbot)
-    gate = Gate()
 
     def intake() -> None:
-        with transaction.atomic():
-            sent = {**message("m9"), "sent_at": ago(0).isoformat()}
-            [outcome] = store(chatbot=chatbot, documents=[update("c-1", messages=[sent])])
-            assert outcome.outcome == "updated"
-            gate.passed()
+        sent = {**message("m9"), "sent_at": ago(0).isoformat()}
+        [outcome] = store(chatbot=chatbot, documents=[update("c-1", messages=[sent])])
+        assert outcome.outcome == "updated"
 
-    sending = Elsewhere(intake)
-    gate.wait_for_caller()
-    assert not worker.drain(seconds=60)
-    gate.open()
-    sending.end()
+    with uncommitted(intake):
+        assert not worker.drain(seconds=60)
 
     assert deleted(contested, other) == [False, True]
     assert Message.objects.filter(conversation=contested).count() == 3

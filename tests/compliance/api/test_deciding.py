@@ -16,7 +16,7 @@ from compliance.work import claims
 from compliance.work.transitions import requeue
 from tests.calls import ALICE, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of
-from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
+from tests.functional.elsewhere import Elsewhere, Gate, uncommitted, wait_until_blocked
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -180,21 +180,11 @@ def while_locked(
     request: ComplianceRequest, *calls: Callable[[], Any], meanwhile: Callable[[], Any] | None = None
 ) -> list[Any]:
     """Start the calls while another transaction has locked the request; run `meanwhile`, then release it."""
-    gate = Gate()
-
-    def hold() -> None:
-        with transaction.atomic():
-            ComplianceRequest.objects.select_for_update().get(pk=request.pk)
-            gate.passed()
-
-    holding = Elsewhere(hold)
-    gate.wait_for_caller()
-    begun = [Elsewhere(call) for call in calls]
-    wait_until_blocked(len(calls))
-    if meanwhile:
-        meanwhile()
-    gate.open()
-    holding.end()
+    with uncommitted(lambda: ComplianceRequest.objects.select_for_update().get(pk=request.pk)):
+        begun = [Elsewhere(call) for call in calls]
+        wait_until_blocked(len(calls))
+        if meanwhile:
+            meanwhile()
     return [one.end() for one in begun]
 
 

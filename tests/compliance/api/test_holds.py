@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import transaction
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -15,7 +14,7 @@ from compliance.models import LegalHold
 from conversations.locks import wait_for_intake
 from tests.calls import TokenCaller, pointers, problem, results_of
 from tests.factories import ChatbotFactory, conversation_of, deletion_of
-from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
+from tests.functional.elsewhere import Elsewhere, uncommitted, wait_until_blocked
 from tests.holding import place
 
 VALUE = "jane.doe@example.org"
@@ -232,20 +231,10 @@ def test_a_deletion_names_the_one_that_erases_the_rest(caller, chatbot) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_two_callers_at_once_place_one_hold(bot) -> None:
     conversation_of(bot, VALUE)
-    gate, given = Gate(), body(**JANE)
-
-    def keep_the_lock() -> None:
-        with transaction.atomic():
-            wait_for_intake(bot.pk)
-            gate.passed()
-
-    keeping = Elsewhere(keep_the_lock)
-    gate.wait_for_caller()
-    callers = [TokenCaller(bot), TokenCaller(bot)]
-    calls = [Elsewhere(partial(caller.post, "legal-holds", given)) for caller in callers]
-    wait_until_blocked(2)
-    gate.open()
-    keeping.end()
+    given, callers = body(**JANE), [TokenCaller(bot), TokenCaller(bot)]
+    with uncommitted(lambda: wait_for_intake(bot.pk)):
+        calls = [Elsewhere(partial(caller.post, "legal-holds", given)) for caller in callers]
+        wait_until_blocked(2)
     answers = [call.end() for call in calls]
     assert sorted(answer.status_code for answer in answers) == [200, 201]
     assert len({answer.json()["hold_id"] for answer in answers}) == 1

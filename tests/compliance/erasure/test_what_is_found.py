@@ -19,7 +19,7 @@ from conversations.models import Assurance, Conversation, Identity, VariableValu
 from tests.compliance.conftest import Drain
 from tests.conversations.documents import parsed
 from tests.factories import VariableFactory, conversation_by, conversation_of, deletion_of, of_conversations
-from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.support import dump
 from tests.fuzzing import examples
 
@@ -60,21 +60,11 @@ def test_the_sweep_after_a_designation_deletes_earlier_values(chatbot, neighbour
 
 
 def test_values_stored_by_an_intake_during_the_designation_are_deleted_too(chatbot: Chatbot, email: Any) -> None:
-    gate = Gate()
-
-    def intake() -> None:
-        with transaction.atomic():
-            store(chatbot=chatbot, documents=[carrying("c-1", "ada@example.com")])
-            gate.passed()
-
-    under_way = Elsewhere(intake)
-    gate.wait_for_caller()
-    designate_uci(chatbot=chatbot, name="email", actor="command")
-    sweep = Elsewhere(worker.sweep)
-    assert sweep.waits
-    gate.open()
-    for one in (under_way, sweep):
-        one.end()
+    with uncommitted(lambda: store(chatbot=chatbot, documents=[carrying("c-1", "ada@example.com")])):
+        designate_uci(chatbot=chatbot, name="email", actor="command")
+        sweep = Elsewhere(worker.sweep)
+        assert sweep.waits
+    sweep.end()
 
     assert values() == [("acme", "plan")]
 

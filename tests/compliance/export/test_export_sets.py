@@ -2,11 +2,12 @@
 
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models.functions import Now
 
 from chatbots.models import ChangeLogEntry, Chatbot
@@ -35,7 +36,7 @@ from tests.compliance.exporting import (
     taken,
 )
 from tests.conversations.reading import written
-from tests.functional.elsewhere import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.test_killed_worker import wait_until
 from tests.patches import after, before, failing
 
@@ -122,28 +123,14 @@ def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(chatbot, st
 def test_each_file_is_published_under_the_lock_of_its_own_chatbot(chatbot, neighbour, storage, monkeypatch) -> None:
     """A concurrent mark sees an export either unfinished or with all its conversations."""
     free, busy = [factories.export_of(each, "42") for each in (chatbot, neighbour)]
-    gate = Gate()
-
-    def mark() -> None:
-        with transaction.atomic():
-            locks.exclude_intake(neighbour.pk, number=0)
-            gate.passed()
-
-    marking: list[Elsewhere] = []
-
-    def begin_to_mark() -> None:
-        marking.append(Elsewhere(mark))
-        gate.wait_for_caller()
-
-    patch_pieces(monkeypatch, begin_to_mark)
-    exporting = Elsewhere(lambda: carry_out(taken(free, busy)))
-    wait_until(lambda: outcome(free)[0] == "completed")
-    assert exporting.waits
-    assert outcome(busy)[0] == "processing"
-    assert export_of_request(busy).finished_at is None
-
-    gate.open()
-    marking[0].end()
+    mark = uncommitted(partial(locks.exclude_intake, neighbour.pk, number=0))
+    with ExitStack() as marked:
+        patch_pieces(monkeypatch, lambda: marked.enter_context(mark))
+        exporting = Elsewhere(lambda: carry_out(taken(free, busy)))
+        wait_until(lambda: outcome(free)[0] == "completed")
+        assert exporting.waits
+        assert outcome(busy)[0] == "processing"
+        assert export_of_request(busy).finished_at is None
     exporting.end()
     assert [outcome(each) for each in (free, busy)] == [COMPLETED] * 2
 
