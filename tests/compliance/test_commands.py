@@ -75,8 +75,7 @@ def test_it_reads_the_value_from_standard_input(chatbot, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "code"),
-    [("completed", 0), ("failed", 3), ("on_hold", 4), ("rejected", 5), ("accepted", 6)],
+    ("prepare", "code"), [("completed", 0), ("failed", 3), ("on_hold", 4), ("rejected", 5), ("accepted", 6)]
 )
 def test_waiting_ends_with_an_exit_code_for_the_result(chatbot, storage, monkeypatch, prepare, code) -> None:
     endings = {

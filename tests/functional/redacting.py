@@ -5,11 +5,7 @@ from typing import Any
 from common.storage import ObjectStorage
 from conversations.models import Message
 from tests.conversations.forms import field, file, form, send
-from tests.functional.company import (
-    NOON,
-    Company,
-    document,
-)
+from tests.functional.company import NOON, Company, document
 from tests.functional.support import dump, everything_in
 
 SECRET, NAME, PICTURE = "4111 1111 1111 5813", "card-5813.jpg", "picture of card 5813"

@@ -57,11 +57,7 @@ def left_behind(chatbot: Chatbot, storage: ObjectStorage, name: str = "left") ->
     storage.put(key, b"whole, but never told", "text/csv")
     request = export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="worker_lost")
     factories.ExportFactory.create(
-        request=request,
-        key=key,
-        hosting="client",
-        bucket=storage.bucket_name,
-        endpoint=storage.endpoint_url,
+        request=request, key=key, hosting="client", bucket=storage.bucket_name, endpoint=storage.endpoint_url
     )
 
 

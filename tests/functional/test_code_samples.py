@@ -200,11 +200,7 @@ _PROGRAMS = {
     "js": ("mjs", NODE or "node", _JS),
     "sh": ("sh", "sh", _SH),
 }
-_LANGUAGES = [
-    "python",
-    "sh",
-    pytest.param("js", marks=needs_node),
-]
+_LANGUAGES = ["python", "sh", pytest.param("js", marks=needs_node)]
 
 
 @pytest.fixture

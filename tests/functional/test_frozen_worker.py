@@ -16,16 +16,7 @@ from chatbots.models import Chatbot
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest
 from conversations.models import Conversation
-from tests.functional.company import (
-    Company,
-    attempts,
-    became,
-    document,
-    is_erased,
-    let_time_pass,
-    settle,
-    work,
-)
+from tests.functional.company import Company, attempts, became, document, is_erased, let_time_pass, settle, work
 from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.refusing import FILES
 

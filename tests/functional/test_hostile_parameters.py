@@ -75,10 +75,7 @@ class Api:
         self.own = {path: self.rows(self.caller.get(path)) for path in self.paths}
         self.cursors = [
             cursor_in(caller.get(f"{path}?limit=1").json()["next"])
-            for caller, lists in (
-                (self.caller, self.paths),
-                (TokenCaller(neighbour), list(lists_of(neighbour))),
-            )
+            for caller, lists in ((self.caller, self.paths), (TokenCaller(neighbour), list(lists_of(neighbour))))
             for path in lists
         ]
         assert all(len(rows) >= 3 for rows in self.own.values())

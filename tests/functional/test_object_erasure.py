@@ -83,11 +83,7 @@ def test_a_missing_permission_is_named_and_once_granted_the_deletion_completes(
     assert "Grant it s3:DeleteObjectVersion." in request.error_detail
     assert len(versions_of(storage, file)) == 3
     answer = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-    assert answer["error"] == {
-        "code": "storage_access_denied",
-        "detail": request.error_detail,
-        "retryable": True,
-    }
+    assert answer["error"] == {"code": "storage_access_denied", "detail": request.error_detail, "retryable": True}
     assert file.object_key not in caplog.text + request.error_detail
 
     server.refuse(SERVICE)

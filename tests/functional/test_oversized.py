@@ -105,9 +105,7 @@ def test_many_requests_are_erased_set_wise(
             conversation_of(chatbot, f"{chatters}-{number}", messages=1)
             deletion_of(chatbot, f"{chatters}-{number}")
         JournalEntry.objects.update(at=Now())  # younger than what the journal writes on a slow machine
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
+        with CaptureQueriesContext(connection) as queries:
             worker.drain(seconds=60)
         return len(queries)
 

@@ -16,16 +16,7 @@ from compliance.requests import decisions
 from conversations.models import DailyExtract, Message, UploadedFile
 from tests.clients import CLIENT, use_client_bucket, use_hosted_bucket
 from tests.compliance.conftest import versioned
-from tests.functional.company import (
-    DAY,
-    Company,
-    attempts,
-    became,
-    document,
-    events,
-    settle,
-    work,
-)
+from tests.functional.company import DAY, Company, attempts, became, document, events, settle, work
 from tests.functional.redacting import KEPT, NAME, PICTURE, SECRET, found, message_of, redact, said, talk, upload
 from tests.functional.refusing import EXPORTS, EXTRACTS, FILES
 from tests.functional.support import dump, everything_in, rows_of

@@ -18,16 +18,7 @@ from conversations.models import Conversation, Message, UploadedFile
 from tests.clients import CLIENT, empty, use_client_bucket
 from tests.compliance.exporting import patch_count
 from tests.conversations.documents import parsed
-from tests.functional.company import (
-    NOON,
-    Company,
-    attempts,
-    document,
-    events,
-    postpone,
-    settle,
-    work,
-)
+from tests.functional.company import NOON, Company, attempts, document, events, postpone, settle, work
 from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.redacting import KEPT, PICTURE, SECRET, found, message_of, redact, said, talk, upload
 from tests.functional.refusing import EXPORTS, EXTRACTS, in_the_gap

@@ -196,11 +196,7 @@ def _execute(statement: str, *values: object) -> None:
         (rewording(exports, "_FORGET_KEYS", "SET key = NULL", "SET key = e.key"), DELIVERED, "own key"),
         (removing_what_is_delivered, DELIVERED, "removed"),
         (making_again_behind, WAITING, "overtaken"),
-        (
-            rewording(exports, "_EXPIRE_REDACTED", "e.last_copy_since IS NULL", "TRUE"),
-            LAST_COPY,
-            "lost export",
-        ),
+        (rewording(exports, "_EXPIRE_REDACTED", "e.last_copy_since IS NULL", "TRUE"), LAST_COPY, "lost export"),
         (replacing(objects, "EXPIRED", Q(pk=None)), OUTLIVED, "export left"),
         (naming_no_copy_of_a_redaction, LAST_COPY, "redacted text in chatter_data_exports"),
     ],

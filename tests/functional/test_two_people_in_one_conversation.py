@@ -12,16 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from compliance import worker
-from tests.functional.company import (
-    Company,
-    events,
-    found_anywhere,
-    is_erased,
-    let_time_pass,
-    settle,
-    words_in,
-    work,
-)
+from tests.functional.company import Company, events, found_anywhere, is_erased, let_time_pass, settle, words_in, work
 from tests.functional.refusing import EXPORTS, EXTRACTS, FILES
 from tests.people import Role, member
 

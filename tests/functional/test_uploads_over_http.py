@@ -65,11 +65,7 @@ class Upload:
         return response.status_code, response.json()
 
     def _call(self, caller: TokenCaller, conversation: Conversation, length: int) -> Any:
-        server: dict[str, Any] = {
-            "wsgi.input": self._stream,
-            "CONTENT_TYPE": FORM,
-            "CONTENT_LENGTH": str(length),
-        }
+        server: dict[str, Any] = {"wsgi.input": self._stream, "CONTENT_TYPE": FORM, "CONTENT_LENGTH": str(length)}
         path = caller.url(f"conversations/{conversation.pk}/files")
         try:
             return caller.client.generic("POST", path, b"", FORM, headers=caller.credentials(b""), **server)

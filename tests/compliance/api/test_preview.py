@@ -327,10 +327,7 @@ def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot
 
 
 def test_a_preview_shows_what_the_key_may_file(chatbot):
-    for scope, shown, hidden in (
-        ("deletions:write", "deletion", "export"),
-        ("exports:write", "export", "deletion"),
-    ):
+    for scope, shown, hidden in (("deletions:write", "deletion", "export"), ("exports:write", "export", "deletion")):
         weak = TokenCaller(chatbot, scopes=[scope])
         answer = weak.post("preview", body()).json()
         assert (answer[shown] is None, answer[hidden] is None) == (False, True)

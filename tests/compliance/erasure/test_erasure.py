@@ -68,11 +68,7 @@ def test_a_deletion_erases_personal_data_and_keeps_the_documented_rest(chatbot: 
         conversation.has_file_upload,
     )
     assert kept == ("whatsapp", True, True, True)
-    assert (str(conversation.score), conversation.csat_score, conversation.csat_vote) == (
-        "7.5",
-        4,
-        "positive",
-    )
+    assert (str(conversation.score), conversation.csat_score, conversation.csat_vote) == ("7.5", 4, "positive")
     gone = (
         "external_id",
         "language",

@@ -15,15 +15,7 @@ from compliance.requests import decisions
 from compliance.work import claims
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
-from tests.compliance.exporting import (
-    COMPLETED,
-    carry_out,
-    export_of_request,
-    is_empty,
-    open_uploads,
-    outcome,
-    taken,
-)
+from tests.compliance.exporting import COMPLETED, carry_out, export_of_request, is_empty, open_uploads, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
 from tests.s3_server import S3Server

@@ -253,9 +253,7 @@ def test_a_worker_looks_before_its_first_claim(ours, chatbot, storage, drain) ->
 
 def test_a_look_costs_a_listing_and_one_statement(ours: Service, storage: ObjectStorage) -> None:
     tripwire.check()
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         tripwire.check_if_due()
     assert len(queries) == 1  # whether it is due
     calls: list[str] = []

@@ -126,12 +126,7 @@ def test_a_worker_that_is_killed_after_each_step_leaves_it_to_the_next(chatbot, 
     kept = conversation_of(chatbot, "u-0", external_id="c-kept")
     request = of_conversations(chatbot, *(f"c-{number}" for number in range(6)))
 
-    steps = [
-        (marking, "mark"),
-        (rows, "erase_chunk"),
-        (objects, "erase_files"),
-        (journal, "conclude"),
-    ]
+    steps = [(marking, "mark"), (rows, "erase_chunk"), (objects, "erase_files"), (journal, "conclude")]
     for module, step in steps:
         original = getattr(module, step)
 

@@ -14,13 +14,7 @@ from compliance.requests.selectors import ByUci
 from conversations.models import Identity
 from tests.compliance.api.test_preview import exported, filled
 from tests.compliance.exporting import committed
-from tests.factories import (
-    conversation_by,
-    conversation_of,
-    deletion_of,
-    export_of,
-    of_conversations,
-)
+from tests.factories import conversation_by, conversation_of, deletion_of, export_of, of_conversations
 
 Kind = ComplianceRequest.Kind
 Way = Identity.EstablishedBy

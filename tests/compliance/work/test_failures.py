@@ -60,8 +60,7 @@ def poison() -> Iterator[str]:
 
 @pytest.mark.one_postgresql(reason="a trigger of the test on messages")
 @pytest.mark.parametrize(
-    "others",
-    [30, pytest.param(499, marks=pytest.mark.long(reason="500 requests, with the attempts of one"))],
+    "others", [30, pytest.param(499, marks=pytest.mark.long(reason="500 requests, with the attempts of one"))]
 )
 def test_a_poison_request_costs_other_requests_no_attempt(chatbot, storage, poison, caplog, others) -> None:
     conversation_of(chatbot, "poisoned", text=poison)

@@ -99,11 +99,7 @@ def delete_beside(locked: ComplianceRequest, drain: Drain) -> ComplianceRequest:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("most_messages", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
 def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_locked(
-    chatbot: Chatbot,
-    drain: Drain,
-    storage: ObjectStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    most_messages: int,
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, most_messages: int
 ) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", most_messages)
     conversation_of(chatbot, "ada-77", external_id="c-1", messages=3)
