@@ -185,21 +185,6 @@ def test_the_command_extends(chatbot: Chatbot, open_request: ComplianceRequest) 
     assert "must be one of complexity" in str(refused("extend_request", str(open_request.pk)))
 
 
-def test_an_officer_extends_on_the_page_of_the_request(chatbot: Chatbot, open_request: ComplianceRequest) -> None:
-    path = f"/admin/requests/{open_request.pk}/"
-    form = {"extend-reason": "number_of_requests", "extend-note": ""}
-    support = member(chatbot, Role.SUPPORT)
-    assert "Extend deadline" not in support.get(path).text
-    assert support.post(f"{path}extend/", form).status_code == 403
-    officer = member(chatbot, Role.OFFICER)
-    assert "Extend deadline" in officer.get(path).text
-    assert officer.post(f"{path}extend/", form).status_code == 302
-    text = officer.get(path).text
-    assert "60 days" in text
-    assert "there are many requests" in text
-    assert "decide-extend" not in text
-
-
 # --- The answer
 
 
