@@ -22,6 +22,17 @@ def failing(error: BaseException | type[BaseException] | None = None) -> Callabl
     return fail
 
 
+def once(act: Callable[..., object]) -> Callable[..., None]:
+    """Return a function that does this when it is first called, and then nothing."""
+    left = [act]
+
+    def first(*args: Any, **options: Any) -> None:
+        if left:
+            left.pop()(*args, **options)
+
+    return first
+
+
 def before(patch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[..., object]) -> None:
     """Have `act` called before each call of a function or method, with the same arguments."""
     original = getattr(owner, name)

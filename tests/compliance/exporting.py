@@ -17,7 +17,7 @@ from compliance.models import Claim, ComplianceRequest, Export
 from compliance.work.claims import HeldClaim
 from conversations.transcripts import TranscriptPiece, Transcripts
 from tests import factories
-from tests.patches import after
+from tests.patches import after, once
 
 # The files are read on a connection of its own, which sees only what is committed.
 committed = pytest.mark.django_db(transaction=True)
@@ -98,13 +98,7 @@ def patch_pieces(monkeypatch: pytest.MonkeyPatch, before_the_end: Callable[[], o
 
 def patch_count(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Call a function once, between counting and reading: in the snapshot, with all uploads open."""
-    left = [act]
-
-    def count_then(self: Transcripts) -> None:
-        if left:
-            left.pop()()
-
-    after(monkeypatch, Transcripts, "count", count_then)
+    after(monkeypatch, Transcripts, "count", once(lambda _: act()))
 
 
 def resident_bytes() -> int:

@@ -1,13 +1,13 @@
 """A client's bucket that is silent, missing or back affects no other chatbot, and loses nothing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from django.utils import timezone
 
 from chatbots.buckets import location_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
-from common.storage import ObjectStorage, StorageError, Version
+from common.storage import ObjectStorage
 from common.storage.removal import Removal
 from compliance import worker
 from compliance.cluster import notify
@@ -21,6 +21,7 @@ from tests.compliance.conftest import Drain, drain
 from tests.compliance.exporting import COMPLETED, carry_out, is_empty, open_uploads, outcome, patch_pieces, taken
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.test_killed_worker import start_cluster, wait_until
+from tests.patches import before, once
 from tests.s3_server import Identity, S3Server, running
 
 __all__ = ["drain"]
@@ -95,14 +96,8 @@ def test_a_delete_interrupted_by_the_bucket_is_finished_when_it_is_back(
 ) -> None:
     left_behind(chatbot, server.storage())
     ours, other = deletion_of(chatbot, "42", approved_holds=["export_pending"]), deletion_of(neighbour, "42")
-    remove = Removal.remove_versions
 
-    def stop_then_remove(self: Removal, versions: Iterable[Version]) -> dict[str, StorageError]:
-        monkeypatch.setattr(Removal, "remove_versions", remove)
-        server.stop()
-        return remove(self, versions)
-
-    monkeypatch.setattr(Removal, "remove_versions", stop_then_remove)
+    before(monkeypatch, Removal, "remove_versions", once(lambda *_: server.stop()))
     drain()
     assert outcome(ours) == ("accepted", "storage_unavailable", 1)
     assert outcome(other) == COMPLETED

@@ -4,6 +4,7 @@ With real commits: an export reads its snapshot on a connection of its own.
 """
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import transaction
@@ -25,7 +26,7 @@ from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere, wait_until_blocked
-from tests.patches import before
+from tests.patches import before, once
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -218,13 +219,9 @@ def test_an_export_that_is_retried_while_a_deletion_erases_ends_first(chatbot, d
     conversation_of(chatbot, "42")
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     deletion = deletion_of(chatbot, "42", approved_holds=[Hold.EXPORT_PENDING])
-    to_retry = [export.pk]
 
-    def retry(*_: object) -> None:
-        while to_retry:
-            decisions.retry(request_id=to_retry.pop(), actor="command")
-
-    before(monkeypatch, journal, "conclude", retry)
+    retry = partial(decisions.retry, request_id=export.pk, actor="command")
+    before(monkeypatch, journal, "conclude", once(lambda *_: retry()))
     drain()
 
     assert [outcome(each)[0] for each in (export, deletion)] == ["completed"] * 2

@@ -34,7 +34,7 @@ from tests.extracting import (
 )
 from tests.factories import IdentityFactory, deletion_of, uci_of
 from tests.functional.elsewhere import Elsewhere, Gate
-from tests.patches import after, before, failing
+from tests.patches import after, before, failing, once
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
@@ -148,14 +148,8 @@ def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(chatbot, 
     two_days(chatbot)
     planned(chatbot)
     request = deletion_of(chatbot, "alice")
-    asked: list[DailyExtract] = []
 
-    def erase_once(extract: DailyExtract) -> None:
-        if not asked:
-            asked.append(extract)
-            work_on_next()
-
-    after(monkeypatch, leases, "present_version", erase_once)
+    after(monkeypatch, leases, "present_version", once(lambda _: work_on_next()))
     held = leases.take_next(settled=False)
     assert held
     assert not builder.build(held)
@@ -237,12 +231,11 @@ def test_days_of_conversations_named_during_verification_are_waited_for(chatbot,
     request = deletion_of(chatbot, "dave")
 
     def name(*_: object, **__: object) -> None:
-        monkeypatch.undo()
         naming = update(bobs, custom_variables={"member_id": "dave"})
         [named] = Elsewhere(lambda: store(chatbot=chatbot, documents=[naming])).end()
         assert named.errors[0].code == "chatter_erased"
 
-    before(monkeypatch, verify, "verify", name)
+    before(monkeypatch, verify, "verify", once(name))
     work_on_next()
     request.refresh_from_db()
     assert (request.status, request.attempts) == ("accepted", 0)

@@ -36,7 +36,7 @@ from tests.compliance.exporting import (
 )
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
-from tests.patches import Killed, before, failing
+from tests.patches import Killed, before, failing, once
 
 pytestmark = committed
 
@@ -248,16 +248,14 @@ def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: 
 def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(chatbot, storage, monkeypatch, retried_whole) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = given_up(chatbot)
-    left = [request.pk]
 
     def retry(*_: object) -> None:
-        if left:
-            decisions.retry(request_id=left.pop(), actor="command")
-            if retried_whole:
-                carry_out(taken(request))
-            connection.close()  # this is a thread of the sweep
+        decisions.retry(request_id=request.pk, actor="command")
+        if retried_whole:
+            carry_out(taken(request))
+        connection.close()  # this is a thread of the sweep
 
-    before(monkeypatch, ObjectStorage, "purge_many", retry)
+    before(monkeypatch, ObjectStorage, "purge_many", once(retry))
     worker.sweep()
     if not retried_whole:
         carry_out(taken(request))

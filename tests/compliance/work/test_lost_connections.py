@@ -23,7 +23,7 @@ from conversations.models import DailyExtract
 from tests.factories import CallbackFactory, conversation_of, deletion_of
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.functional.test_killed_worker import wait_until
-from tests.patches import before
+from tests.patches import before, once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -162,13 +162,8 @@ def test_a_claim_is_requeued_once_its_worker_has_stopped_within_a_transaction(ch
 def test_a_worker_that_was_stopped_within_a_transaction_goes_on(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    stops = [0.5]
 
-    def stop_once(*_: object, **__: object) -> None:
-        if stops:
-            time.sleep(stops.pop())
-
-    before(monkeypatch, marking, "_mark_all", stop_once)
+    before(monkeypatch, marking, "_mark_all", once(lambda *_, **__: time.sleep(0.5)))
     worker.drain(seconds=30)
     request.refresh_from_db()
     assert (request.status, request.attempts, request.error_code) == ("accepted", 1, "database_lost")
