@@ -8,6 +8,7 @@ import pytest
 from common.storage import ObjectStorage, StorageError, errors
 from common.storage.removal import Removal, Removed
 from tests.functional.elsewhere import Elsewhere
+from tests.patches import after, before
 
 FILES = "uploads/"
 EXPORTS = "/chatter_data_exports/"
@@ -31,7 +32,7 @@ class Refusals:
             parts.clear()
 
     def set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        remove, open_upload = Removal.purge_many, ObjectStorage.open_upload
+        remove = Removal.purge_many
 
         def refusing_remove(removal: Removal, keys: Iterable[str]) -> Removed:
             every = list(keys)
@@ -40,15 +41,14 @@ class Refusals:
             removed.failed |= refused
             return removed
 
-        def refusing_open(storage: ObjectStorage, key: str, **options: Any) -> str:
+        def refuse_to_open(_: ObjectStorage, key: str, **__: Any) -> None:
             if _is_met(key, self.forbidden):
                 raise errors.denied("s3:PutObject")
             if _is_met(key, self.unwritable):
                 raise errors.unavailable()
-            return open_upload(storage, key, **options)
 
         monkeypatch.setattr(Removal, "purge_many", refusing_remove)
-        monkeypatch.setattr(ObjectStorage, "open_upload", refusing_open)
+        before(monkeypatch, ObjectStorage, "open_upload", refuse_to_open)
 
     def _of_removal(self, key: str) -> StorageError | None:
         if _is_met(key, self.locked):
@@ -67,19 +67,12 @@ def in_the_gap(
 
     Return a list that then contains the key, which contains `part`.
     """
-    original = getattr(ObjectStorage, method)
     met: list[str] = []
 
-    def hooked(storage: ObjectStorage, key: str, *args: Any, **options: Any) -> Any:
-        is_ours = part in key and not met
-        if is_ours:
+    def act(_: ObjectStorage, key: str, *__: Any, **___: Any) -> None:
+        if part in key and not met:
             met.append(key)
-        if is_ours and when == "before":
             Elsewhere(meanwhile).end()
-        answer = original(storage, key, *args, **options)
-        if is_ours and when == "after":
-            Elsewhere(meanwhile).end()
-        return answer
 
-    monkeypatch.setattr(ObjectStorage, method, hooked)
+    {"before": before, "after": after}[when](monkeypatch, ObjectStorage, method, act)
     return met

@@ -35,6 +35,7 @@ from tests.compliance.exporting import (
     taken,
 )
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.refusing import in_the_gap
 from tests.functional.support import dump
 from tests.patches import Killed, before, failing, once
 
@@ -201,15 +202,12 @@ def test_a_worker_that_lost_its_claim_publishes_no_copy(chatbot, storage, monkey
     stored(conversation_of(chatbot, "42"), b"content")
     request = export_with_files(chatbot)
     stale = taken(request)
-    left = [stale]
 
-    def overtake(_: ObjectStorage, key: str, **__: str) -> None:
-        if "_files/" in key and left:
-            lose(left.pop())
-            carry_out(taken(request))
-            connection.close()  # this is a thread of the pool
+    def overtake() -> None:
+        lose(stale)
+        carry_out(taken(request))
 
-    before(monkeypatch, ObjectStorage, "open_upload", overtake)
+    assert in_the_gap(monkeypatch, "open_upload", "_files/", "before", overtake) == []
     with pytest.raises(ClaimLost):
         carry_out(stale)
     assert outcome(request) == COMPLETED

@@ -6,7 +6,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from django.db import connection
 
 from chatbots.models import Chatbot
 from common import leases
@@ -21,6 +20,7 @@ from conversations import snapshots, uploads
 from tests.compliance.export.test_export_files import exports_in, given_up, stored
 from tests.compliance.exporting import COMPLETED, carry_out, committed, is_empty, open_uploads, outcome, taken
 from tests.factories import conversation_of, export_of, of_conversations
+from tests.functional.refusing import in_the_gap
 from tests.patches import before
 from tests.slow_reading import locked, waits
 from tests.under_roles import role
@@ -76,15 +76,7 @@ def test_no_copy_is_sent_after_the_deletion_has_passed(chatbot, storage, monkeyp
     export = export_of(chatbot, "42", include_files=True)
     deletion = of_conversations(chatbot, str(goes.external_id), approved_holds=["export_pending"])
     ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
-    met: list[str] = []
-
-    def erase(_: ObjectStorage, key: str, **__: str) -> None:
-        if "_files/" in key and not met:
-            met.append(key)
-            worker.drain(seconds=60)
-            connection.close()  # this is a thread of the pool
-
-    before(monkeypatch, ObjectStorage, "open_upload", erase)
+    met = in_the_gap(monkeypatch, "open_upload", "_files/", "before", lambda: worker.drain(seconds=60))
     carry_out(taken(export))
 
     assert met
