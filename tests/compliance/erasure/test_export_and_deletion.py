@@ -26,7 +26,7 @@ from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere, wait_until_blocked
-from tests.patches import before, once
+from tests.patches import after, before, once
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -150,17 +150,13 @@ def test_the_sweep_keeps_the_new_file_of_a_retried_export(chatbot, storage, monk
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     left = factories.ExportFactory.create(request=export, key="acme/chatter_data_exports/42/left.csv")
     storage.put(str(left.key), b"whole, but never told", "text/csv")
-    purge = ObjectStorage.purge
 
     @role("owner")
-    def purge_then_retry(self: ObjectStorage, key: str) -> int:
-        monkeypatch.undo()
-        removed = purge(self, key)
+    def retry(*_: object) -> None:
         decisions.retry(request_id=export.pk, actor="command")
         carry_out(taken(export))
-        return removed
 
-    monkeypatch.setattr(ObjectStorage, "purge", purge_then_retry)
+    after(monkeypatch, ObjectStorage, "purge", once(retry))
     worker.sweep()
 
     left.refresh_from_db()

@@ -36,7 +36,7 @@ from tests.compliance.exporting import (
     patch_pieces,
     taken,
 )
-from tests.patches import after, before, failing
+from tests.patches import after, before, failing, once
 
 
 def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
@@ -180,15 +180,12 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(chatbot, storage
     if purging:
         key = export_key(prefix="acme/", value="42", at=AT)
         factories.ExportFactory.create(request=request, chatbot=chatbot, key=key)
-        purge = ObjectStorage.purge
 
-        def wake_late(self: ObjectStorage, key: str) -> int:
-            monkeypatch.setattr(ObjectStorage, "purge", purge)
+        def wake_late(*_: object) -> None:
             overtake()
             connection.close()  # this is a thread of the pool
-            return purge(self, key)
 
-        monkeypatch.setattr(ObjectStorage, "purge", wake_late)
+        before(monkeypatch, ObjectStorage, "purge", once(wake_late))
     else:
         overtake()
     with pytest.raises(ClaimLost):

@@ -23,7 +23,7 @@ from tests.compliance.replay.conftest import became_of, gone, replay, work, writ
 from tests.functional.company import Company
 from tests.functional.redacting import redact, talk
 from tests.functional.support import dump
-from tests.patches import Killed, failing
+from tests.patches import Killed, after, before, failing
 from tests.restoring import restored
 
 
@@ -111,32 +111,32 @@ def test_a_second_run_does_nothing_more(company: Company, storage: ObjectStorage
 
 # In the order in which they are reached, until one of two deletions is completed, and afterwards.
 STEPS = [
-    ("before", loading, "merge"),
-    ("after", loading, "merge"),
-    ("before", loading, "load"),
-    ("after", loading, "load"),
-    ("before", filing, "_mark"),
-    ("after", filing, "_mark"),
-    ("before", filing, "file"),
-    ("after", filing, "file"),
-    ("before", claims, "take_by_ids"),
-    ("after", claims, "take_by_ids"),
-    ("before", runner.ReplayRunner, "_carry_out"),
-    ("before", objects, "erase_files"),
-    ("after", objects, "erase_files"),
-    ("before", engine.ErasureRun, "_erase_rows"),
-    ("before", rows, "erase_chunk"),
-    ("after", rows, "erase_chunk"),
-    ("after", engine.ErasureRun, "_erase_rows"),
-    ("before", engine.ErasureRun, "_verify"),
-    ("after", engine.ErasureRun, "_verify"),
-    ("before", engine.ErasureRun, "_complete"),
-    ("after", engine.ErasureRun, "_complete"),
-    ("after", runner.ReplayRunner, "_carry_out"),
-    ("before", runner.ReplayRunner, "_finish"),
-    ("after", runner.ReplayRunner, "_finish"),
-    ("before", service, "begin_incarnation"),
-    ("after", service, "begin_incarnation"),
+    (before, loading, "merge"),
+    (after, loading, "merge"),
+    (before, loading, "load"),
+    (after, loading, "load"),
+    (before, filing, "_mark"),
+    (after, filing, "_mark"),
+    (before, filing, "file"),
+    (after, filing, "file"),
+    (before, claims, "take_by_ids"),
+    (after, claims, "take_by_ids"),
+    (before, runner.ReplayRunner, "_carry_out"),
+    (before, objects, "erase_files"),
+    (after, objects, "erase_files"),
+    (before, engine.ErasureRun, "_erase_rows"),
+    (before, rows, "erase_chunk"),
+    (after, rows, "erase_chunk"),
+    (after, engine.ErasureRun, "_erase_rows"),
+    (before, engine.ErasureRun, "_verify"),
+    (after, engine.ErasureRun, "_verify"),
+    (before, engine.ErasureRun, "_complete"),
+    (after, engine.ErasureRun, "_complete"),
+    (after, runner.ReplayRunner, "_carry_out"),
+    (before, runner.ReplayRunner, "_finish"),
+    (after, runner.ReplayRunner, "_finish"),
+    (before, service, "begin_incarnation"),
+    (after, service, "begin_incarnation"),
 ]
 
 
@@ -150,15 +150,8 @@ def test_it_goes_on_after_a_kill_at_each_step(company, monkeypatch) -> None:
     monkeypatch.setattr(runner, "claim_size", lambda _kind, _lane: 1)
 
     for when, where, step in STEPS:
-        original = getattr(where, step)
-
-        def killed(*args: Any, original: Any = original, when: str = when, **kwargs: Any) -> Any:
-            if when == "after":
-                original(*args, **kwargs)
-            raise Killed
-
         with monkeypatch.context() as patched:
-            patched.setattr(where, step, killed)
+            when(patched, where, step, failing(Killed))
             with pytest.raises(Killed):
                 run("replay_erasures")
         assert Service.objects.get().state == "restored"

@@ -24,6 +24,7 @@ from tests.commands import report, run
 from tests.compliance.conftest import Drain
 from tests.factories import NOON, conversation_of, export_of, of_conversations
 from tests.functional.support import dump, everything_in
+from tests.patches import after, failing
 
 Status = ComplianceRequest.Status
 
@@ -128,14 +129,8 @@ def test_a_worker_that_is_killed_after_each_step_leaves_it_to_the_next(chatbot, 
 
     steps = [(marking, "mark"), (rows, "erase_chunk"), (objects, "erase_files"), (journal, "conclude")]
     for module, step in steps:
-        original = getattr(module, step)
-
-        def dies(*args: Any, _original: Any = original, **options: Any) -> Any:
-            _original(*args, **options)
-            raise KeyboardInterrupt
-
         with monkeypatch.context() as patch:
-            patch.setattr(module, step, dies)
+            after(patch, module, step, failing(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 worker.drain()
         Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
