@@ -19,6 +19,7 @@ from tests import factories
 from tests.calls import Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.api.test_requests import FIELDS
 from tests.functional.elsewhere import Elsewhere, Gate
+from tests.patches import failing
 
 PATH = "requests/batch"
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
@@ -276,18 +277,13 @@ def test_an_interrupted_batch_is_filed_once_when_it_is_sent_again(transactional_
     """Either nothing or everything was committed: sent again, each item is filed once."""
     caller = TokenCaller(factories.ready_chatbot(slug="acme"))
     batch_of = items(*(f"member {number}" for number in range(300)))
-
-    def die(*_args: Any, **_options: Any) -> None:
-        raise KeyboardInterrupt
-
+    where = {
+        "storing": (insert, "_take_over"),
+        "nudging": (notify, "after_commit"),
+        "answering": (submissions, "request_objects"),
+    }
     with monkeypatch.context() as broken:
-        broken.setattr(
-            *{
-                "storing": (insert, "_take_over", die),
-                "nudging": (notify, "after_commit", die),
-                "answering": (submissions, "request_objects", die),
-            }[place]
-        )
+        broken.setattr(*where[place], failing(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             caller.post(PATH, batch_of, **IDEMPOTENCY)
     connection.close()

@@ -11,14 +11,14 @@ from uuid_utils.compat import uuid7
 
 from chatbots.buckets import hosted_storage, silence
 from chatbots.models import SilentStorage
-from common.storage import ObjectStorage, StorageError
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.ledger import content, objects, service, tripwire
 from compliance.models import LedgerObject, Occurrence, Service
 from compliance.replay import loading
 from tests.factories import deletion_of
 from tests.ledger import LINE, header, noted, put, recovered, state
-from tests.patches import before
+from tests.patches import before, failing
 
 
 def foreign() -> int:
@@ -173,13 +173,9 @@ def test_a_planted_key_that_no_row_can_have_stops_nothing(ours, storage, monkeyp
     assert not list(loading.keys())
 
 
-def refuse(*_: object, **__: object) -> None:
-    raise StorageError("storage_unavailable", "It does not answer.", retryable=True)
-
-
 def test_a_storage_that_does_not_answer_trips_nothing(ours, storage, monkeypatch, caplog) -> None:
     Service.objects.update(checked_at=None)
-    monkeypatch.setattr(ObjectStorage, "keys", refuse)
+    monkeypatch.setattr(ObjectStorage, "keys", failing())
     assert tripwire.check_if_due()
     assert service.state() == "open"
     assert "ledger.not_compared code=storage_unavailable" in caplog.text
@@ -207,14 +203,14 @@ def test_after_the_server_was_started_nothing_is_done_before_the_storage_answers
     with connection.cursor() as cursor:
         cursor.execute("UPDATE compliance_service SET checked_at = pg_postmaster_start_time() - interval '1 second'")
     with monkeypatch.context() as patched:
-        patched.setattr(ObjectStorage, "keys", refuse)
+        patched.setattr(ObjectStorage, "keys", failing())
         for _ in range(2):
             assert not tripwire.check_if_due()
             assert service.is_open()
 
     monkeypatch.setattr(tripwire, "_looks_again_at", 0.0)
     assert tripwire.check_if_due()
-    monkeypatch.setattr(ObjectStorage, "keys", refuse)
+    monkeypatch.setattr(ObjectStorage, "keys", failing())
     assert tripwire.check_if_due()
 
 

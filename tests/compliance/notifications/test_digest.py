@@ -19,6 +19,7 @@ from compliance.requests import decisions
 from tests.compliance.notifications.officers import DAY, VALUE, Role, an_hour_passes, failed, held, member
 from tests.factories import deletion_of
 from tests.mail_server import MailServer
+from tests.patches import failing
 
 pytestmark = pytest.mark.usefixtures("officer")
 
@@ -208,12 +209,9 @@ def test_two_workers_send_one_digest(server: MailServer, chatbot: Chatbot) -> No
 def test_the_digest_of_a_killed_worker_is_sent_by_another(server, chatbot, monkeypatch, *, is_sent, mails) -> None:
     """If the server had accepted it just before, both copies have the same id."""
     due_in(chatbot, -1)
-
-    def killed(*_: object, **__: object) -> bool:
-        raise KeyboardInterrupt
-
+    where = (Lease, "release") if is_sent else (delivery, "_compose")
     with monkeypatch.context() as patch:
-        patch.setattr(*((Lease, "release") if is_sent else (delivery, "_compose")), killed)
+        patch.setattr(*where, failing(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             delivery.deliver()
     assert delivered(server) == [], "It has the lease."

@@ -26,6 +26,7 @@ from tests.compliance.retention.runs import ago, conversation_aged, deleted, fil
 from tests.conversations.documents import parsed
 from tests.factories import IdentityFactory, as_bytes
 from tests.ledger import lines_of
+from tests.patches import before
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -175,15 +176,14 @@ def test_it_works_in_slices_and_goes_on_after_a_kill(chatbot, drain, monkeypatch
     monkeypatch.setattr(due, "SLICE", 3)
     conversations = [conversation_aged(chatbot, 91 if n % 2 else 10, str(n), external_id=f"c-{n}") for n in range(20)]
     request = file_run(chatbot)
-    erase, calls = rows.erase_marked_chunk, []
+    calls: list[int] = []
 
-    def killed(*args: Any, **options: Any) -> Any:
-        calls.append(args)
+    def kill_some(*_: object, **__: object) -> None:
+        calls.append(len(calls))
         if len(calls) in {1, 4, 5, 9}:
             raise KeyboardInterrupt
-        return erase(*args, **options)
 
-    monkeypatch.setattr(rows, "erase_marked_chunk", killed)
+    before(monkeypatch, rows, "erase_marked_chunk", kill_some)
     for _ in range(5):
         try:
             worker.drain(seconds=60)

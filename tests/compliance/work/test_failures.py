@@ -20,14 +20,14 @@ from compliance.erasure import engine, exports, rows, verify
 from compliance.ledger import journal, objects
 from compliance.models import Claim, ComplianceRequest, ExportConversation
 from compliance.requests import decisions
-from compliance.work import claims, sizes
+from compliance.work import claims
 from console.requests.history import timeline
 from conversations.intake import store
 from conversations.models import Conversation, Identity, Message
 from tests import factories
 from tests.conversations.documents import parsed, update
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.patches import after, before, once
+from tests.patches import after, before, failing, once
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
@@ -189,11 +189,7 @@ def test_a_poison_request_among_many_costs_two_claims_of_few(chatbot, storage, m
 def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, monkeypatch, caplog) -> None:
     conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
-
-    def fail(held: claims.HeldClaim, measured: dict[UUID, sizes.Size], *, deadline: float) -> None:
-        raise KeyError("42".rjust(8, "_"))
-
-    monkeypatch.setattr(engine, "run", fail)
+    monkeypatch.setattr(engine, "run", failing(KeyError("42".rjust(8, "_"))))
 
     with caplog.at_level(logging.ERROR):
         worker.drain(seconds=60)
@@ -278,11 +274,7 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
 
 def test_a_long_error_is_cut_to_the_column(chatbot, storage, monkeypatch) -> None:
     request = deletion_of(chatbot, "42")
-
-    def fail(held: claims.HeldClaim, measured: dict[UUID, sizes.Size], *, deadline: float) -> None:
-        raise type("E" * 1000, (Exception,), {})
-
-    monkeypatch.setattr(engine, "run", fail)
+    monkeypatch.setattr(engine, "run", failing(type("E" * 1000, (Exception,), {})))
     worker.drain(seconds=60)
 
     request.refresh_from_db()
