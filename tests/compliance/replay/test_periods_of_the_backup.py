@@ -8,7 +8,6 @@ from django.core.management import call_command
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance import worker
 from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, engine
@@ -22,7 +21,7 @@ from tests.compliance.retention.runs import (
     file_run,
     first_run,
     keep_for,
-    killed_at_the_second,
+    kill_at_the_second_slice,
     period_of,
     run_of,
     set_period,
@@ -56,10 +55,7 @@ def follows(company: Company) -> None:
 def is_half_way(company: Company) -> None:
     """Its worker has died, which is noticed later."""
     file_run(company.chatbot)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(due, "close", killed_at_the_second(due.close))
-        with pytest.raises(KeyboardInterrupt):
-            worker.drain(seconds=60)
+    kill_at_the_second_slice()
 
 
 def companies(*back_up: Callable[[Company], None]) -> list[tuple[Company, list[int]]]:

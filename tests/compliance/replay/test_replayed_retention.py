@@ -6,7 +6,6 @@ import pytest
 from django.utils import timezone
 
 from common.storage import ObjectStorage, errors
-from compliance import worker
 from compliance.models import Claim, ComplianceRequest, RetentionRun, Service
 from compliance.requests import decisions
 from compliance.retention import due, policy
@@ -19,7 +18,7 @@ from tests.compliance.retention.runs import (
     file_run,
     first_run,
     keep_for,
-    killed_at_the_second,
+    kill_at_the_second_slice,
     period_of,
     set_period,
 )
@@ -105,10 +104,7 @@ def test_a_run_that_the_backup_has_half_way_goes_no_further_than_it_went(company
     monkeypatch.setattr(due, "SLICE", 2)
     numbers = several_old(company)
     run = file_run(company.chatbot)
-    with monkeypatch.context() as patched:
-        patched.setattr(due, "close", killed_at_the_second(due.close))
-        with pytest.raises(KeyboardInterrupt):
-            worker.drain(seconds=60)
+    kill_at_the_second_slice()
     run.refresh_from_db()
     assert (run.status, gone(*numbers)) == ("processing", [True] * 2 + [False] * 4)
     with restored():

@@ -1,15 +1,19 @@
 """Conversations of an age, and the retention runs of a chatbot."""
 
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from compliance import worker
 from compliance.models import ComplianceRequest, RetentionRun
-from compliance.retention import policy
+from compliance.retention import due, policy
 from conversations.models import Conversation
 from tests import factories
+from tests.patches import before
 
 
 def ago(days: float) -> datetime:
@@ -72,14 +76,15 @@ def zone_where_it_is(*, hour: int) -> str:
     return f"Etc/GMT{-ahead:+d}"
 
 
-def killed_at_the_second(call: Any) -> Any:
-    """Return the function, with a kill in place of its second call."""
-    calls = []
+def kill_at_the_second_slice() -> None:
+    """Let a worker begin, which is killed as it is about to close the second slice."""
+    calls = count(1)
 
-    def killed(*args: Any, **options: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 2:
+    def die(*_: object, **__: object) -> None:
+        if next(calls) == 2:
             raise KeyboardInterrupt
-        return call(*args, **options)
 
-    return killed
+    with pytest.MonkeyPatch.context() as patch:
+        before(patch, due, "close", die)
+        with pytest.raises(KeyboardInterrupt):
+            worker.drain(seconds=60)
