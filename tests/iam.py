@@ -6,7 +6,6 @@ import pytest
 from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
-from chatbots.operations import credentials
 from common.storage import ObjectStorage
 from common.storage.iam import IamUsers
 from tests.s3_server import ADMIN, Identity, S3Server, running
@@ -48,9 +47,9 @@ def iam_storage(iam_server: S3Server, settings: Settings) -> Iterator[ObjectStor
         storage.put(key, b"text of the file\n", "text/csv")
     yield storage
     use_as_hosted(settings, iam_server)
-    for name in list(users().names()):
+    for name in list(IamUsers().names()):
         if name.startswith("dca-"):
-            users().remove(name)
+            IamUsers().remove(name)
     for key in {version.key for version in storage.versions()}:
         storage.purge(key)
 
@@ -58,9 +57,5 @@ def iam_storage(iam_server: S3Server, settings: Settings) -> Iterator[ObjectStor
 FILES = ("acme/export.csv", "acme-2/export.csv", "neighbour/export.csv", "uploads/file", "root.txt")
 
 
-def users() -> IamUsers:
-    return credentials._iam()
-
-
 def names_of_users() -> set[str]:
-    return {name for name in users().names() if name.startswith("dca-")}
+    return {name for name in IamUsers().names() if name.startswith("dca-")}

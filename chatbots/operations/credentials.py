@@ -84,7 +84,7 @@ def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewC
     if not can_issue():
         raise NoIam("IAM_ACCESS_KEY_ID is not set here, so credentials cannot be issued.", chatbot=chatbot)
     credential = _insert(BucketCredential(chatbot=chatbot, origin=Origin.ISSUED, label=label, created_by=actor))
-    users, name, has_user = _iam(), credential.user_name, True
+    users, name, has_user = IamUsers(), credential.user_name, True
     try:
         with outbound.within(IAM_SECONDS):
             try:
@@ -146,7 +146,7 @@ def compare_with_iam() -> Comparison:
     if not can_issue():
         raise ValidationError("IAM_ACCESS_KEY_ID is not set here, so there are no users to compare with.")
     try:
-        users = {name for name in _iam().names() if name.startswith(USER_PREFIX)}
+        users = {name for name in IamUsers().names() if name.startswith(USER_PREFIX)}
     except StorageError as error:
         raise ValidationError(error.detail) from None
     issued = BucketCredential.objects.filter(origin=Origin.ISSUED, revoked_at__isnull=True)
@@ -166,16 +166,6 @@ def interrupted_chatbots(chatbots: Collection[int] | None = None) -> list[str]:
     if chatbots is not None:
         rows = rows.filter(chatbot__in=chatbots)
     return list(rows.order_by("chatbot__slug").values_list("chatbot__slug", flat=True).distinct()[:_MOST_REPORTED])
-
-
-def _iam() -> IamUsers:
-    return IamUsers(
-        endpoint_url=settings.IAM_ENDPOINT_URL,
-        region=settings.IAM_REGION,
-        access_key_id=settings.IAM_ACCESS_KEY_ID,
-        secret_access_key=settings.IAM_SECRET_ACCESS_KEY,
-        boundary_arn=settings.IAM_BOUNDARY_ARN,
-    )
 
 
 def _require_hosted(chatbot: Chatbot) -> None:
@@ -294,7 +284,7 @@ def _remove_user(credential: BucketCredential) -> StorageError | None:
     """Remove the IAM user and its keys. Return the failure, if any."""
     try:
         with outbound.within(IAM_SECONDS):
-            _iam().remove(credential.user_name)
+            IamUsers().remove(credential.user_name)
     except StorageError as error:
         return error
     return None

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -40,11 +40,15 @@ class Calls:
     """A context manager for each call to a bucket, lasting `seconds` at most with all retries.
 
     It raises only StorageError, also for a nonsensical answer, so the block must contain nothing but the call.
+    `explain` returns the error for a code of the server.
     """
 
-    def __init__(self, seconds: float = outbound.STORAGE_SECONDS) -> None:
+    def __init__(
+        self, seconds: float = outbound.STORAGE_SECONDS, *, explain: Callable[..., StorageError] = errors.from_code
+    ) -> None:
         self.breaker = Breaker()
         self._seconds = seconds
+        self._explain = explain
 
     @contextmanager
     def __call__(
@@ -65,7 +69,7 @@ class Calls:
             if _code(error) in passing:
                 call.code = _code(error)
             else:
-                failure = _translated(error)
+                failure = _translated(error, self._explain)
         if failure and failure.code == errors.UNAVAILABLE:
             self.breaker.failed(after=time.monotonic() - began)
         else:
@@ -91,7 +95,7 @@ class Calls:
             with self._limit():
                 yield
         except Exception as error:
-            raise _translated(error) from None
+            raise _translated(error, self._explain) from None
 
     def _limit(self, sending: int = 0, *, completing: bool = False) -> AbstractContextManager[None]:
         seconds = self._seconds * (_COMPLETING if completing else 1) + sending / outbound.STORAGE_LEAST_RATE
@@ -106,11 +110,11 @@ def _code(error: Exception) -> str:
     return str(told.get("Code", ""))
 
 
-def _translated(error: Exception) -> StorageError:
+def _translated(error: Exception, explain: Callable[..., StorageError]) -> StorageError:
     match error:
         case ClientError():
             status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-            return errors.from_code(_code(error), operation=error.operation_name, status=status)
+            return explain(_code(error), operation=error.operation_name, status=status)
         case AddressRefused():
             return StorageError(
                 "storage_address_refused",

@@ -9,15 +9,8 @@ _BAD_CREDENTIALS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 )
 _BUSY = frozenset({"429", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling"})
-NO_SUCH_ENTITY = frozenset({"NoSuchEntity"})
 _NO_IAM = frozenset(
     {"404", "405", "501", "InvalidAction", "MethodNotAllowed", "NotImplemented", "UnsupportedOperation"}
-)
-_OF_IAM = frozenset(
-    {
-        *("CreateUser", "PutUserPolicy", "CreateAccessKey", "ListUsers"),
-        *("ListAccessKeys", "DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"),
-    }
 )
 
 # The permissions that each operation needs.
@@ -106,9 +99,7 @@ def incomplete_removal() -> StorageError:
 
 
 def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
-    """Return the error for a code of the storage; `operation` is S3's, STS's or IAM's name of the call."""
-    if operation in _OF_IAM:
-        return _iam_refused(code, operation, status)
+    """Return the error for a code of the storage; `operation` is S3's or STS's name of the call."""
     if code in _BUSY or status >= 500:
         return unavailable()
     if operation == "AssumeRole":
@@ -136,7 +127,8 @@ def _role_refused(code: str) -> StorageError:
     return StorageError("storage_role_refused", detail)
 
 
-def _iam_refused(code: str, operation: str, status: int) -> IamError:
+def of_iam(code: str, *, operation: str, status: int) -> IamError:
+    """As `from_code`, for a call to IAM."""
     if code in _NO_IAM:
         return IamError("iam_missing", "The server at IAM_ENDPOINT_URL does not offer IAM.")
     if code in _BUSY or status >= 500:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from botocore.config import Config
+from django.conf import settings
 
 from common.storage import errors, transport
 from common.storage.calls import Calls
@@ -18,6 +19,7 @@ from common.storage.sessions import core_session
 # Where AWS keeps the users, so that a policy of ours can name them. Other stores ignore it.
 PATH = "/dca/"
 _POLICY = "read-own-files"
+_GONE = ("NoSuchEntity",)
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=10, read_timeout=30)
 
@@ -31,25 +33,17 @@ class AccessKey:
 
 
 class IamUsers:
-    """The users of one store, as the identity of an access key may manage them. Raises only StorageError."""
+    """The users that the identity of the settings `IAM_*` manages. Raises only StorageError."""
 
-    def __init__(
-        self, *, endpoint_url: str | None, region: str, access_key_id: str, secret_access_key: str, boundary_arn: str
-    ) -> None:
-        self._options: dict[str, Any] = {
-            "endpoint_url": endpoint_url,
-            "region_name": region,
-            "aws_access_key_id": access_key_id,
-            "aws_secret_access_key": secret_access_key,
-        }
-        self._boundary = {"PermissionsBoundary": boundary_arn} if boundary_arn else {}
-        self._calls = Calls()
+    def __init__(self) -> None:
+        self._calls = Calls(explain=errors.of_iam)
 
     def create(self, name: str) -> None:
         """Create a user without any right. A store that knows boundaries of permissions limits it by ours."""
+        boundary = {"PermissionsBoundary": settings.IAM_BOUNDARY_ARN} if settings.IAM_BOUNDARY_ARN else {}
         # A repetition after a lost answer finds the user: the name is not used for anything else.
         with self._calls(passing=["EntityAlreadyExists"]):
-            self._client.create_user(UserName=name, Path=PATH, **self._boundary)
+            self._client.create_user(UserName=name, Path=PATH, **boundary)
 
     def grant(self, name: str, policy: Mapping[str, Any]) -> None:
         """Make this the policy of a user."""
@@ -64,11 +58,11 @@ class IamUsers:
     def remove(self, name: str) -> None:
         """Remove a user with all its keys, which end first. No error if there is none, or only a part of it."""
         for key_id in self._key_ids(name):
-            with self._calls(passing=errors.NO_SUCH_ENTITY):
+            with self._calls(passing=_GONE):
                 self._client.delete_access_key(UserName=name, AccessKeyId=key_id)
-        with self._calls(passing=errors.NO_SUCH_ENTITY):
+        with self._calls(passing=_GONE):
             self._client.delete_user_policy(UserName=name, PolicyName=_POLICY)
-        with self._calls(passing=errors.NO_SUCH_ENTITY):
+        with self._calls(passing=_GONE):
             self._client.delete_user(UserName=name)
 
     def names(self) -> Iterator[str]:
@@ -80,7 +74,7 @@ class IamUsers:
 
     def _key_ids(self, name: str) -> list[str]:
         # All of them: a store may let users create keys of their own.
-        with self._calls(passing=errors.NO_SUCH_ENTITY) as call:
+        with self._calls(passing=_GONE) as call:
             pages = list(self._client.get_paginator("list_access_keys").paginate(UserName=name))
         return [] if call.code else [key["AccessKeyId"] for page in pages for key in page["AccessKeyMetadata"]]
 
@@ -92,7 +86,14 @@ class IamUsers:
         events.register("before-parse.iam", _recognise_no_iam)
         # A retry after a lost answer would create a second key, and the first would be unknown.
         events.register("needs-retry.iam.CreateAccessKey", lambda **_options: False)
-        return session.create_client("iam", config=_CONFIG, **self._options)
+        return session.create_client(
+            "iam",
+            endpoint_url=settings.IAM_ENDPOINT_URL,
+            region_name=settings.IAM_REGION,
+            aws_access_key_id=settings.IAM_ACCESS_KEY_ID,
+            aws_secret_access_key=settings.IAM_SECRET_ACCESS_KEY,
+            config=_CONFIG,
+        )
 
 
 def _recognise_no_iam(response_dict: dict[str, Any], **_options: Any) -> None:

@@ -10,10 +10,11 @@ from django.core.management import CommandError, call_command
 
 from chatbots.models import BucketCredential, Chatbot
 from common.storage import ObjectStorage
+from common.storage.iam import IamUsers
 from tests.chatbots.issuing import events
 from tests.commands import report, run
 from tests.factories import BucketCredentialFactory
-from tests.iam import FILES, names_of_users, users
+from tests.iam import FILES, names_of_users
 
 
 def aws(issued: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
@@ -101,15 +102,15 @@ def test_without_iam_it_prints_the_policy_and_says_what_to_do(chatbot, capsys) -
 
 def test_the_list_ends_with_3_if_there_is_something_to_look_at(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
     for name in ("dca-unknown", "of-somebody-else"):
-        users().create(name)
+        IamUsers().create(name)
     code, out, _ = run("bucket_credentials")
     assert (code, out) == (3, "IAM user without credentials here: dca-unknown\n")
-    users().remove("dca-unknown")
-    users().remove("of-somebody-else")
+    IamUsers().remove("dca-unknown")
+    IamUsers().remove("of-somebody-else")
 
     run("issue_bucket_credentials", "acme")
     row = BucketCredential.objects.get()
-    users().remove(row.user_name)
+    IamUsers().remove(row.user_name)
     code, out, _ = run("bucket_credentials")
     assert code == 3
     assert f"The IAM user is gone: {row.user_name}." in out

@@ -19,7 +19,7 @@ from common.storage.iam import IamUsers
 from tests.chatbots.issuing import FOREIGN, OWN, events, is_denied, issue, reader, revoke, some_time_later
 from tests.clients import use_bucket_at
 from tests.factories import BucketCredentialFactory, ready_chatbot
-from tests.iam import FILES, MANAGER, names_of_users, use_as_hosted, users
+from tests.iam import FILES, MANAGER, names_of_users, use_as_hosted
 from tests.patches import Killed
 from tests.s3_server import Identity, S3Server, running
 
@@ -228,7 +228,7 @@ def test_a_folder_that_the_store_may_take_for_another_has_no_credentials() -> No
 def test_revoked_credentials_are_refused_at_once(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
     """And the keys that the user has made for itself."""
     new, other = issue(chatbot), issue(chatbot, "Other")
-    own = users().create_key(new.credential.user_name)
+    own = IamUsers().create_key(new.credential.user_name)
     theirs = [reader(new), storage_read_with(access_key_id=own.id, secret=own.secret)]
     assert [one.read(OWN) for one in theirs]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
+from pytest_django import Settings
 
 from chatbots.buckets.locations import storage_read_with
 from common.storage import ObjectStorage, StorageError
@@ -128,19 +129,12 @@ def test_the_database_has_no_port_and_its_socket_is_its_owner_s_alone():
     assert {path.stat().st_mode & 0o077 for path in folder.glob(".s.PGSQL.*")} <= {0}
 
 
-def users_of(key_id: str, secret: str) -> IamUsers:
-    return IamUsers(
-        endpoint_url=settings.S3_ENDPOINT_URL,
-        region="us-east-1",
-        access_key_id=key_id,
-        secret_access_key=secret,
-        boundary_arn="",
-    )
-
-
-def test_the_iam_server_creates_and_removes_users(storage: ObjectStorage) -> None:
+def test_the_iam_server_creates_and_removes_users(storage: ObjectStorage, settings: Settings) -> None:
     storage.put("acme/export.csv", b"text", "text/csv")
-    users = users_of(*iam_key(settings.S3_SECRET_ACCESS_KEY))
+    settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY = iam_key(settings.S3_SECRET_ACCESS_KEY)
+    settings.IAM_ENDPOINT_URL, settings.IAM_REGION = settings.S3_ENDPOINT_URL, "us-east-1"
+    settings.IAM_BOUNDARY_ARN = ""
+    users = IamUsers()
     name = f"dca-of-a-test-{settings.S3_BUCKET}"
     own = f"arn:aws:s3:::{settings.S3_BUCKET}/acme/*"
     users.create(name)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.stub import Stubber
+from pytest_django import Settings
 
 from common.storage import StorageError
 from common.storage.errors import IamError
@@ -23,19 +24,20 @@ POLICY = {
 }
 
 
-def users_at(endpoint: str | None) -> IamUsers:
-    return IamUsers(
-        endpoint_url=endpoint,
-        region="eu-west-3",
-        access_key_id=MANAGER.access_key,
-        secret_access_key=MANAGER.secret_key,
-        boundary_arn=BOUNDARY,
-    )
+@pytest.fixture(autouse=True)
+def manager(settings: Settings) -> None:
+    settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY = MANAGER.access_key, MANAGER.secret_key
+    settings.IAM_REGION, settings.IAM_BOUNDARY_ARN = "eu-west-3", BOUNDARY
+
+
+def users_at(settings: Settings, endpoint: str | None) -> IamUsers:
+    settings.IAM_ENDPOINT_URL = endpoint
+    return IamUsers()
 
 
 @pytest.fixture
-def stub() -> Iterator[tuple[IamUsers, Stubber]]:
-    users = users_at(None)
+def stub(settings: Settings) -> Iterator[tuple[IamUsers, Stubber]]:
+    users = users_at(settings, None)
     with Stubber(users._client) as stub:
         yield users, stub
         stub.assert_no_pending_responses()
@@ -47,8 +49,8 @@ def error_of(call: Callable[[], object]) -> StorageError:
     return caught.value
 
 
-def test_a_user_is_created_and_removed_with_all_its_keys(iam_server: S3Server) -> None:
-    users = users_at(iam_server.endpoint)
+def test_a_user_is_created_and_removed_with_all_its_keys(iam_server: S3Server, settings: Settings) -> None:
+    users = users_at(settings, iam_server.endpoint)
     users.create("dca-one")
     users.create("dca-one")
     users.grant("dca-one", POLICY)
@@ -113,22 +115,22 @@ def test_errors_of_iam_are_explained(stub, code, status, outcome, words) -> None
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 405 No\r\n", b"HTTP/1.1 404 No\r\nContent-Type: text/html\r\n"])
-def test_a_server_without_iam_is_recognised_whatever_it_answers(answer: bytes) -> None:
+def test_a_server_without_iam_is_recognised_whatever_it_answers(settings: Settings, answer: bytes) -> None:
     def answers(server: Hostile, connection: socket.socket) -> None:
         while server.hear(connection):
             connection.sendall(answer + b"Content-Length: 6\r\n\r\n<html>")
 
     with behaving(answers) as server:
-        assert error_of(lambda: users_at(server.url()).create("dca-one")).code == "iam_missing"
+        assert error_of(lambda: users_at(settings, server.url()).create("dca-one")).code == "iam_missing"
 
 
-def test_a_key_is_not_asked_for_again_after_a_lost_answer() -> None:
+def test_a_key_is_not_asked_for_again_after_a_lost_answer(settings: Settings) -> None:
     def hangs_up(server: Hostile, connection: socket.socket) -> None:
         server.hear(connection)
 
     def asked(call: Callable[[IamUsers], Any]) -> int:
         with behaving(hangs_up) as server:
-            error = error_of(lambda: call(users_at(server.url())))
+            error = error_of(lambda: call(users_at(settings, server.url())))
             assert (error.code, error.retryable) == ("storage_unavailable", True)
             return server.connections
 
