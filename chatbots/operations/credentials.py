@@ -4,10 +4,10 @@ The row is written first, then IAM is called, then the row is marked. So every I
 is killed: an interrupted row stays listed, and revoking it removes the user.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -19,13 +19,13 @@ from uuid_utils.compat import uuid7
 
 from chatbots import changelog, locks
 from chatbots.buckets.locations import access_policy, is_folder_shared, require_bucket
-from chatbots.buckets.trial import TrialFailed, try_credentials
+from chatbots.buckets.trial import try_credentials
 from chatbots.credentials import MOST_ACTIVE, USER_PREFIX
 from chatbots.models import Bucket, BucketCredential, Chatbot
 from chatbots.operations.buckets import ACCESS_KEY
 from common import outbound
 from common.storage import StorageError
-from common.storage.iam import AccessKey, IamUsers
+from common.storage.iam import IamUsers
 
 Origin = BucketCredential.Origin
 
@@ -44,14 +44,17 @@ _BY_HAND = (
     "Create a user in the storage by hand, with the policy that bucket_policy prints and an access key, and record "
     "the key: manage.py issue_bucket_credentials {slug} --made-by-hand KEY_ID, or in the chatbot's settings."
 )
+_ODD_KEY = (
+    "IAM made an access key whose id is not 1 to 128 characters long, or has others than letters, digits and ._@:+- "
+    "in it."
+)
 
 
 class NoIam(ValidationError):
-    """Credentials cannot be issued here. `policy` is the policy for a user that is created by hand."""
+    """Credentials cannot be issued here. A user has to be created by hand, with the policy of `access_policy`."""
 
     def __init__(self, reason: str, *, chatbot: Chatbot) -> None:
         super().__init__(f"{reason} {_BY_HAND.format(slug=chatbot.slug)}")
-        self.policy: Mapping[str, Any] = access_policy(chatbot=chatbot)
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,6 @@ class NewCredential:
 
     credential: BucketCredential
     secret: str = field(repr=False)
-
-
-class Comparison(NamedTuple):
-    """The differences between our rows and the IAM users: users without a row, and rows without their user."""
-
-    unknown_users: list[str]
-    missing: list[BucketCredential]
 
 
 def can_issue() -> bool:
@@ -81,30 +77,33 @@ def issue_bucket_credential(*, chatbot: Chatbot, label: str, actor: str) -> NewC
     Raises ValidationError, and NoIam without IAM.
     """
     _require_hosted(chatbot)
+    policy = access_policy(chatbot=chatbot)
     if not can_issue():
         raise NoIam("IAM_ACCESS_KEY_ID is not set here, so credentials cannot be issued.", chatbot=chatbot)
     credential = _insert(BucketCredential(chatbot=chatbot, origin=Origin.ISSUED, label=label, created_by=actor))
-    users, name, has_user = IamUsers(), credential.user_name, True
+    users, name, is_created = IamUsers(), credential.user_name, False
     try:
         with outbound.within(IAM_SECONDS):
-            try:
-                users.create(name)
-            except StorageError as error:
-                # Even without an answer, the user may exist.
-                has_user = error.retryable
-                raise
-            users.grant(name, access_policy(chatbot=chatbot))
+            users.create(name)
+            is_created = True
+            users.grant(name, policy)
             key = users.create_key(name)
-            _note_key(credential, key)
+        if not ACCESS_KEY.fullmatch(key.id):
+            raise StorageError("credential_key_invalid", _ODD_KEY)
+        # Before the trial, since it identifies the credentials if that is interrupted.
+        credential.access_key_id = key.id
+        _update(credential, access_key_id=key.id)
         try_credentials(chatbot=chatbot, access_key_id=key.id, secret=key.secret)
-        _mark_active(credential, actor=actor)
+        _activate(credential, actor=actor)
         return NewCredential(credential, key.secret)
     except StorageError as error:
         failure = error
-    except Exception:
-        _requeue_abandoned(credential, TrialFailed("internal_error", "An unexpected error."), actor=actor)
-        raise
-    left = _requeue_abandoned(credential, failure, actor=actor, has_user=has_user)
+    noted = BucketCredential.objects.filter(pk=credential.pk)
+    noted.update(revoking_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500])
+    # Also if IAM did not answer, the user may exist.
+    has_user, event = is_created or failure.retryable, "bucket_credential.not_issued"
+    unremoved = _end(credential, event, has_user=has_user, actor=actor, code=failure.code)
+    left = f"Its IAM user {name} could not be removed: {unremoved.detail} Revoke it later." if unremoved else ""
     if failure.code == "iam_missing":
         raise NoIam(failure.detail, chatbot=chatbot)
     raise ValidationError(f"No credentials were issued. {failure.detail} {left}".strip())
@@ -120,7 +119,7 @@ def record_bucket_credential(*, chatbot: Chatbot, access_key_id: str, label: str
         raise ValidationError({"access_key_id": "Give the id of the access key."})
     with transaction.atomic():
         _insert(credential)
-        _mark_active(credential, actor=actor)
+        _activate(credential, actor=actor)
     return credential
 
 
@@ -134,30 +133,27 @@ def revoke_bucket_credential(
     failure. Do not call it in a transaction. Raises ValidationError.
     """
     credential = _begin_revoking(chatbot, name, removed_by_hand=removed_by_hand)
-    if not removed_by_hand and (failure := _remove_user(credential)):
+    event, origin = "bucket_credential.revoked", str(credential.origin)
+    if failure := _end(credential, event, has_user=not removed_by_hand, actor=actor, origin=origin):
         raise ValidationError(f"The credentials are not revoked yet. {failure.detail} Then revoke them again.")
-    _mark_ended(credential, "bucket_credential.revoked", actor=actor, origin=str(credential.origin))
     credential.refresh_from_db()
     return credential
-
-
-def compare_with_iam() -> Comparison:
-    """Compare the credentials of all chatbots with the users in IAM. Calls IAM. Raises ValidationError."""
-    if not can_issue():
-        raise ValidationError("IAM_ACCESS_KEY_ID is not set here, so there are no users to compare with.")
-    try:
-        users = {name for name in IamUsers().names() if name.startswith(USER_PREFIX)}
-    except StorageError as error:
-        raise ValidationError(error.detail) from None
-    issued = BucketCredential.objects.filter(origin=Origin.ISSUED, revoked_at__isnull=True)
-    rows = {row.user_name: row for row in issued.select_related("chatbot").order_by("pk")}
-    return Comparison(sorted(users - rows.keys()), [row for name, row in rows.items() if name not in users])
 
 
 def list_bucket_credentials() -> list[BucketCredential]:
     """Return the credentials of all chatbots that are not revoked, with their chatbots."""
     present = BucketCredential.objects.filter(revoked_at__isnull=True).select_related("chatbot")
     return list(present.order_by("chatbot__slug", "created_at", "pk"))
+
+
+def compare_with_iam() -> tuple[list[str], list[str]]:
+    """Return the names of IAM users without credentials here, and of those that are gone. Raises ValidationError."""
+    try:
+        users = {name for name in IamUsers().names() if name.startswith(USER_PREFIX)}
+    except StorageError as error:
+        raise ValidationError(error.detail) from None
+    issued = {one.user_name for one in list_bucket_credentials() if one.origin == Origin.ISSUED}
+    return sorted(users - issued), sorted(issued - users)
 
 
 def interrupted_chatbots(chatbots: Collection[int] | None = None) -> list[str]:
@@ -186,10 +182,10 @@ def _insert(credential: BucketCredential) -> BucketCredential:
         with transaction.atomic():
             locks.lock(credential.chatbot_id)
             present = BucketCredential.objects.filter(chatbot=credential.chatbot_id, revoked_at__isnull=True)
-            taken = set(present.values_list("place", flat=True))
-            credential.place = next((place for place in range(1, MOST_ACTIVE + 1) if place not in taken), 0)
-            if not credential.place:
+            free = set(range(1, MOST_ACTIVE + 1)) - set(present.values_list("place", flat=True))
+            if not free:
                 raise ValidationError(f"There are {MOST_ACTIVE} already. Revoke one of them first.")
+            credential.place = min(free)
             credential.clean_fields(exclude=["chatbot"])
             credential.save(force_insert=True)
             return credential
@@ -234,19 +230,7 @@ def _id_of(name: str) -> UUID | None:
         return None
 
 
-def _note_key(credential: BucketCredential, key: AccessKey) -> None:
-    """Store the id of the key before its trial: it identifies an interrupted one. Raises TrialFailed."""
-    if not ACCESS_KEY.fullmatch(key.id):
-        raise TrialFailed(
-            "credential_key_invalid",
-            "IAM made an access key whose id is not 1 to 128 characters long, or has others than letters, digits and "
-            "._@:+- in it.",
-        )
-    credential.access_key_id = key.id
-    _update(credential, access_key_id=key.id)
-
-
-def _mark_active(credential: BucketCredential, *, actor: str) -> None:
+def _activate(credential: BucketCredential, *, actor: str) -> None:
     with transaction.atomic():
         _update(credential, active_at=Now())
         _log("bucket_credential.issued", credential, actor=actor, origin=str(credential.origin))
@@ -254,39 +238,27 @@ def _mark_active(credential: BucketCredential, *, actor: str) -> None:
 
 
 def _update(credential: BucketCredential, **values: Any) -> None:
-    """Raises TrialFailed if the credentials were revoked meanwhile."""
+    """Raises StorageError if the credentials were revoked meanwhile."""
     still = BucketCredential.objects.filter(pk=credential.pk, revoking_at__isnull=True, revoked_at__isnull=True)
     if not still.update(**values):
-        raise TrialFailed("credential_revoked", "They were revoked meanwhile.")
+        raise StorageError("credential_revoked", "They were revoked meanwhile.")
 
 
-def _requeue_abandoned(
-    credential: BucketCredential, failure: StorageError, *, actor: str, has_user: bool = True
-) -> str:
-    """Remove the created user, and mark the row. Return a text on the remaining work, or an empty one."""
-    noted = BucketCredential.objects.filter(pk=credential.pk)
-    noted.update(revoking_at=Now(), failure=f"{failure.code}: {failure.detail}"[:500])
-    if has_user and (unremoved := _remove_user(credential)):
-        return f"Its IAM user {credential.user_name} could not be removed: {unremoved.detail} Revoke it later."
-    _mark_ended(credential, "bucket_credential.not_issued", actor=actor, code=failure.code)
-    return ""
+def _end(credential: BucketCredential, event: str, *, has_user: bool, actor: str, **data: str) -> StorageError | None:
+    """Remove the IAM user and its keys, and mark the credentials as ended, unless they are marked already.
 
-
-def _mark_ended(credential: BucketCredential, event: str, *, actor: str, **data: str) -> None:
-    """Mark credentials whose user is removed, unless they are marked already."""
+    Return the failure, if any: then they stay as they are.
+    """
+    if has_user:
+        try:
+            with outbound.within(IAM_SECONDS):
+                IamUsers().remove(credential.user_name)
+        except StorageError as error:
+            return error
     with transaction.atomic():
         still = BucketCredential.objects.filter(pk=credential.pk, revoked_at__isnull=True)
         if still.update(revoked_at=Now()):
             _log(event, credential, actor=actor, **data)
-
-
-def _remove_user(credential: BucketCredential) -> StorageError | None:
-    """Remove the IAM user and its keys. Return the failure, if any."""
-    try:
-        with outbound.within(IAM_SECONDS):
-            IamUsers().remove(credential.user_name)
-    except StorageError as error:
-        return error
     return None
 
 

@@ -318,7 +318,7 @@ def test_issued_ones_are_not_marked_without_iam_unless_a_person_says_so(chatbot,
 
     assert BucketCredential.objects.get().state == "revoked"
     settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY = MANAGER.access_key, MANAGER.secret_key
-    assert compare_with_iam().unknown_users == [new.credential.user_name]
+    assert compare_with_iam() == ([new.credential.user_name], [])
 
 
 def use_nobody(settings: Settings) -> None:

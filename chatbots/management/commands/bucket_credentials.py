@@ -22,13 +22,11 @@ exit codes: 0 nothing to look at, 1 IAM refuses or does not answer, 2 wrong comm
 """
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        present = list_bucket_credentials()
-        compared = compare_with_iam() if can_issue() else None
-        unknown = compared.unknown_users if compared else []
-        missing = [one.user_name for one in compared.missing] if compared else []
+        present, compares = list_bucket_credentials(), can_issue()
+        unknown, missing = compare_with_iam() if compares else ([], [])
         listed = [credential_as_json(one) for one in present]
         self.report(
-            {"credentials": listed, "compared": compared is not None, "unknown": unknown, "missing": missing},
+            {"credentials": listed, "compared": compares, "unknown": unknown, "missing": missing},
             *(_line(one) for one in present),
             *(f"IAM user without credentials here: {name}" for name in unknown),
             *(f"The IAM user is gone: {name}. Revoke these credentials." for name in missing),

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from chatbots.buckets.locations import hosted_place
+from chatbots.buckets.locations import access_policy, hosted_place
 from chatbots.management.base import credential_as_json, find_chatbot
 from chatbots.operations.credentials import NoIam, issue_bucket_credential, record_bucket_credential
 from common.commands import ACTOR, ReportingCommand
@@ -43,9 +43,9 @@ exit codes: 0 issued or recorded, 1 refused, 2 wrong command line
             return
         try:
             new = issue_bucket_credential(chatbot=chatbot, label=label, actor=ACTOR)
-        except NoIam as refused:
-            policy = {"policy": refused.policy} if self.as_json else refused.policy
-            self.stdout.write(json.dumps(policy, indent=2))
+        except NoIam:
+            policy = access_policy(chatbot=chatbot)
+            self.stdout.write(json.dumps({"policy": policy} if self.as_json else policy, indent=2))
             raise
         shown = credential_as_json(new.credential) | {"secret_access_key": new.secret} | hosted_place(chatbot)
         text = f"Issued the key {new.credential.access_key_id} of {chatbot.slug}."

@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError
 
 from chatbots.buckets import hosted_location, probe, trial
+from chatbots.buckets.probe import new_name
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance.reconciliation import scan
@@ -28,13 +29,15 @@ def killed(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyP
         with pytest.raises(Killed):
             bucket_checks.check_hosted_if_due()
 
-    def allow_and_die(_theirs: ObjectStorage, _folder: str, own: str) -> NoReturn:
-        name = own.rpartition("/")[2]
+    name = new_name()
+
+    def allow_and_die(_attempts: object) -> NoReturn:
         # As a store that lets the credentials write.
         put(storage, *(f"{key}_written" for key in list(storage.keys()) if name in key))
         raise Killed
 
     with monkeypatch.context() as patch:
+        patch.setattr(trial, "new_name", lambda: name)
         patch.setattr(trial, "_check_allowed", allow_and_die)
         patch.setattr(ObjectStorage, "purge", lambda *_: None)
         with pytest.raises(Killed):
