@@ -5,21 +5,29 @@ These tables hold no personal data of chatters. Invariants are database constrai
 """
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-from chatbots.api_keys import ApiKey
+from chatbots.bucket_models import Bucket, BucketCheck, BucketCredential, SilentStorage
 from chatbots.callback_urls import CALLBACK_URL
-from chatbots.credentials import BucketCredential
-from chatbots.resolvers import Resolver
-from chatbots.storage_state import BucketCheck, SilentStorage
+from chatbots.key_models import ApiKey, CallbackSecret, DigestKey, RateLimitWindow
 from common.texts import is_storable
 
 # Models in modules of their own.
-__all__ = ["ApiKey", "BucketCheck", "BucketCredential", "Resolver", "SilentStorage"]
+__all__ = [
+    "ApiKey",
+    "Bucket",
+    "BucketCheck",
+    "BucketCredential",
+    "CallbackSecret",
+    "DigestKey",
+    "RateLimitWindow",
+    "SilentStorage",
+]
 
 # A chatbot's rule for deadlines (`compliance.deadlines`): one of these, or a number of days.
 GDPR, CCPA = "gdpr", "ccpa"
@@ -30,6 +38,11 @@ DEADLINE = r"^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$"
 MAX_UCI_LENGTH = 512
 # Days of a retention period.
 SHORTEST_RETENTION, LONGEST_RETENTION = 1, 3_650
+# A JSON Pointer to the value in a resolver's answer.
+POINTER = r"^(/([^/~]|~0|~1)*)*$"
+DEFAULT_POINTER = "/value"
+# The variables that a resolver gets.
+MOST_VARIABLES = 10
 
 
 def uci_value_fault(value: str) -> str | None:
@@ -219,131 +232,67 @@ class Variable(models.Model):
         return self.name
 
 
-class DigestKey(models.Model):
-    """The fingerprint of `DIGEST_KEY`: one row, written by the first `migrate` (`chatbots.digest_key`)."""
+class Resolver(models.Model):
+    """The address at which a chatbot's identities are looked up, and the variables that are sent.
 
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    fingerprint = models.BinaryField(max_length=32)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    It stops by itself when another variable becomes the UCI: the address answers with a value of the former one. The
+    columns from `called_at` on are written by workers.
+    """
 
-    class Meta:
-        constraints = [models.CheckConstraint(name="digestkey_one_row", condition=Q(id=1))]
+    class OffReason(models.TextChoices):
+        UCI_CHANGED = "uci_changed", "Another variable has become the UCI since"
+        UCI_NOT_CUSTOM = "uci_not_custom", "The UCI is no custom variable any more"
 
-    def __str__(self) -> str:
-        return "fingerprint of DIGEST_KEY"
-
-
-class CallbackSecret(models.Model):
-    """A secret that signs callbacks (`chatbots.callback_secrets`): the newest, and for a while its predecessor."""
-
-    id = models.UUIDField(primary_key=True, help_text="UUIDv7.")
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="callback_secrets")
-    secret_encrypted = models.TextField()
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    previous_until = models.DateTimeField(
-        null=True, help_text="Until when its predecessor, a secret or a signing key, signs as well."
+    chatbot = models.OneToOneField(Chatbot, on_delete=models.PROTECT, primary_key=True, related_name="resolver")
+    url = models.CharField("URL", max_length=500, help_text="In canonical form. Its path may be a secret.")
+    # Variables are never removed, so a table with foreign keys is not needed.
+    variable_ids = ArrayField(models.BigIntegerField(), help_text="What is sent: variables of the chatbot.")
+    session_token = models.ForeignKey(
+        Variable,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+        help_text="The sent user-channel variable that holds an opaque token of the client's own session.",
     )
+    pointer = models.CharField(
+        max_length=200, default=DEFAULT_POINTER, blank=True, help_text="Where the answer has the value (RFC 6901)."
+    )
+    off_reason = models.CharField(max_length=16, choices=OffReason, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    called_at = models.DateTimeField(null=True, editable=False, help_text="When the last call ended.")
+    failing_since = models.DateTimeField(
+        null=True, editable=False, help_text="The first of the failed calls since the last good one."
+    )
+    last_error = models.CharField(
+        max_length=32, blank=True, default="", editable=False, help_text="Why the last call failed; empty if not."
+    )
+    last_error_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [
-            models.CheckConstraint(name="callbacksecret_not_empty", condition=~Q(secret_encrypted="")),
-        ]
-
-    def __str__(self) -> str:
-        return f"callback secret {self.pk}"
-
-
-class RateLimitWindow(models.Model):
-    """The calls of a key in its current minute (`chatbots.rate_limits`).
-
-    The table is unlogged, so that counting waits for no disk. A crash of the database empties it.
-    """
-
-    api_key = models.OneToOneField(ApiKey, on_delete=models.CASCADE, primary_key=True, related_name="+")
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    began_at = models.DateTimeField()
-    taken = models.BigIntegerField(help_text="Permits taken; above the limit once it is reached.")
-
-    def __str__(self) -> str:
-        return f"minute of key {self.pk}"
-
-
-class Bucket(models.Model):
-    """The bucket of a chatbot's exports and extracts. Without a row, an export cannot be filed.
-
-    All fields but `hosting` describe a client's own bucket, accessed with an access key or a role of the client.
-    """
-
-    class Hosting(models.TextChoices):
-        HOSTED = "hosted", "The operator's bucket, below the chatbot's slug"
-        CLIENT = "client", "The client's own bucket"
-
-    class Sse(models.TextChoices):
-        """Server-side encryption requested for each object, in S3's terms."""
-
-        BUCKET_DEFAULT = "", "As the bucket is set to"
-        S3 = "AES256", "With keys of S3"
-        KMS = "aws:kms", "With a KMS key"
-
-    chatbot = models.OneToOneField(Chatbot, on_delete=models.PROTECT, related_name="bucket")
-    hosting = models.CharField(max_length=8, choices=Hosting, default=Hosting.HOSTED)
-    bucket = models.CharField(max_length=63, blank=True, default="")
-    region = models.CharField(max_length=64, blank=True, default="")
-    prefix = models.CharField(max_length=200, blank=True, default="", help_text="Empty, or ends in /.")
-    endpoint = models.CharField(max_length=200, blank=True, default="", help_text="Empty for AWS.")
-    access_key_id = models.CharField(max_length=128, blank=True, default="")
-    secret_encrypted = models.TextField(blank=True, default="", help_text="For the access key; never shown again.")
-    role_arn = models.CharField(max_length=2048, blank=True, default="")
-    external_id = models.CharField(
-        max_length=64, blank=True, default="", help_text="The trust policy of the role names it."
-    )
-    sse = models.CharField(max_length=8, choices=Sse, blank=True, default=Sse.BUCKET_DEFAULT)
-    kms_key_id = models.CharField(max_length=2048, blank=True, default="")
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    last_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
-    last_error = models.CharField(max_length=500, blank=True, default="", help_text="Our code and detail.")
-
-    class Meta:
-        constraints = [
-            models.CheckConstraint(name="bucket_hosting_known", condition=Q(hosting__in=["hosted", "client"])),
+            models.CheckConstraint(name="resolver_url_shape", condition=Q(url__regex=CALLBACK_URL)),
+            models.CheckConstraint(name="resolver_pointer_shape", condition=Q(pointer__regex=POINTER)),
             models.CheckConstraint(
-                name="bucket_settings_fit_hosting",
-                condition=Q(
-                    hosting="hosted",
-                    bucket="",
-                    region="",
-                    prefix="",
-                    endpoint="",
-                    access_key_id="",
-                    secret_encrypted="",
-                    role_arn="",
-                    external_id="",
-                    sse="",
-                    kms_key_id="",
-                )
-                | (
-                    Q(hosting="client")
-                    & ~Q(bucket="")
-                    & ~Q(region="")
-                    & (
-                        (Q(role_arn="", external_id="") & ~Q(access_key_id="") & ~Q(secret_encrypted=""))
-                        | (Q(access_key_id="", secret_encrypted="") & ~Q(role_arn="") & ~Q(external_id=""))
-                    )
-                ),
+                name="resolver_sends_some", condition=Q(variable_ids__len__range=(1, MOST_VARIABLES))
             ),
-            # Two chatbots in one location would overwrite each other's files.
-            models.UniqueConstraint(
-                name="bucket_place_once",
-                fields=["bucket", "endpoint", "prefix"],
-                condition=Q(hosting="client"),
+            models.CheckConstraint(
+                name="resolver_off_reason_known", condition=Q(off_reason__in=["", "uci_changed", "uci_not_custom"])
             ),
-            models.CheckConstraint(name="bucket_prefix_is_folder", condition=Q(prefix="") | Q(prefix__endswith="/")),
-            models.CheckConstraint(name="bucket_sse_known", condition=Q(sse__in=["", "AES256", "aws:kms"])),
-            models.CheckConstraint(name="bucket_kms_key_fits_sse", condition=Q(kms_key_id="") | Q(sse="aws:kms")),
         ]
 
     def __str__(self) -> str:
-        return f"{self.hosting} bucket {self.pk}"
+        return f"resolver of chatbot {self.pk}"
+
+    @property
+    def is_on(self) -> bool:
+        return not self.off_reason
+
+    def sent(self) -> dict[int, str]:
+        """Return the variables that are sent, by id, with their names, in the order in which they were set."""
+        names = dict(self.chatbot.variables.filter(pk__in=self.variable_ids).values_list("pk", "name"))
+        return {pk: names[pk] for pk in self.variable_ids if pk in names}
 
 
 class Membership(models.Model):
@@ -354,7 +303,7 @@ class Membership(models.Model):
         SUPPORT = "support", "Support"
         OFFICER = "officer", "Officer"
 
-    chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="memberships")
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=8, choices=Role)
     mails = models.BooleanField(

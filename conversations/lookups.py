@@ -1,4 +1,4 @@
-"""Queue look-ups of identities at a chatbot's resolver (`chatbots.resolvers`), in intake's transaction.
+"""Queue look-ups of identities at a chatbot's resolver (`chatbots.models.Resolver`), in intake's transaction.
 
 A conversation is looked up once it has a value for each variable that is sent, and no identity. Old conversations are
 not looked up: their sessions with the client are over.

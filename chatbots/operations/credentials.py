@@ -18,9 +18,9 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog, locks
+from chatbots.bucket_models import MOST_ACTIVE, USER_PREFIX
 from chatbots.buckets.locations import access_policy, is_folder_shared, require_bucket
 from chatbots.buckets.trial import try_credentials
-from chatbots.credentials import MOST_ACTIVE, USER_PREFIX
 from chatbots.models import Bucket, BucketCredential, Chatbot
 from chatbots.operations.buckets import ACCESS_KEY
 from common import outbound

@@ -9,8 +9,7 @@ from django.db import transaction
 from chatbots import changelog, locks
 from chatbots.callback_secrets import can_sign
 from chatbots.callback_urls import checked_url
-from chatbots.models import Chatbot, Resolver, Variable
-from chatbots.resolvers import DEFAULT_POINTER, MOST_VARIABLES, POINTER
+from chatbots.models import DEFAULT_POINTER, MOST_VARIABLES, POINTER, Chatbot, Resolver, Variable
 
 Category = Variable.Category
 OffReason = Resolver.OffReason

@@ -4,9 +4,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.callback_urls import receiver_of
 from chatbots.management.base import find_chatbot
-from chatbots.models import Resolver
+from chatbots.models import DEFAULT_POINTER, Resolver
 from chatbots.operations.resolvers import remove_resolver, set_resolver
-from chatbots.resolvers import DEFAULT_POINTER
 from common.commands import ACTOR, ReportingCommand
 
 

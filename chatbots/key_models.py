@@ -1,4 +1,4 @@
-"""The keys of a client company: those with which it calls the API, and those that verify its identity tokens."""
+"""The keys of a client company, the secrets that sign its callbacks, and the fingerprint of our own key."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -117,3 +117,52 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.prefix
+
+
+class CallbackSecret(models.Model):
+    """A secret that signs callbacks (`chatbots.callback_secrets`): the newest, and for a while its predecessor."""
+
+    id = models.UUIDField(primary_key=True, help_text="UUIDv7.")
+    chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="callback_secrets")
+    secret_encrypted = models.TextField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    previous_until = models.DateTimeField(
+        null=True, help_text="Until when its predecessor, a secret or a signing key, signs as well."
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="callbacksecret_not_empty", condition=~Q(secret_encrypted="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"callback secret {self.pk}"
+
+
+class RateLimitWindow(models.Model):
+    """The calls of a key in its current minute (`chatbots.rate_limits`).
+
+    The table is unlogged, so that counting waits for no disk. A crash of the database empties it.
+    """
+
+    api_key = models.OneToOneField(ApiKey, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="+", db_index=False)
+    began_at = models.DateTimeField()
+    taken = models.BigIntegerField(help_text="Permits taken; above the limit once it is reached.")
+
+    def __str__(self) -> str:
+        return f"minute of key {self.pk}"
+
+
+class DigestKey(models.Model):
+    """The fingerprint of `DIGEST_KEY`: one row, written by the first `migrate` (`chatbots.digest_key`)."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    fingerprint = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="digestkey_one_row", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return "fingerprint of DIGEST_KEY"
