@@ -1,24 +1,30 @@
 """Identity tokens: compact JWS in which a client's backend identifies the chatter of a conversation.
 
-This module neither fetches nor stores anything: its input is a token and a key, its output claims or a refusal. A
-token selects its key by `kid` only. Each key has one algorithm, which the header must have too (ADR 0047).
+A token selects its key by `kid` only. Each key has one algorithm, which the header must have too (ADR 0047). `parse`
+and `verify` neither fetch nor store anything.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django.utils.timezone import now
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 from joserfc.registry import JWS_HEADER_REGISTRY
 from joserfc.util import urlsafe_b64decode
 
-from chatbots.models import ApiKey, uci_value_fault
+from chatbots.authentication import LAST_USED_EVERY, active_keys, secret_binding
+from chatbots.models import ApiKey, Chatbot, uci_value_fault
+from common.crypto import decrypt
 
 MAX_CHARACTERS = 8192
 # In whole seconds, as the token's own times: a float cannot hold every number that JSON can write.
@@ -27,6 +33,8 @@ LEEWAY_SECONDS = 60
 
 Algorithm = ApiKey.Algorithm
 
+# Any other `kid` of a token is no prefix of ours, and may be a text that the database refuses.
+_KID = re.compile(r"[0-9a-f]{12}")
 _HEADER_NAMES = ("alg", "kid", "typ")
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TYPES = ("JWT", "jwt")
@@ -202,3 +210,42 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(detail: str) -> NoReturn:
     raise TokenRefused(detail)
+
+
+@dataclass(frozen=True)
+class IdentityKeys:
+    """Keys by `kid`, the database's time at which they were active, and those whose use must be recorded."""
+
+    by_kid: Mapping[str, IdentityKey]
+    at: datetime
+    unnoted: frozenset[str]
+
+
+def read_identity_keys(chatbot: Chatbot, kids: Collection[str]) -> IdentityKeys:
+    """Return the active keys of the chatbot with these kids, in one statement.
+
+    Raises SecretUnreadable if ENCRYPTION_KEYS cannot decrypt one.
+    """
+    records = list(_active(chatbot, filter(_KID.fullmatch, kids)).annotate(read_at=Now()))
+    at = records[0].read_at if records else now()
+    unnoted = {one.prefix for one in records if one.last_used_at is None or one.last_used_at < at - LAST_USED_EVERY}
+    return IdentityKeys({one.prefix: _key_of(one) for one in records}, at, frozenset(unnoted))
+
+
+def record_use(chatbot: Chatbot, kids: Collection[str]) -> None:
+    """Update last_used_at of these keys if it is a minute old. Does not wait for other calls that do the same."""
+    due = Q(last_used_at__isnull=True) | Q(last_used_at__lt=Now() - LAST_USED_EVERY)
+    found = _active(chatbot, kids).filter(due).select_for_update(skip_locked=True, of=("self",))
+    with transaction.atomic():
+        ApiKey.objects.filter(pk__in=found.values("pk")).update(last_used_at=Now())
+
+
+def _active(chatbot: Chatbot, kids: Iterable[str]) -> QuerySet[ApiKey]:
+    return active_keys(ApiKey.Type.IDENTITY).filter(chatbot=chatbot, prefix__in=list(kids))
+
+
+def _key_of(record: ApiKey) -> IdentityKey:
+    algorithm = Algorithm(record.algorithm)
+    if algorithm != Algorithm.HS256:
+        return IdentityKey.build(algorithm, record.public_key)
+    return IdentityKey.build(algorithm, decrypt(record.secret_encrypted, bound_to=secret_binding(record.prefix)))

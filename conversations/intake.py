@@ -28,8 +28,16 @@ from enum import StrEnum
 from django.db import Error as DatabaseError
 from django.db import transaction
 
-from chatbots.identity_keys import IdentityKeys, read_identity_keys, record_use
-from chatbots.identity_tokens import IdentityClaims, TokenRefused, UnverifiedToken, parse, verify
+from chatbots.identity_tokens import (
+    IdentityClaims,
+    IdentityKeys,
+    TokenRefused,
+    UnverifiedToken,
+    parse,
+    read_identity_keys,
+    record_use,
+    verify,
+)
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable
 from common.database_errors import describe_database_error

@@ -1,4 +1,4 @@
-"""The scope `changelog:read`, and what a reader of the change log needs to miss no entry (`chatbots.changelog_reading`).
+"""The scope `changelog:read`, and what a reader of the change log needs to miss no entry (`chatbots.changelog`).
 
 Before a transaction draws its first id of an entry, it takes a shared advisory lock that nobody waits for. The lock's
 key is the newest id at that time, below 25699 (0x6463) in its upper 16 bits. The setting makes it one lock for each

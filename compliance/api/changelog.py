@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from rest_framework.pagination import Cursor
 from rest_framework.request import Request
 
-from chatbots import changelog_reading
+from chatbots import changelog
 from chatbots.authentication import caller_of
 from chatbots.changelog import VOCABULARY
 from chatbots.models import ApiKey, ChangeLogEntry
@@ -153,8 +153,8 @@ class ChangeLogView(ComplianceView):
     def get(self, request: Request, **_path: str) -> HttpResponse:
         query = read_query(request, ChangeLogQuery)
         pages = ChangeLogPages(query)
-        upto = changelog_reading.settled()
-        found = changelog_reading.entries(
+        upto = changelog.settled()
+        found = changelog.read(
             caller_of(request).chatbot,
             upto=upto,
             **query.model_dump(exclude=set(PageQuery.model_fields)),
