@@ -1,7 +1,10 @@
 """Base of every view below `/api/v1/chatbots/{slug}/`."""
 
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from threading import Condition
 from typing import Any
 
 from django.conf import settings
@@ -10,11 +13,49 @@ from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from chatbots.api.long_calls import LONG_CALLS
 from chatbots.authentication import Caller, SignatureAuthentication, TokenAuthentication, body_of, caller_of
 from chatbots.rate_limits import LIMITER
 from common.bodies import SMALL_BODY_BYTES, require_json
 from common.problems import Problem
+
+# Not all but one: long calls compete for the interpreter, so that with a single thread left, others' calls and the
+# refusals wait for seconds.
+MOST_LONG_CALLS = max(1, settings.WEB_THREADS // 2)
+# The longest wait of a call for one that has just begun, which may be short: clients send single documents in
+# parallel. The waiting call occupies another thread.
+PATIENCE_SECONDS = 0.1
+
+_TOO_MANY = "Too many long calls of this chatbot at a time. Wait for Retry-After, and send fewer in parallel."
+
+
+class LongCalls:
+    """The long calls of this process, by chatbot: MOST_LONG_CALLS of each. Threads are left for others.
+
+    They are counted in memory: a query for each call would cost more than the bound is worth.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._began: defaultdict[int, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def limit(self, chatbot_id: int) -> Iterator[None]:
+        """Count a call until it ends. Raises Problem(`rate_limited`), after PATIENCE_SECONDS at most."""
+        with self._changed:
+            began, now = self._began[chatbot_id], time.monotonic()
+            patience = max(began, default=now) + PATIENCE_SECONDS - now
+            if not self._changed.wait_for(lambda: len(began) < MOST_LONG_CALLS, timeout=max(0.0, patience)):
+                raise Problem("rate_limited", _TOO_MANY)
+            began.append(now := time.monotonic())
+        try:
+            yield
+        finally:
+            with self._changed:
+                began.remove(now)
+                self._changed.notify_all()
+
+
+LONG_CALLS = LongCalls()
 
 
 class ChatbotView(APIView):
@@ -22,7 +63,7 @@ class ChatbotView(APIView):
 
     The caller's key needs `scope`, or `post_scope` for POST if set. If the path does not determine the scope, the
     key needs one of `either_scope`, and the view checks the right one. A view that accepts signatures lists both
-    authenticators. A method that can take seconds is one of `takes_long`: see `chatbots.api.long_calls`.
+    authenticators. A method that can take seconds is one of `takes_long`: see `LongCalls`.
     """
 
     http_method_names = ["get", "head", "post"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from chatbots.api import long_calls
-from chatbots.api.long_calls import LongCalls
+from chatbots.api import views
+from chatbots.api.views import LongCalls
 from chatbots.models import Chatbot
 from common.problems import Problem
 from tests.calls import ALICE, TokenCaller, problem
@@ -11,8 +11,8 @@ from tests.calls import ALICE, TokenCaller, problem
 
 @pytest.fixture(autouse=True)
 def calls(monkeypatch: pytest.MonkeyPatch) -> LongCalls:
-    monkeypatch.setattr(long_calls, "MOST", 1)
-    monkeypatch.setattr("chatbots.api.views.LONG_CALLS", calls := LongCalls())
+    monkeypatch.setattr(views, "MOST_LONG_CALLS", 1)
+    monkeypatch.setattr(views, "LONG_CALLS", calls := LongCalls())
     return calls
 
 

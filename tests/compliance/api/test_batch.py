@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django_q.models import OrmQ
 
-from chatbots.api import long_calls
+from chatbots.api import views
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.api import submissions
 from compliance.cluster import notify
@@ -309,7 +309,7 @@ def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -
     """Run the calls so that each checks for a stored response before any of them stores one."""
     gate, recall = Gate(), idempotency.recall
     looked: list[int] = []
-    monkeypatch.setattr(long_calls, "MOST", len(calls))
+    monkeypatch.setattr(views, "MOST_LONG_CALLS", len(calls))
 
     def recalled(*asked: Any) -> Any:
         found = recall(*asked)
