@@ -9,7 +9,7 @@ from typing import Any
 from chatbots.buckets.locations import StorageLocation
 from common import outbound
 from common.storage.errors import StorageError
-from common.storage.removal import Version
+from common.storage.listing import Version
 from common.storage.s3 import ObjectStorage
 
 # The names of objects that a check writes, without data: a check that is killed leaves them there.

@@ -1,7 +1,7 @@
 """Object storage: writes, reads and removes objects. The only package that imports boto3."""
 
 from common.storage.errors import StorageError
-from common.storage.removal import Version
-from common.storage.s3 import PART_BYTES, ObjectStorage, OpenUpload, Written
+from common.storage.listing import OpenUpload, Version
+from common.storage.s3 import PART_BYTES, ObjectStorage, Written
 
 __all__ = ["PART_BYTES", "ObjectStorage", "OpenUpload", "StorageError", "Version", "Written"]

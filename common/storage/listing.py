@@ -1,8 +1,32 @@
-"""The entries of a bucket's listings, and the versions of objects."""
+"""The listings of a bucket: visible objects, versions, and open uploads."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from common.storage.calls import Calls
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_T = TypeVar("_T")
+
+
+class Version(NamedTuple):
+    """One version of an object, or one of its delete markers. In an unversioned bucket the id is `null`."""
+
+    key: str
+    version_id: str
+
+
+class OpenUpload(NamedTuple):
+    """A multipart upload that is neither completed nor aborted."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
 
 
 class Listed(NamedTuple):
@@ -16,14 +40,58 @@ class Listed(NamedTuple):
     is_marker: bool
 
 
-class StoredVersion(NamedTuple):
-    """One version of an object: its metadata as text, and its content, which is read on demand."""
+class Listing:
+    """Mixed into `ObjectStorage`."""
 
-    headers: str
-    pieces: Generator[bytes]
+    client: "S3Client"
+    bucket_name: str
+    calls: Calls
+
+    def keys(self, prefix: str = "", *, after: str = "") -> Iterator[str]:
+        """Yield the keys of the visible objects that begin with `prefix`, in order; only those after `after`."""
+        return self._listed(
+            "list_objects_v2",
+            prefix,
+            lambda page: [entry["Key"] for entry in page.get("Contents", ())],
+            **({"StartAfter": after} if after else {}),
+        )
+
+    def versions(self, prefix: str = "") -> Iterator[Version]:
+        """Yield all versions and delete markers of the keys that begin with `prefix`, visible or not."""
+        return self._listed(
+            "list_object_versions",
+            prefix,
+            lambda page: [
+                Version(entry["Key"], entry["VersionId"])
+                for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+            ],
+        )
+
+    def versions_by_key(self, prefix: str = "") -> Iterator[tuple[str, list[Listed]]]:
+        """Yield each key that begins with `prefix` with all its versions and markers, in the order of the listing."""
+        listed = self._listed("list_object_versions", prefix, _versions_of)
+        for key, versions in groupby(listed, key=attrgetter("key")):
+            yield key, list(versions)
+
+    def uploads(self, prefix: str = "") -> Iterator[OpenUpload]:
+        """Yield the open multipart uploads of the keys that begin with `prefix`."""
+        return self._listed(
+            "list_multipart_uploads",
+            prefix,
+            lambda page: [
+                OpenUpload(entry["Key"], entry["UploadId"], entry["Initiated"]) for entry in page.get("Uploads", ())
+            ],
+        )
+
+    def _listed(
+        self, listing: Any, prefix: str, read: Callable[[dict[str, Any]], list[_T]], **options: str
+    ) -> Iterator[_T]:
+        pages: Any = self.client.get_paginator(listing)
+        found = (read(page) for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix, **options))
+        return chain.from_iterable(self.calls.each(found))
 
 
-def versions_of(page: Any) -> list[Listed]:
+def _versions_of(page: Any) -> list[Listed]:
     """Return the entries of a page of a listing of versions."""
     found = [
         Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)

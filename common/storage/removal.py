@@ -8,17 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.utils import timezone
 
 from common import outbound
 from common.storage import errors
-from common.storage.calls import Calls
 from common.storage.errors import StorageError
+from common.storage.listing import Listing, Version
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ErrorTypeDef
 
 _T = TypeVar("_T")
@@ -27,13 +26,6 @@ _T = TypeVar("_T")
 MAX_KEYS_PER_DELETE = 1000
 # Parallel listings: a distant storage is mostly waiting.
 THREADS = 4
-
-
-class Version(NamedTuple):
-    """One version of an object, or one of its delete markers. In an unversioned bucket the id is `null`."""
-
-    key: str
-    version_id: str
 
 
 @dataclass
@@ -53,12 +45,10 @@ class _RemainingVersions:
         return self.had_uploads or bool(self.versions)
 
 
-class Removal:
-    """Mixed into `ObjectStorage`."""
+class Removal(Listing):
+    """Mixed into `ObjectStorage`. A listing of one key has the time of one call: it may have no end."""
 
-    client: "S3Client"
-    bucket_name: str
-    calls: Calls
+    call_seconds: float
 
     def purge(self, key: str) -> int:
         """Remove everything under exactly this key; return how many versions and markers. Raises StorageError."""
@@ -169,24 +159,12 @@ class Removal:
         return _RemainingVersions(bool(self._open_uploads(key)), self._version_ids(key))
 
     def _open_uploads(self, key: str) -> list[str]:
-        with self.calls():
-            pages = self.client.get_paginator("list_multipart_uploads")
-            return [
-                upload["UploadId"]
-                for page in pages.paginate(Bucket=self.bucket_name, Prefix=key)
-                for upload in page.get("Uploads", ())
-                if upload["Key"] == key
-            ]
+        with outbound.within(self.call_seconds):
+            return [upload.upload_id for upload in self.uploads(key) if upload.key == key]
 
     def _version_ids(self, key: str) -> list[str]:
-        with self.calls():
-            pages = self.client.get_paginator("list_object_versions")
-            return [
-                entry["VersionId"]
-                for page in pages.paginate(Bucket=self.bucket_name, Prefix=key)
-                for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
-                if entry["Key"] == key
-            ]
+        with outbound.within(self.call_seconds):
+            return [version.version_id for version in self.versions(key) if version.key == key]
 
     def _delete_versions(self, versions: Sequence[Version]) -> list[tuple[str, StorageError]]:
         objects: Any = [{"Key": key, "VersionId": version_id} for key, version_id in versions]

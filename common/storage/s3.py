@@ -12,11 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
-from itertools import chain, groupby
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3Storage
@@ -25,15 +23,12 @@ from common import outbound
 from common.storage import errors, transport
 from common.storage.calls import Calls
 from common.storage.errors import StorageError
-from common.storage.listing import Listed, StoredVersion, versions_of
-from common.storage.removal import Removal, Version
+from common.storage.removal import Removal
 from common.storage.sessions import Role, core_session, session_of, session_on
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
-
-_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +50,11 @@ class Written:
     version_id: str = "null"
 
 
-class OpenUpload(NamedTuple):
-    """A multipart upload that is neither completed nor aborted."""
+class StoredVersion(NamedTuple):
+    """One version of an object: its metadata as text, and its content, which is read on demand."""
 
-    key: str
-    upload_id: str
-    begun_at: datetime
+    headers: str
+    pieces: Generator[bytes]
 
 
 class _Sent:
@@ -214,54 +208,11 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         with closing(body):
             yield from self.calls.each(body.iter_chunks(STREAM_BYTES))
 
-    def keys(self, prefix: str = "", *, after: str = "") -> Iterator[str]:
-        """Yield the keys of the visible objects that begin with `prefix`, in order; only those after `after`."""
-        return self._listed(
-            "list_objects_v2",
-            prefix,
-            lambda page: [entry["Key"] for entry in page.get("Contents", ())],
-            **({"StartAfter": after} if after else {}),
-        )
-
-    def versions(self, prefix: str = "") -> Iterator[Version]:
-        """Yield all versions and delete markers of the keys that begin with `prefix`, visible or not."""
-        return self._listed(
-            "list_object_versions",
-            prefix,
-            lambda page: [
-                Version(entry["Key"], entry["VersionId"])
-                for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
-            ],
-        )
-
-    def versions_by_key(self, prefix: str = "") -> Iterator[tuple[str, list[Listed]]]:
-        """Yield each key that begins with `prefix` with all its versions and markers, in the order of the listing."""
-        listed = self._listed("list_object_versions", prefix, versions_of)
-        for key, versions in groupby(listed, key=attrgetter("key")):
-            yield key, list(versions)
-
     def size_of(self, key: str) -> int | None:
         """Return the size of the visible object, or None."""
         with self.calls(passing=errors.GONE) as call:
             head = self.client.head_object(Bucket=self.bucket_name, Key=key)
         return None if call.code else head["ContentLength"]
-
-    def uploads(self, prefix: str = "") -> Iterator[OpenUpload]:
-        """Yield the open multipart uploads of the keys that begin with `prefix`."""
-        return self._listed(
-            "list_multipart_uploads",
-            prefix,
-            lambda page: [
-                OpenUpload(entry["Key"], entry["UploadId"], entry["Initiated"]) for entry in page.get("Uploads", ())
-            ],
-        )
-
-    def _listed(
-        self, listing: Any, prefix: str, read: Callable[[dict[str, Any]], list[_T]], **options: str
-    ) -> Iterator[_T]:
-        pages: Any = self.client.get_paginator(listing)
-        found = (read(page) for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix, **options))
-        return chain.from_iterable(self.calls.each(found))
 
     def link(self, key: str, *, filename: str = "", content_type: str = "", expires: timedelta = LINK_LIFE) -> str:
         """Return a URL where a browser without credentials can download the object until `expires`.
