@@ -59,10 +59,8 @@ def checked_url(url: str, *, field: str) -> str:
         checked = canonical_url(url)
         check_reachable(checked)
     except UrlRefused as refused:
-        message = str(refused)
-    else:
-        return checked
-    raise ValidationError({field: message})
+        raise ValidationError({field: str(refused)}) from None
+    return checked
 
 
 def receiver_of(url: str) -> str | None:

@@ -2,11 +2,13 @@
 
 import re
 import secrets
+from contextlib import suppress
 from datetime import datetime
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from django.core.exceptions import ValidationError
 
@@ -43,9 +45,9 @@ def create_identity_key(
     if public_key is None:
         algorithm = algorithm or Algorithm.HS256
         if algorithm != Algorithm.HS256:
-            raise ValidationError({"public_key": f"{algorithm} needs your public key, in PEM."})
+            raise _refused(f"{algorithm} needs your public key, in PEM.")
     elif algorithm == Algorithm.HS256:
-        raise ValidationError({"public_key": "HS256 has a secret of ours, and no public key. Leave it out."})
+        raise _refused("HS256 has a secret of ours, and no public key. Leave it out.")
     api_key = ApiKey(
         chatbot=chatbot,
         type=ApiKey.Type.IDENTITY,
@@ -62,7 +64,7 @@ def create_identity_key(
     else:
         api_key.algorithm, api_key.public_key = _checked_public_key(public_key)
         if algorithm not in {None, api_key.algorithm}:
-            raise ValidationError({"public_key": f"This is a key for {api_key.algorithm}, not for {algorithm}."})
+            raise _refused(f"This is a key for {api_key.algorithm}, not for {algorithm}.")
     check_key(api_key)
     store_key(api_key, actor=actor)
     return NewApiKey(api_key, secret)
@@ -70,55 +72,46 @@ def create_identity_key(
 
 def _checked_public_key(text: str) -> tuple[Algorithm, str]:
     """Return the algorithm of a public key, and the key alone, in PEM. Raises ValidationError."""
-    error = ""
-    try:
-        return _read_public_key(text)
-    except _KeyRefused as refused:
-        error = str(refused)
-    # Raised outside the except block, as everywhere if a context could contain the input.
-    raise ValidationError({"public_key": error})
-
-
-class _KeyRefused(Exception):
-    """The key is refused. The text has the reason and the remedy."""
-
-
-def _read_public_key(text: str) -> tuple[Algorithm, str]:
     if "PRIVATE KEY" in text:
-        raise _KeyRefused(
+        raise _refused(
             "This is a private key: it must stay with you alone. Nothing of it was stored. Give its public key: "
             "openssl pkey -in private.pem -pubout"
         )
     if "BEGIN CERTIFICATE" in text:
-        raise _KeyRefused(
+        raise _refused(
             "This is a certificate. Give its public key alone: openssl x509 -in certificate.pem -pubkey -noout"
         )
     block = _ONE_PUBLIC_KEY.fullmatch(text.strip()) if len(text) <= _MAX_PEM_CHARACTERS else None
     if block is None:
-        raise _KeyRefused(
+        raise _refused(
             "Give one public key in PEM and nothing else: it begins with -----BEGIN PUBLIC KEY----- and ends with "
             "-----END PUBLIC KEY-----."
         )
-    try:
+    key: PublicKeyTypes | None = None
+    with suppress(ValueError, UnsupportedAlgorithm):  # refused below, since a context could contain the input
         key = load_pem_public_key(block[0].encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise _KeyRefused("This is no public key, or it is damaged.") from None
+    if key is None:
+        raise _refused("This is no public key, or it is damaged.")
     if isinstance(key, EllipticCurvePublicKey):
         if not isinstance(key.curve, SECP256R1):
-            raise _KeyRefused("The key is on another curve than P-256, which is that of ES256.")
+            raise _refused("The key is on another curve than P-256, which is that of ES256.")
         algorithm = Algorithm.ES256
     elif isinstance(key, RSAPublicKey):
         _check_rsa(key)
         algorithm = Algorithm.RS256
     else:
-        raise _KeyRefused("Give an RSA key, or a key on the curve P-256.")
+        raise _refused("Give an RSA key, or a key on the curve P-256.")
     return algorithm, key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def _refused(reason: str) -> ValidationError:
+    return ValidationError({"public_key": reason})
 
 
 def _check_rsa(key: RSAPublicKey) -> None:
     least, most = RSA_BITS
     if not least <= key.key_size <= most:
-        raise _KeyRefused(f"The RSA key has {key.key_size} bits. Use one of {least:,} to {most:,}.")
+        raise _refused(f"The RSA key has {key.key_size} bits. Use one of {least:,} to {most:,}.")
     least, most = _RSA_EXPONENTS
     if not least <= key.public_numbers().e <= most:
-        raise _KeyRefused("The RSA key has an unusual exponent. Use one with 65537, which is what programs make.")
+        raise _refused("The RSA key has an unusual exponent. Use one with 65537, which is what programs make.")
