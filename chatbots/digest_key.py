@@ -12,10 +12,11 @@ import psycopg
 from django.apps import apps as all_apps
 from django.apps.registry import Apps
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from common import crypto
+from common.db import checking
 
 FAULT = "DIGEST_KEY is not the key that this database was set up with."
 HOW_TO_MEND = (
@@ -38,17 +39,10 @@ def check() -> None:
 
     Leaves no new connection open: the caller may fork afterwards.
     """
-    connection = connections[DEFAULT_DB_ALIAS]
-    was_open = connection.connection is not None
-    try:
+    with checking() as connection:
         connection.ensure_connection()
         if not _matches(connection):
             raise DigestKeyMismatch
-    except OperationalError:
-        return
-    finally:
-        if not was_open:
-            connection.close()
 
 
 def compare(*, connection: BaseDatabaseWrapper, **_: Any) -> None:

@@ -6,12 +6,13 @@ Parameters are psycopg's: `%s` with a list, or `%(name)s` with a dict. Errors ar
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import Error, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 from psycopg.sql import Composable
 
@@ -188,6 +189,22 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list):
         return [as_json(one) for one in value]
     return str(value) if isinstance(value, UUID | datetime) else value
+
+
+@contextmanager
+def checking(using: str = DEFAULT_DB_ALIAS) -> Iterator[BaseDatabaseWrapper]:
+    """Yield the connection to a block that checks the database at the start. An unreachable database ends it quietly.
+
+    Leaves no new connection open: the caller may fork afterwards.
+    """
+    checked = connections[using]
+    was_open = checked.connection is not None
+    try:
+        with suppress(OperationalError):
+            yield checked
+    finally:
+        if not was_open:
+            checked.close()
 
 
 def close_if_unusable() -> None:

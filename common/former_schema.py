@@ -4,8 +4,10 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS
 from django.db.migrations.recorder import MigrationRecorder
+
+from common.db import checking
 
 FAULT = "This database was made by version 0.1.0 or a development version, and its tables cannot be taken over."
 HOW_TO_MEND = (
@@ -25,16 +27,9 @@ class FormerSchema(ImproperlyConfigured):
 
 def check(using: str = DEFAULT_DB_ALIAS) -> None:
     """Raise FormerSchema if the tables are former ones. An unreachable database passes. Leaves no connection open."""
-    connection = connections[using]
-    was_open = connection.connection is not None
-    try:
+    with checking(using) as connection:
         if not _FORMER.isdisjoint(MigrationRecorder(connection).applied_migrations()):
             raise FormerSchema
-    except OperationalError:
-        return
-    finally:
-        if not was_open:
-            connection.close()
 
 
 def refuse(*, using: str, **_: Any) -> None:

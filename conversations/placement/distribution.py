@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import ForeignKey, Model
 from psycopg import errors
 
 from chatbots.models import Chatbot, Variable
 from common.database_errors import describe_database_error
-from common.db import execute, fetch
+from common.db import checking, execute, fetch
 from conversations.models import (
     Conversation,
     Identity,
@@ -163,17 +163,12 @@ def check() -> None:
 
     An unreachable database, or one without tables, passes. Leaves no new connection open: the caller may fork.
     """
-    was_open = connection.connection is not None
-    try:
-        if coordinator.version() and any(_remaining_steps(SHARDS)):
-            raise NotDistributed
-    except NotDistributable:
-        raise NotDistributed from None
-    except OperationalError:
-        return
-    finally:
-        if not was_open:
-            connection.close()
+    with checking():
+        try:
+            if coordinator.version() and any(_remaining_steps(SHARDS)):
+                raise NotDistributed
+        except NotDistributable:
+            raise NotDistributed from None
 
 
 def has_migrations_to_apply() -> bool:
