@@ -24,6 +24,7 @@ from joserfc.util import urlsafe_b64decode
 
 from chatbots.authentication import LAST_USED_EVERY, active_keys, secret_binding
 from chatbots.models import ApiKey, Chatbot, uci_value_fault
+from common.bodies import unique_names
 from common.crypto import decrypt
 
 MAX_CHARACTERS = 8192
@@ -38,6 +39,13 @@ _KID = re.compile(r"[0-9a-f]{12}")
 _HEADER_NAMES = ("alg", "kid", "typ")
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TYPES = ("JWT", "jwt")
+
+
+_KINDS: Mapping[Algorithm, type[OctKey | ECKey | RSAKey]] = {
+    Algorithm.HS256: OctKey,
+    Algorithm.ES256: ECKey,
+    Algorithm.RS256: RSAKey,
+}
 
 
 class TokenRefused(Exception):
@@ -67,13 +75,7 @@ class IdentityKey:
     @classmethod
     def build(cls, algorithm: Algorithm, material: str) -> "IdentityKey":
         """Return the key of a secret, or of a public key in PEM that was checked when it was stored."""
-        match algorithm:
-            case Algorithm.HS256:
-                return cls(algorithm, OctKey.import_key(material))
-            case Algorithm.ES256:
-                return cls(algorithm, ECKey.import_key(material))
-            case Algorithm.RS256:
-                return cls(algorithm, RSAKey.import_key(material))
+        return cls(algorithm, _KINDS[algorithm].import_key(material))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,9 @@ def verify(token: UnverifiedToken, key: IdentityKey | None, *, audience: UUID, a
     if token.algorithm != key.algorithm:
         _refuse("The token's alg is not the algorithm of the key that its kid names.")
     payload = _verified_payload(token, key)
-    claims = None if payload is None else _parsed(payload)
     if payload is None:
         _refuse("The token's signature was not made with the key that its kid names.")
+    claims = _parsed(payload)
     if claims is None:
         _refuse("The token's claims must be a JSON object that has no name twice.")
     if claims.get("aud") != str(audience):
@@ -195,17 +197,10 @@ def _json_object(segment: str) -> dict[str, Any] | None:
 def _parsed(data: bytes) -> dict[str, Any] | None:
     """Return the JSON object that this is, in UTF-8, or None. One that has a name twice reads as one thinks."""
     try:
-        found = json.loads(data.decode(), object_pairs_hook=_without_repeats)
+        found = json.loads(data.decode(), object_pairs_hook=unique_names)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError
-    return found
 
 
 def _refuse(detail: str) -> NoReturn:
@@ -246,6 +241,7 @@ def _active(chatbot: Chatbot, kids: Iterable[str]) -> QuerySet[ApiKey]:
 
 def _key_of(record: ApiKey) -> IdentityKey:
     algorithm = Algorithm(record.algorithm)
-    if algorithm != Algorithm.HS256:
-        return IdentityKey.build(algorithm, record.public_key)
-    return IdentityKey.build(algorithm, decrypt(record.secret_encrypted, bound_to=secret_binding(record.prefix)))
+    material = record.public_key
+    if algorithm == Algorithm.HS256:
+        material = decrypt(record.secret_encrypted, bound_to=secret_binding(record.prefix))
+    return IdentityKey.build(algorithm, material)

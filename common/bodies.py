@@ -90,7 +90,7 @@ def parse_json(raw: bytes) -> Any:
         require_shallow(outline)
         try:
             return json.loads(
-                raw.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_refuse, parse_float=_finite
+                raw.decode("utf-8"), object_pairs_hook=unique_names, parse_constant=_refuse, parse_float=_finite
             )
         except (ValueError, RecursionError):
             raise Problem("invalid", "The body is not well-formed JSON.") from None
@@ -151,7 +151,8 @@ def _too_many_values() -> Problem:
     return Problem("invalid", "The body has too many values for its call.")
 
 
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON. Raises ValueError if it has a name twice (json's `object_pairs_hook`)."""
     named = dict(pairs)
     if len(named) != len(pairs):
         raise ValueError
