@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
 from common.network_guard import UrlRefused
 from common.texts import REFERENCE, RULES
-from common.times import EARLIEST, LATEST
+from common.times import EARLIEST, LATEST, midnight
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import ByUci, Identifiers, Selector
@@ -190,7 +190,7 @@ def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:
         fault = _NO_TIME
     elif at > now + _CLOCKS_DIFFER:
         fault = "Must not be in the future."
-    elif at < _beginning(timezone.localdate(timezone=zone) - LONGEST_AGO, zone):
+    elif at < midnight(timezone.localdate(timezone=zone) - LONGEST_AGO, zone):
         fault = f"Must be at most {LONGEST_AGO.days} days ago."
     else:
         return min(at, now)
@@ -208,14 +208,10 @@ def read_instant(text: str, chatbot: Chatbot, *, pointer: str) -> datetime:
 def _instant(text: str, zone: ZoneInfo) -> datetime | None:
     try:
         if _DATE.fullmatch(text):
-            return _beginning(date.fromisoformat(text), zone)
+            return midnight(date.fromisoformat(text), zone)
         return datetime.fromisoformat(text).astimezone(UTC) if _INSTANT.fullmatch(text) else None
     except (ValueError, OverflowError):
         return None
-
-
-def _beginning(day: date, zone: ZoneInfo) -> datetime:
-    return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 def check_reference(reference: str, selector: Identifiers) -> None:
