@@ -1,7 +1,7 @@
 """System checks: conditions for starting the service, and advice if they fail."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,19 +29,12 @@ def every_model_is_declared(**_: object) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
-def no_embedded_servers(**_: object) -> list[CheckMessage]:
-    problems: list[CheckMessage] = []
+def no_embedded_servers(**_: object) -> Iterator[CheckMessage]:
     if settings.EMBEDDED_POSTGRES:
-        problems.append(
-            Error(
-                "PostgreSQL runs embedded.",
-                hint="Set DATABASE_URL to a server of your own.",
-                id="compliance.E002",
-            )
-        )
+        hint = "Set DATABASE_URL to a server of your own."
+        yield Error("PostgreSQL runs embedded.", hint=hint, id="compliance.E002")
     if settings.EMBEDDED_S3:
-        problems.append(Error("The S3 server runs embedded.", hint="Set the S3_* variables.", id="compliance.E003"))
-    return problems
+        yield Error("The S3 server runs embedded.", hint="Set the S3_* variables.", id="compliance.E003")
 
 
 def hosted_bucket_can_be_used(**_: object) -> list[CheckMessage]:
@@ -62,48 +55,34 @@ if sys.argv[1:2] == ["check"] and {"storage", "--tag=storage"} & {*sys.argv}:
 
 
 @register(Tags.security, deploy=True)
-def iam_identity_is_apart(**_: object) -> list[CheckMessage]:
+def iam_identity_is_apart(**_: object) -> Iterator[CheckMessage]:
     """Check the identity that manages IAM users, and that only processes that use it have it."""
     key_id, secret = settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY
-    problems: list[CheckMessage] = []
     if bool(key_id) != bool(secret):
         hint = "Set both IAM_ACCESS_KEY_ID and IAM_SECRET_ACCESS_KEY, or neither."
-        problems.append(Error("The identity for IAM is incomplete.", hint=hint, id="compliance.E005"))
+        yield Error("The identity for IAM is incomplete.", hint=hint, id="compliance.E005")
     if key_id and key_id == settings.S3_ACCESS_KEY_ID:
-        problems.append(
-            Error(
-                "The identity for IAM is that of the bucket: the key that every process has could create users.",
-                hint="Create another user that may only manage users below /dca/ "
-                "(docs/operators/hosted-bucket-credentials.md).",
-                id="compliance.E006",
-            )
+        yield Error(
+            "The identity for IAM is that of the bucket: the key that every process has could create users.",
+            hint="Create another user that may only manage users below /dca/ "
+            "(docs/operators/hosted-bucket-credentials.md).",
+            id="compliance.E006",
         )
     if key_id and not settings.IAM_CONSOLE:
-        problems.append(
-            checks.Warning(
-                "This environment has the identity for IAM, which the web server and the workers do not use.",
-                hint="Set IAM_* only for the commands that issue and revoke credentials, or IAM_CONSOLE=true for the "
-                "web server.",
-                id="compliance.W003",
-            )
+        yield checks.Warning(
+            "This environment has the identity for IAM, which the web server and the workers do not use.",
+            hint="Set IAM_* only for the commands that issue and revoke credentials, or IAM_CONSOLE=true for the web "
+            "server.",
+            id="compliance.W003",
         )
     if settings.IAM_CONSOLE and not key_id:
-        problems.append(
-            checks.Warning(
-                "The console is to issue credentials, but has no identity for IAM.",
-                hint="Set IAM_ACCESS_KEY_ID and IAM_SECRET_ACCESS_KEY, or remove IAM_CONSOLE.",
-                id="compliance.W005",
-            )
-        )
+        hint = "Set IAM_ACCESS_KEY_ID and IAM_SECRET_ACCESS_KEY, or remove IAM_CONSOLE."
+        fault = "The console is to issue credentials, but has no identity for IAM."
+        yield checks.Warning(fault, hint=hint, id="compliance.W005")
     if key_id and not settings.IAM_ENDPOINT_URL and not settings.IAM_BOUNDARY_ARN:
-        problems.append(
-            checks.Warning(
-                "Nothing limits the rights of the IAM users that this service creates.",
-                hint="Set IAM_BOUNDARY_ARN to a permissions boundary (docs/operators/hosted-bucket-credentials.md).",
-                id="compliance.W004",
-            )
-        )
-    return problems
+        hint = "Set IAM_BOUNDARY_ARN to a permissions boundary (docs/operators/hosted-bucket-credentials.md)."
+        fault = "Nothing limits the rights of the IAM users that this service creates."
+        yield checks.Warning(fault, hint=hint, id="compliance.W004")
 
 
 @register
@@ -135,47 +114,38 @@ def letters_can_be_written(**_: object) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
-def hsts_can_be_raised(**_: object) -> list[CheckMessage]:
+def hsts_can_be_raised(**_: object) -> Iterator[CheckMessage]:
     """Report it as information, which fails no deployment. Django's `security.W004` warns if it is off."""
-    if not 0 < settings.SECURE_HSTS_SECONDS < _YEAR_SECONDS:
-        return []
-    return [
-        Info(
+    if 0 < settings.SECURE_HSTS_SECONDS < _YEAR_SECONDS:
+        yield Info(
             f"Browsers insist on HTTPS for {settings.SECURE_HSTS_SECONDS:,} seconds after each answer.",
             hint=f"Once HTTPS works for all, raise SECURE_HSTS_SECONDS, to {_YEAR_SECONDS} in the end. See also "
             "SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.",
             id="compliance.I001",
         )
-    ]
 
 
 @register(Tags.security, deploy=True)
-def ledger_outlives_backups(**_: object) -> list[CheckMessage]:
-    if settings.BACKUP_HORIZON_DAYS <= settings.ERASURE_LEDGER_DAYS:
-        return []
-    return [
-        Error(
+def ledger_outlives_backups(**_: object) -> Iterator[CheckMessage]:
+    if settings.BACKUP_HORIZON_DAYS > settings.ERASURE_LEDGER_DAYS:
+        yield Error(
             f"BACKUP_HORIZON_DAYS is {settings.BACKUP_HORIZON_DAYS.days}, ERASURE_LEDGER_DAYS "
             f"{settings.ERASURE_LEDGER_DAYS.days}: after the restore of an older backup, nothing would say who was "
             "erased since.",
             hint="Set ERASURE_LEDGER_DAYS at least as high, or keep backups for a shorter time.",
             id="compliance.E009",
         )
-    ]
 
 
 @register(Tags.security, deploy=True)
-def second_factor_is_required(**_: object) -> list[CheckMessage]:
-    if settings.SECOND_FACTOR_REQUIRED:
-        return []
-    return [
-        checks.Warning(
+def second_factor_is_required(**_: object) -> Iterator[CheckMessage]:
+    if not settings.SECOND_FACTOR_REQUIRED:
+        yield checks.Warning(
             "The console can be used without a second factor: a stolen password is enough to read conversations.",
             hint="Remove SECOND_FACTOR_REQUIRED=false, or set it to true. Staff without a second factor must set one "
             "up after their next log-in.",
             id="compliance.W001",
         )
-    ]
 
 
 # Not a database check, since `qcluster` and most commands skip those.

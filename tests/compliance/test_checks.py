@@ -14,7 +14,7 @@ def test_embedded_servers_are_refused_in_production(settings) -> None:
     settings.EMBEDDED_POSTGRES = settings.EMBEDDED_S3 = True
     assert [error.id for error in checks.no_embedded_servers()] == ["compliance.E002", "compliance.E003"]
     settings.EMBEDDED_POSTGRES = settings.EMBEDDED_S3 = False
-    assert checks.no_embedded_servers() == []
+    assert list(checks.no_embedded_servers()) == []
 
 
 def test_an_identity_for_iam_is_apart_and_only_where_it_is_used(settings) -> None:
@@ -70,7 +70,7 @@ def test_a_console_without_a_second_factor_causes_a_warning(settings) -> None:
     assert (warning.id, "SECOND_FACTOR_REQUIRED" in warning.hint) == ("compliance.W001", True)
     assert checks.second_factor_is_required in registry.deployment_checks
     settings.SECOND_FACTOR_REQUIRED = True
-    assert checks.second_factor_is_required() == []
+    assert list(checks.second_factor_is_required()) == []
 
 
 def test_hosted_files_that_outlive_the_shortest_retention_period_are_refused(chatbot, neighbour, settings) -> None:
