@@ -11,8 +11,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
+from chatbots import locks
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.db import execute, fetch
 
@@ -133,6 +136,18 @@ def record_all(entries: Iterable[Entry]) -> None:
     """Append many entries in one statement, in the caller's transaction."""
     if appended := list(entries):
         execute(_APPEND, [_as_json(appended)])
+
+
+def record_if_few(event: str, *, chatbot: Chatbot, actor: str, most: int, period: timedelta) -> bool:
+    """Append an entry, or return False if the period already has `most` of this event."""
+    with transaction.atomic():
+        # One at a time, or several at once would each find room.
+        locks.lock(chatbot.pk)
+        recorded = ChangeLogEntry.objects.filter(chatbot=chatbot, event=event, at__gt=Now() - period)
+        if recorded.count() >= most:
+            return False
+        record(event, chatbot_id=chatbot.pk, actor=actor)
+        return True
 
 
 def _as_json(entries: Sequence[Entry]) -> str:

@@ -1,6 +1,7 @@
 """One callback without a request, to test a receiver.
 
-It is signed and guarded as any other. It is not queued and not tried again, and stored only in the change log.
+It is signed and guarded as any other. The process that gets the request makes it: it is not queued and not tried
+again, and stored only in the change log.
 """
 
 import json
@@ -20,7 +21,6 @@ from common import outbound
 from common.times import rfc3339
 from compliance.callbacks.client import Failure, Outcome, call_to
 from compliance.errors import Refused
-from compliance.work import trials
 
 EVENT = "callback.test"
 MOST_A_MINUTE = 10
@@ -49,8 +49,9 @@ def send(*, chatbot: Chatbot, actor: str, url: str = "") -> Sent:
     signers = signers_of([chatbot.pk])[chatbot.pk]
     if signers.is_nothing:
         raise Refused("signing_key_missing", "Callbacks are signed. Have a callback secret created first.")
-    if not trials.may_try(
-        "callback.tested", chatbot=chatbot, actor=actor, most=MOST_A_MINUTE, period=timedelta(minutes=1)
+    period = timedelta(minutes=1)
+    if not changelog.record_if_few(
+        "callback.tested", chatbot=chatbot, actor=actor, most=MOST_A_MINUTE, period=period
     ):
         raise Refused("rate_limited", f"A chatbot can send {MOST_A_MINUTE} test callbacks a minute. Wait a while.")
     callback_id, began = uuid7(), monotonic()
@@ -63,7 +64,7 @@ def send(*, chatbot: Chatbot, actor: str, url: str = "") -> Sent:
             signers=signers,
             tls=outbound.tls_context(),
         )
-        outcome = trials.in_time(call)
+        outcome = call.run_in_time()
     else:
         outcome = Outcome(error=Failure.SIGNING_KEY_UNREADABLE)
     milliseconds = round((monotonic() - began) * 1000)

@@ -1,6 +1,6 @@
 """One test call to a resolver, with values that an officer types.
 
-The process that serves the page makes it (`compliance.work.trials`), so that the values are stored nowhere.
+The process that serves the page makes it, so that the values are stored nowhere.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,6 @@ from chatbots.callback_secrets import signers_of
 from chatbots.models import Chatbot, Resolver
 from common import outbound
 from compliance.lookups.client import Failure, LookupResult, call_to
-from compliance.work import trials
 
 MOST_AN_HOUR = 10
 # The conversation's id in the call.
@@ -52,9 +51,8 @@ def run(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
     signers = signers_of([chatbot.pk])[chatbot.pk]
     if signers.is_nothing or not signers.is_readable:
         raise ValidationError("Look-ups cannot be signed. Create a callback secret first.")
-    if not trials.may_try(
-        "resolver.tried", chatbot=chatbot, actor=actor, most=MOST_AN_HOUR, period=timedelta(hours=1)
-    ):
+    period = timedelta(hours=1)
+    if not changelog.record_if_few("resolver.tried", chatbot=chatbot, actor=actor, most=MOST_AN_HOUR, period=period):
         raise ValidationError(f"The resolver can be tried {MOST_AN_HOUR} times an hour. Wait a while.")
     call = call_to(
         resolver.url,
@@ -64,7 +62,7 @@ def run(*, chatbot: Chatbot, values: Mapping[str, str], actor: str) -> str:
         signers=signers,
         tls=outbound.tls_context(),
     )
-    result = trials.in_time(call)
+    result = call.run_in_time()
     data = {"outcome": str(result.error or ("unknown" if result.is_unknown else "value"))}
     changelog.record("resolver.trial_ended", chatbot_id=chatbot.pk, actor=actor, data=data)
     return describe(result)

@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -147,6 +148,16 @@ class Call(Generic[_Outcome]):
         timestamp = str(int(time.time()))
         headers = self._signers.headers(message_id=self._message_id, timestamp=timestamp, body=self._body)
         return self._read(self._post.run(body=self._body, headers={"User-Agent": self._agent, **headers}))
+
+    def run_in_time(self) -> _Outcome:
+        """Make the call, and leave it to its thread at its deadline."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="trial")
+        try:
+            running = thread.submit(self.run)
+            wait([running], timeout=max(0.0, self.deadline - time.monotonic()))
+            return running.result() if running.done() else self.partial_result()
+        finally:
+            thread.shutdown(wait=False)
 
     def partial_result(self) -> _Outcome:
         """Return the outcome of a call that is still running at its deadline, because its name is being resolved."""

@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from chatbots import locks
+from chatbots import changelog, locks
 from chatbots.models import Bucket, BucketCredential, Chatbot
 from chatbots.operations import chatbots, credentials
 from chatbots.operations.buckets import set_bucket
@@ -18,7 +18,6 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
-from compliance.work import trials
 from conversations.extracts import days
 from tests.factories import conversation_of, export_of
 from tests.functional.elsewhere import Elsewhere, wait_until_blocked
@@ -47,7 +46,7 @@ WORKS: dict[str, Callable[[Chatbot], object]] = {
     "remove resolver": lambda bot: remove_resolver(chatbot=bot, actor="test"),
     # It has no name.
     "insert credential": lambda bot: _unless_refused(lambda: credentials._insert(BucketCredential(chatbot=bot))),
-    "count trial": lambda bot: trials.may_try(
+    "count trial": lambda bot: changelog.record_if_few(
         "resolver.tried", chatbot=bot, actor="test", most=1, period=timedelta(minutes=1)
     ),
     "plan extracts": lambda bot: days.plan(bot, date(2026, 1, 1), date(2026, 1, 2)),
