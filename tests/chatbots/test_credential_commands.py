@@ -1,9 +1,4 @@
-"""The commands for clients' credentials, used by the AWS CLI as a client does."""
-
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
+"""The commands for clients' credentials."""
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -14,18 +9,7 @@ from common.storage.iam import IamUsers
 from tests.chatbots.issuing import events
 from tests.commands import report, run
 from tests.factories import BucketCredentialFactory
-from tests.iam import FILES, names_of_users
-
-
-def aws(issued: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "AWS_ACCESS_KEY_ID": issued["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": issued["secret_access_key"],
-        "AWS_DEFAULT_REGION": issued["region"],
-    }
-    command = [sys.executable, "-m", "awscli", "--endpoint-url", issued["endpoint"], *words]
-    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+from tests.iam import names_of_users
 
 
 def test_it_issues_lists_and_revokes(chatbot: Chatbot, iam_storage: ObjectStorage) -> None:
@@ -47,39 +31,6 @@ def test_it_issues_lists_and_revokes(chatbot: Chatbot, iam_storage: ObjectStorag
     listed = report("bucket_credentials")
     assert listed == {"credentials": [], "compared": True, "unknown": [], "missing": []}
     assert names_of_users() == set()
-
-
-@pytest.mark.long(reason="starts the awscli some twenty times")
-@pytest.mark.django_db(transaction=True)  # one that stays open would be idle for longer than PostgreSQL allows
-def test_the_aws_cli_reads_its_own_folder_until_the_credentials_are_revoked(chatbot, iam_storage) -> None:
-    issued = report("issue_bucket_credentials", "acme")
-    root = f"s3://{issued['bucket']}/"
-    own = aws(issued, "s3", "cp", f"{root}acme/export.csv", "-")
-    assert (own.returncode, own.stdout) == (0, b"text of the file\n"), own.stderr
-    assert b"export.csv" in aws(issued, "s3", "ls", f"{root}{issued['prefix']}").stdout
-
-    others = [["s3", "cp", f"{root}{key}", "-"] for key in FILES[1:]]
-    listings = [["s3", "ls", f"{root}{prefix}"] for prefix in ("", "acme", "acme-2/", "neighbour/", "uploads/")]
-    for words in (
-        *others,
-        *listings,
-        ["s3", "rm", f"{root}acme/export.csv"],
-        ["s3api", "put-object", "--bucket", issued["bucket"], "--key", "acme/new.csv"],
-    ):
-        refused = aws(issued, *words)
-        assert refused.returncode != 0, words
-        assert b"AccessDenied" in refused.stderr or b"403" in refused.stderr, (words, refused.stderr)
-    assert set(iam_storage.keys()) == set(FILES)
-    for words in (["iam", "list-users"], ["iam", "create-user", "--user-name", "another"]):
-        assert aws(issued, *words).returncode != 0, words
-    assert names_of_users() == {issued["user"]}
-
-    run("revoke_bucket_credentials", "acme", issued["access_key_id"])
-
-    for words in (["s3", "cp", f"{root}acme/export.csv", "-"], ["s3", "ls", f"{root}acme/"]):
-        refused = aws(issued, *words)
-        assert refused.returncode != 0
-        assert b"InvalidAccessKeyId" in refused.stderr or b"403" in refused.stderr, refused.stderr
 
 
 def test_without_iam_it_prints_the_policy_and_says_what_to_do(chatbot, capsys) -> None:

@@ -14,7 +14,7 @@ from chatbots.buckets.locations import storage_read_with
 from chatbots.models import Bucket, BucketCredential, ChangeLogEntry, Chatbot
 from chatbots.operations import credentials
 from chatbots.operations.credentials import NoIam, compare_with_iam, interrupted_chatbots, record_bucket_credential
-from common.storage import ObjectStorage
+from common.storage import ObjectStorage, StorageError
 from common.storage.iam import IamUsers
 from tests.chatbots.issuing import FOREIGN, OWN, events, is_denied, issue, reader, revoke, some_time_later
 from tests.clients import use_bucket_at
@@ -28,13 +28,15 @@ def listing(storage: ObjectStorage, prefix: str) -> list[str]:
     return list(storage.keys(prefix))
 
 
-def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(chatbot, iam_storage, caplog) -> None:
+def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(chatbot, iam_storage, settings, caplog):
     caplog.set_level(logging.DEBUG)
     new = issue(chatbot)
     theirs = reader(new)
 
-    assert theirs.read(OWN) == b"text of the file\n"
-    assert list(theirs.keys("acme/")) == [OWN]
+    # As programs do: they list a folder alone, and ask for a file's size before they read it.
+    folder = theirs.client.list_objects_v2(Bucket=theirs.bucket_name, Prefix="acme/", Delimiter="/")
+    assert [one["Key"] for one in folder["Contents"]] == list(theirs.keys("acme/")) == [OWN]
+    assert (theirs.size_of(OWN), theirs.read(OWN)) == (17, b"text of the file\n")
     for key in FOREIGN:
         assert is_denied(partial(theirs.read, key)), key
     for prefix in ("", "acme", "acme-2/", "neighbour/", "uploads/"):
@@ -52,6 +54,11 @@ def test_issued_credentials_read_the_chatbot_s_folder_and_nothing_else(chatbot, 
     assert events() == [("bucket_credential.issued", data)]
     stored = [*BucketCredential.objects.values_list(), *ChangeLogEntry.objects.values_list()]
     assert new.secret not in f"{stored}{caplog.text}{new!r}"
+
+    settings.IAM_ACCESS_KEY_ID, settings.IAM_SECRET_ACCESS_KEY = row.access_key_id, new.secret
+    for call in (lambda: list(IamUsers().names()), lambda: IamUsers().create("another")):
+        with pytest.raises(StorageError, match="IAM denies iam:"):
+            call()
 
 
 @pytest.mark.long(reason="keys are issued and tried")
