@@ -1,5 +1,6 @@
 """Rules for texts in calls, a search for values in texts, and words that depend on a number."""
 
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 from common.folding import caseless
@@ -13,6 +14,26 @@ WITHOUT_NUL = r"^[^\x00]*$"
 RULES = {
     REFERENCE: "1 to 64 characters: letters A to Z and a to z, digits, and . _ : -",
     WITHOUT_NUL: "free of the character NUL.",
+}
+
+# pydantic's error types -> our code and sentence, into which limits and choices are filled. Each kind of input adds
+# its own.
+ERRORS: Mapping[str, tuple[str, str]] = {
+    "missing": ("missing", "This field is required."),
+    "model_type": ("wrong_type", "Must be an object."),
+    "list_type": ("wrong_type", "Must be a list."),
+    "string_type": ("wrong_type", "Must be a string."),
+    "bool_type": ("wrong_type", "Must be true or false."),
+    "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
+    "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
+    "string_too_long": ("too_long", "Must have at most {max_length} characters."),
+    "string_pattern_mismatch": ("wrong_pattern", "Must be {rule}"),
+    "too_long": ("too_long", "Must have at most {max_length} entries."),
+    "enum": ("unknown_value", "Must be {expected}."),
+    "literal_error": ("unknown_value", "Must be {expected}."),
+    "greater_than_equal": ("out_of_range", "Must be {ge} or more."),
+    "less_than_equal": ("out_of_range", "Must be {le} or less."),
+    "less_than": ("out_of_range", "Must be before {lt}."),
 }
 
 _MOST_ENCODINGS = 8

@@ -45,6 +45,7 @@ from typing_extensions import TypedDict
 
 from chatbots.identity_tokens import MAX_CHARACTERS
 from common.bodies import outline_of_body
+from common.texts import ERRORS
 from common.times import MOST_AHEAD, Instant
 
 MAX_ERRORS = 100
@@ -194,31 +195,19 @@ _POSITION = re.compile(r" at line ([0-9]+) column ([0-9]+)$")
 
 _ADAPTER: TypeAdapter[Document] = TypeAdapter(Document)
 
-# pydantic's error types -> our code and text. The braces hold limits and choices of ours.
-_ERRORS: dict[str, tuple[str, str]] = {
-    "missing": ("missing", "This field is required."),
+_TIME = "Must be an RFC 3339 time such as 2026-11-23T09:00:00Z."
+_ERRORS = {
+    **ERRORS,
     "extra_forbidden": ("unknown_field", "There is no such field."),
-    "string_type": ("wrong_type", "Must be a string."),
-    "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
-    "bool_type": ("wrong_type", "Must be true or false."),
     "int_type": ("wrong_type", "Must be a whole number."),
     "float_type": ("wrong_type", "Must be a number."),
-    "list_type": ("wrong_type", "Must be a list."),
     "dict_type": ("wrong_type", "Must be an object."),
-    "model_type": ("wrong_type", "Must be an object."),
-    "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
-    "string_too_long": ("too_long", "Must have at most {max_length} characters."),
     "too_short": ("too_short", "Must have at least {min_length} entry."),
-    "too_long": ("too_long", "Must have at most {max_length} entries."),
-    "literal_error": ("unknown_value", "Must be {expected}."),
-    "greater_than_equal": ("out_of_range", "Must be {ge} or more."),
-    "less_than_equal": ("out_of_range", "Must be {le} or less."),
-    "less_than": ("out_of_range", "Must be before {lt}."),
     "finite_number": ("out_of_range", "Must be a finite number."),
     "too_precise": ("too_precise", "Must have one decimal at most."),
-    "string_pattern_mismatch": ("invalid_time", "Must be an RFC 3339 time such as 2026-11-23T09:00:00Z."),
-    "datetime_parsing": ("invalid_time", "Must be an RFC 3339 time such as 2026-11-23T09:00:00Z."),
-    "datetime_from_date_parsing": ("invalid_time", "Must be an RFC 3339 time such as 2026-11-23T09:00:00Z."),
+    "string_pattern_mismatch": ("invalid_time", _TIME),
+    "datetime_parsing": ("invalid_time", _TIME),
+    "datetime_from_date_parsing": ("invalid_time", _TIME),
     "timezone_aware": ("time_zone_missing", "Must name its time zone: Z or an offset such as +01:00."),
 }
 

@@ -14,7 +14,7 @@ from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
-from common.texts import REFERENCE, RULES, WITHOUT_NUL
+from common.texts import ERRORS, REFERENCE, RULES, WITHOUT_NUL
 from compliance.api.selector_body import ONE_SELECTOR, PlatformId, SelectorBase
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
@@ -311,22 +311,12 @@ def invalid_body(errors: Sequence[FieldError]) -> Problem:
     return Problem("invalid", "The body is not valid for this call: see errors.", errors=errors)
 
 
-# pydantic's error types -> our code and detail; limits are filled in.
 _ERRORS = {
-    "missing": ("missing", "This field is required."),
+    **ERRORS,
     "extra_forbidden": ("unknown_field", "This call has no such field."),
-    "model_type": ("wrong_type", "Must be an object."),
-    "string_type": ("wrong_type", "Must be a string."),
-    "list_type": ("wrong_type", "Must be a list."),
     "too_short": ("too_short", "Must have at least {min_length} entry or entries."),
-    "too_long": ("too_long", "Must have at most {max_length} entries."),
-    "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
-    "bool_type": ("wrong_type", "Must be true or false."),
     "enum": ("unknown_value", "Must be {expected} here."),
     "literal_error": ("unknown_value", "Must be {expected} here."),
-    "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
-    "string_too_long": ("too_long", "Must have at most {max_length} characters."),
-    "string_pattern_mismatch": ("wrong_pattern", "Must be {rule}"),
 }
 
 
