@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from psycopg import Connection
 
@@ -11,9 +10,6 @@ from benchmarks.filling import FilledChatbot
 from chatbots.buckets import hosted_storage
 from compliance.models import Export
 from conversations.csv_cells import NUMBER, PHONE
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 
 def _time(instant: str) -> str:
@@ -103,7 +99,7 @@ class Floor:
         self._filled = filled
         self._begin, self._end = statement.split("<digest>")
         self._storage = hosted_storage()
-        self._client = cast("S3Client", self._storage.connection.meta.client)
+        self._client = self._storage.client
         self.sha256: dict[str, str] = {}
 
     def put(self, value: str) -> None:

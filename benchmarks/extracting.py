@@ -3,15 +3,11 @@
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from psycopg import Connection
 
 from benchmarks.exporting import CONVERSATION, HEADER, MESSAGE
 from chatbots.buckets import hosted_storage
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 KEY = "floor/day.csv"
 
@@ -56,5 +52,5 @@ def upload(connection: Connection, scratch: Path, *, chatbot: int, starts_at: da
                 file.write(block)
                 digest.update(block)
     storage = hosted_storage()
-    cast("S3Client", storage.connection.meta.client).upload_file(str(scratch), storage.bucket_name, KEY)
+    storage.client.upload_file(str(scratch), storage.bucket_name, KEY)
     return digest.hexdigest()

@@ -24,7 +24,7 @@ def dump() -> str:
 def objects() -> dict[str, bytes]:
     """Return every version of every object in the bucket, by key and version."""
     storage = hosted_storage()
-    client = storage.connection.meta.client
+    client = storage.client
     found = {}
     for key, version in storage.versions():
         answer = client.get_object(Bucket=storage.bucket_name, Key=key, VersionId=version)

@@ -75,8 +75,6 @@ def storage_at(endpoint: str, **options: object) -> ObjectStorage:
         "region_name": "us-east-1",
         "access_key": "key",
         "secret_key": "secret",
-        "security_token": None,
-        "session_profile": None,
         "client_config": CLIENT_CONFIG,
     }
     return ObjectStorage(**given | options)

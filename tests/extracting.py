@@ -107,7 +107,7 @@ def versioned_bucket() -> Iterator[ObjectStorage]:
     with override_settings(S3_BUCKET=f"{settings.S3_BUCKET}-days"):
         storage = hosted_storage()
         storage.create_bucket_if_missing()
-        storage.connection.meta.client.put_bucket_versioning(
+        storage.client.put_bucket_versioning(
             Bucket=storage.bucket_name, VersioningConfiguration={"Status": "Enabled"}
         )
         try:

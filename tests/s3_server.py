@@ -97,7 +97,7 @@ class S3Server(SeaweedFS):
     def allow(self, identity: Identity = ADMIN, *statements: dict[str, Any], bucket: str = "") -> None:
         """Make these statements, for this identity, the policy of the bucket. Without any it has no policy."""
         bucket = bucket or self.s3.bucket
-        client = self.storage(bucket=bucket).connection.meta.client
+        client = self.storage(bucket=bucket).client
         if not statements:
             with suppress(client.exceptions.ClientError):  # it has none
                 client.delete_bucket_policy(Bucket=bucket)
@@ -113,7 +113,7 @@ class S3Server(SeaweedFS):
         storage = self.storage(bucket=bucket)
         storage.create_bucket_if_missing()
         if versioned:
-            client = storage.connection.meta.client
+            client = storage.client
             client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
     def storage(self, identity: Identity = ADMIN, *, bucket: str = "", **options: Any) -> ObjectStorage:
@@ -124,8 +124,6 @@ class S3Server(SeaweedFS):
             "region_name": "us-east-1",
             "access_key": identity.access_key,
             "secret_key": identity.secret_key,
-            "security_token": None,
-            "session_profile": None,
             "client_config": CLIENT_CONFIG,
         }
         return ObjectStorage(**{**chosen, **options})

@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from chatbots.models import SERVICE_FOLDERS, Bucket, Chatbot
 from common.crypto import decrypt
 from common.storage.errors import StorageError
-from common.storage.s3 import LINK_LIFE, ObjectStorage
+from common.storage.s3 import ObjectStorage
 from common.storage.sessions import AWS_CONFIG, CLIENT_CONFIG, OTHER_CONFIG, Role
 
 Hosting = Bucket.Hosting
@@ -55,7 +55,7 @@ def hosted_storage() -> ObjectStorage:
 
 def storage_read_with(*, access_key_id: str, secret: str) -> ObjectStorage:
     """Return the operator's bucket, accessed with other credentials. The secret is kept only in this object."""
-    return _new_storage(**_hosted(access_key=access_key_id, secret_key=secret))
+    return ObjectStorage(**_hosted(access_key=access_key_id, secret_key=secret))
 
 
 def hosted_location(chatbot: Chatbot) -> StorageLocation:
@@ -128,21 +128,7 @@ def _hosted(*, access_key: str, secret_key: str) -> dict[str, Any]:
 
 # More storages than a worker uses within the time of one call: a dropped one loses the state of its breaker. Each has
 # 0.5 MB.
-@lru_cache(maxsize=512)
-def _storage(**options: Any) -> ObjectStorage:
-    return _new_storage(**options)
-
-
-def _new_storage(**options: Any) -> ObjectStorage:
-    return ObjectStorage(
-        **options,
-        # Otherwise S3Storage takes them from AWS_* variables.
-        security_token=None,
-        session_profile=None,
-        file_overwrite=True,
-        default_acl=None,
-        querystring_expire=int(LINK_LIFE.total_seconds()),
-    )
+_storage = lru_cache(maxsize=512)(ObjectStorage)
 
 
 def forget_storages() -> None:

@@ -1,8 +1,8 @@
-"""Object storage: django-storages' `S3Storage` with what it lacks.
+"""Object storage: one bucket of S3, by boto3.
 
-It adds a multipart writer that publishes a whole object or none, removal of an object with all its versions and open
-uploads, and errors of our own. A key is used exactly as recorded. Neither keys nor values appear in errors or log
-lines: keys can contain what identifies a chatter.
+A multipart writer publishes a whole object or none, an object is removed with all its versions and open uploads, and
+errors are our own. A key is used exactly as recorded. Neither keys nor values appear in errors or log lines: keys can
+contain what identifies a chatter.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from botocore.config import Config
 from django.utils.http import content_disposition_header
-from storages.backends.s3 import S3Storage
 
 from common import outbound
 from common.storage import errors, transport
@@ -77,31 +77,22 @@ class _Sent:
         self.digest.update(part)
 
 
-class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storages has no types
-    """One bucket. The methods defined here raise only StorageError, whatever the storage or the network does.
-
-    Do not use the rest of `S3Storage` (`listdir`, `size`, …): it lets botocore's errors through, with keys in them,
-    and ignores versions.
-    """
+@dataclass(kw_only=True, eq=False, repr=False)
+class ObjectStorage(Removal):
+    """One bucket. Its methods raise only StorageError, whatever the storage or the network does."""
 
     bucket_name: str
-    public_endpoint_url: str | None
-    role: Role | None
-    guarded: bool
-    call_seconds: float
-    sse: str
-    kms_key_id: str
-
-    def get_default_settings(self) -> dict[str, Any]:
-        ours = {
-            "public_endpoint_url": None,
-            "role": None,
-            "guarded": False,
-            "call_seconds": outbound.STORAGE_SECONDS,
-            "sse": "",
-            "kms_key_id": "",
-        }
-        return {**super().get_default_settings(), **ours}
+    endpoint_url: str | None
+    region_name: str
+    access_key: str | None
+    secret_key: str | None
+    client_config: Config
+    public_endpoint_url: str | None = None
+    role: Role | None = None
+    guarded: bool = False
+    call_seconds: float = outbound.STORAGE_SECONDS
+    sse: str = ""
+    kms_key_id: str = ""
 
     # --- Writing ---------------------------------------------------------------------------------------
 
@@ -169,14 +160,10 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         except StorageError as error:
             logger.warning("storage.upload_not_aborted code=%s", error.code)
 
-    def delete(self, name: str) -> None:
-        """Purge: S3Storage's own deletion leaves the object behind a delete marker in a versioned bucket."""
-        self.purge(name)
-
     # --- Reading ---------------------------------------------------------------------------------------
 
-    def exists(self, name: str) -> bool:
-        return self.size_of(name) is not None
+    def exists(self, key: str) -> bool:
+        return self.size_of(key) is not None
 
     def read(self, key: str) -> bytes:
         return b"".join(self.stream(key))
@@ -252,19 +239,13 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
 
     @cached_property
     def client(self) -> "S3Client":  # type: ignore[override]  # as above
-        """One for all threads, as boto3 allows. S3Storage would create one per thread, at 60 ms each."""
-        return cast("S3Client", self.connection.meta.client)
+        """One for all threads, as boto3 allows."""
+        return self._client_at(self.endpoint_url)
 
     @cached_property
     def _public_client(self) -> "S3Client":
         """Signs links for the endpoint that browsers use. It sends nothing."""
-        client = self._create_session().client(
-            "s3",
-            region_name=self.region_name,
-            endpoint_url=self.public_endpoint_url or self.endpoint_url,
-            config=self.client_config,
-        )
-        return cast("S3Client", client)
+        return self._client_at(self.public_endpoint_url or self.endpoint_url)
 
     @cached_property
     def encryption(self) -> dict[str, Any]:
@@ -272,17 +253,13 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         key = {"SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
         return {"ServerSideEncryption": self.sse, **key} if self.sse else {}
 
-    def _create_session(self) -> Any:
+    def _client_at(self, endpoint: str | None) -> "S3Client":
         keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
         session: Any = session_of(self.role) if self.role else session_on(core_session(), **keys)
         transport.use_limited_sessions(session.events, guarded=self.guarded)
         session.events.register("needs-retry.s3.PutObject", _refuse_silent_retry)
-        return session
-
-    def _open(self, name: str, mode: str = "rb") -> Any:
-        if mode != "rb":
-            raise ValueError("Write with write_parts: S3File publishes half a file when its producer fails.")
-        return super()._open(name, mode)
+        client = session.client("s3", region_name=self.region_name, endpoint_url=endpoint, config=self.client_config)
+        return cast("S3Client", client)
 
     def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes], meanwhile: Callable[[], None]) -> "_Sent":
         """Send one part while the next is read. None is in flight once this returns or raises."""

@@ -53,7 +53,7 @@ def secret_file(tmp_path: Path) -> str:
 
 
 def left_in(storage: ObjectStorage) -> list[str]:
-    uploads = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads", [])
+    uploads = storage.client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads", [])
     return [version.key for version in storage.versions("acme/")] + [upload["Key"] for upload in uploads]
 
 
@@ -164,7 +164,7 @@ def test_check_bucket_stops_where_each_call_would_fail(chatbot, server, monkeypa
 
 def test_check_bucket_reports_expired_credentials(chatbot: Chatbot, server: S3Server, secret_file: str) -> None:
     run(*options(server), "--secret-file", secret_file, "--no-check")
-    client = location_of(Bucket.objects.get(chatbot=chatbot)).storage.connection.meta.client
+    client = location_of(Bucket.objects.get(chatbot=chatbot)).storage.client
     with Stubber(client) as stub:
         stub.add_client_error("put_object", "ExpiredToken", "The provided token has expired.", 400)
         outcome = check_bucket(chatbot=chatbot)

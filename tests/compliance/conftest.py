@@ -53,7 +53,7 @@ def versioned(storage: ObjectStorage, settings: Settings) -> Iterator[ObjectStor
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-versioned"
     bucket = hosted_storage()
     bucket.create_bucket_if_missing()
-    client = bucket.connection.meta.client
+    client = bucket.client
     client.put_bucket_versioning(Bucket=bucket.bucket_name, VersioningConfiguration={"Status": "Enabled"})
     empty(bucket)
     yield bucket

@@ -75,7 +75,7 @@ COMPLETED = ("completed", "", 0)
 
 
 def open_uploads(storage: ObjectStorage) -> list[str]:
-    listed = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name)
+    listed = storage.client.list_multipart_uploads(Bucket=storage.bucket_name)
     return [upload["Key"] for upload in listed.get("Uploads", [])]
 
 

@@ -367,7 +367,7 @@ def test_the_bucket_is_created_once_and_may_be_there_already(storage: ObjectStor
         "S3_ACCESS_KEY_ID": settings.S3_ACCESS_KEY_ID,
         "S3_SECRET_ACCESS_KEY": settings.S3_SECRET_ACCESS_KEY,
     }
-    client = storage.connection.meta.client
+    client = storage.client
     try:
         for _ in range(2):
             subprocess.run([sys.executable, ROOT / "deploy/compose/create_bucket.py"], check=True, env=given)

@@ -28,7 +28,7 @@ def conversation(chatbot: Chatbot, storage: ObjectStorage) -> Conversation:
 
 def assert_nothing_is_left(storage: ObjectStorage) -> None:
     """No object, no open upload, and no row with a name."""
-    client = storage.connection.meta.client
+    client = storage.client
     assert not list(storage.versions())
     assert not client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads")
     assert set(UploadedFile.objects.values_list("state", "name")) <= {("uploading", "")}

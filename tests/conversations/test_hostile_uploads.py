@@ -46,7 +46,7 @@ def test_any_name_is_kept_and_leads_nobody_astray(chatbot: Chatbot, storage: Obj
     stored = UploadedFile.objects.get(conversation=conversation)
     assert answer.json()["name"] == stored.name == kept
     assert re.fullmatch(rf"uploads/{chatbot.pk}/[0-9a-f]{{32}}", stored.object_key)
-    head = storage.connection.meta.client.head_object(Bucket=storage.bucket_name, Key=stored.object_key)
+    head = storage.client.head_object(Bucket=storage.bucket_name, Key=stored.object_key)
     disposition = head["ContentDisposition"]
     assert disposition.startswith("attachment")
     assert disposition.isascii()

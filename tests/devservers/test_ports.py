@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.files.base import ContentFile
 from pytest_django import Settings
 
 from chatbots.buckets.locations import storage_read_with
@@ -34,7 +33,7 @@ PATHS = (
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     with running() as one:
-        one.storage().save("acme/kept", ContentFile(b"kept"))
+        one.storage().put("acme/kept", b"kept", "text/plain")
         yield one
 
 

@@ -55,7 +55,7 @@ def rows_of(text: str) -> Rows:
 
 def everything_in(storage: ObjectStorage) -> str:
     """Keys and contents of all objects in the bucket, in every version, as one text."""
-    client = storage.connection.meta.client
+    client = storage.client
     parts = []
     for version in storage.versions():
         parts.append(version.key)

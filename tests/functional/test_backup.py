@@ -64,7 +64,7 @@ def test_a_dump_is_whole_and_those_that_are_too_old_are_removed(tmp_path: Path) 
 
 
 def test_the_ledger_is_copied_out_of_the_bucket_and_back(storage: ObjectStorage, tmp_path: Path) -> None:
-    client, bucket = storage.connection.meta.client, settings.S3_BUCKET
+    client, bucket = storage.client, settings.S3_BUCKET
     where = {
         "S3_ENDPOINT_URL": settings.S3_ENDPOINT_URL or "",
         "S3_BUCKET": bucket,

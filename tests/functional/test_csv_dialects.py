@@ -82,7 +82,7 @@ def test_the_file_has_its_dialect_and_each_text_as_it_was_sent(company, storage,
     assert (shown["csv_dialect"], dialect_of(data)) == (dialect, dialect)
     assert [row["text"] for row in rows_of(data)] == TEXTS
     assert {row["user_name"] for row in rows_of(data)} == {"Zoë; Peña, Ñ"}
-    stored = storage.connection.meta.client.head_object(Bucket=storage.bucket_name, Key=shown["export"]["key"])
+    stored = storage.client.head_object(Bucket=storage.bucket_name, Key=shown["export"]["key"])
     assert stored["ContentType"] == "text/csv; charset=utf-8"
 
 

@@ -79,5 +79,5 @@ def test_another_builds_the_extract_and_leaves_one_version(chatbot: Chatbot, ste
         assert (request.status, extract.state) == ("completed", "done")
         assert [line["text"] for line in lines(storage, extract)] == ["words of bob"]
         assert len([one for one in storage.versions() if "extract" in one.key]) == 1
-        uploads = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name)
+        uploads = storage.client.list_multipart_uploads(Bucket=storage.bucket_name)
         assert uploads.get("Uploads", []) == []

@@ -44,7 +44,7 @@ def use(settings: Settings, server: S3Server, bucket: str, identity: Identity) -
 
 
 def s3(storage: ObjectStorage) -> Any:
-    return storage.connection.meta.client
+    return storage.client
 
 
 def file_of(chatbot: Chatbot, value: str, *, versions: int = 1) -> UploadedFile:

@@ -42,7 +42,7 @@ storage_at = partial(clients.storage_at, call_seconds=SECONDS)
 
 def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
     """Return the error code with which a call ends, and its seconds."""
-    assert storage.connection, "made before, since that takes long the first time"
+    assert storage.client, "made before, since that takes long the first time"
     began = time.monotonic()
     with pytest.raises(StorageError) as caught:
         use(storage)

@@ -97,9 +97,7 @@ def test_the_files_of_a_killed_attempt_are_removed(chatbot: Chatbot, storage: Ob
     key = export_key(prefix="acme/", value="42", at=timezone.now())
     # Killed while sending, and another time just after publishing.
     upload_id = storage.open_upload(key, content_type="text/csv")
-    storage.connection.meta.client.upload_part(
-        Bucket=storage.bucket_name, Key=key, UploadId=upload_id, PartNumber=1, Body=b"half"
-    )
+    storage.client.upload_part(Bucket=storage.bucket_name, Key=key, UploadId=upload_id, PartNumber=1, Body=b"half")
     storage.put(key, b"whole", "text/csv")
     left = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, upload_id=upload_id)
     carry_out(taken(request))

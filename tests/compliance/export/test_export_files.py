@@ -94,7 +94,7 @@ def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbo
     assert found == {str(file.pk): "photo of Ada.jpg" for file in files}
     assert request.files == 2
     assert "photo" not in "".join(place.keys())
-    head = place.connection.meta.client.head_object(Bucket=place.bucket_name, Key=f"{folder}{files[0].pk}")
+    head = place.client.head_object(Bucket=place.bucket_name, Key=f"{folder}{files[0].pk}")
     assert head["ContentType"] == "image/jpeg"
     assert RequestObject.of(request, status_url="", shows_key=True).model_dump(mode="json")["export"]["files"] == [
         {"file_id": file.pk, "key": f"{folder}{file.pk}", "bytes": file.size, "sha256": file.sha256} for file in files

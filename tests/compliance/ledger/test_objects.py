@@ -201,7 +201,7 @@ def test_a_bucket_that_was_rolled_back_is_written_again_with_what_is_true_today(
     exact = lines_of(storage, "exact")
     before = dict(LedgerObject.objects.values_list("key", "sha256"))
     for key in list(keys_of(storage)):
-        storage.delete(key)
+        storage.purge(key)
     service.begin_incarnation()
 
     assert state() == "open"
@@ -225,7 +225,7 @@ def test_what_was_withdrawn_or_has_begun_since_is_written_again_as_that(ours, ch
     """Of what has begun the files may be gone: after a restore it can neither be held nor cancelled."""
     request, begun = deletion_of(chatbot, "member-1"), deletion_of(chatbot, "member-2")
     journal.write_accepted([request.pk, begun.pk])
-    storage.delete(LedgerObject.objects.latest("pk").key)
+    storage.purge(LedgerObject.objects.latest("pk").key)
     ComplianceRequest.objects.filter(pk=request.pk).update(
         status="cancelled", cancelled_at=timezone.now(), uci_value=None
     )
@@ -241,7 +241,7 @@ def test_what_was_withdrawn_or_has_begun_since_is_written_again_as_that(ours, ch
 def test_a_database_that_was_restored_writes_nothing_again(ours: Service, storage: ObjectStorage) -> None:
     """Together with its bucket, from backups of different days: what it knows is not true any more."""
     gone = put(storage, header(ours, age=timedelta(hours=3)), is_known=True)
-    storage.delete(gone)
+    storage.purge(gone)
     put(storage, header(ours))
     recovered()
     assert state() != "open"
@@ -266,7 +266,7 @@ def test_nothing_is_written_over_that_a_listing_has_left_out(ours, storage, monk
 def test_mending_stops_once_the_database_is_closed(ours, storage, monkeypatch) -> None:
     monkeypatch.setattr(journal, "_ROWS_AT_ONCE", 1)
     for key in [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3)]:
-        storage.delete(key)
+        storage.purge(key)
     before = set(keys_of(storage))
     after(
         monkeypatch,
@@ -285,7 +285,7 @@ def test_what_is_lost_is_written_again_in_steps(
     monkeypatch.setattr(journal, "_ROWS_AT_ONCE", 2)
     known = [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3, 2, 1)]
     for key in (known[0], known[3], known[4]):
-        storage.delete(key)
+        storage.purge(key)
     journal.begin_mending(1)
     for done in (2, 4, 6, None):
         Occurrence.objects.update(asked_at=None)

@@ -96,7 +96,7 @@ def test_what_it_did_not_write_in_this_life_trips_nothing(ours, storage, caplog)
         storage.put(key, sealed, content_type=objects.CONTENT_TYPE)
         assert state() == "open", name
         assert foreign() == number, name
-        storage.delete(key)
+        storage.purge(key)
     assert "ledger.foreign" in caplog.text
     assert str(ours.service_id) not in caplog.text
 

@@ -28,7 +28,7 @@ def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, ch
         put(versioned, EXPORT)
     gone = "acme/chatter_data_exports/1/a.csv"
     put(versioned, gone)
-    versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=gone)
+    versioned.client.delete_object(Bucket=versioned.bucket_name, Key=gone)
 
     report = reconcile(code=3)
 
@@ -44,7 +44,7 @@ def test_versions_behind_a_delete_marker_and_keys_are_kept_while_a_row_refers_to
     file, export = file_of(chatbot), export_with(chatbot, EXPORT)
     put(versioned, EXPORT)
     for key in (file.object_key, EXPORT):
-        versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=key)
+        versioned.client.delete_object(Bucket=versioned.bucket_name, Key=key)
 
     report = reconcile("--fix", "--force", code=3)
 
@@ -98,7 +98,7 @@ def test_keys_refused_by_a_bulk_delete_are_reported(storage, settings: Settings)
     """A real bucket with object lock: the call succeeds and refuses one of two keys."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-locked"
     locked = hosted_storage()
-    client = locked.connection.meta.client
+    client = locked.client
     if settings.S3_BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
         client.create_bucket(Bucket=settings.S3_BUCKET, ObjectLockEnabledForBucket=True)
     put(locked, *ORPHANS[:2])

@@ -182,7 +182,7 @@ def test_a_hold_is_in_an_object_that_is_written_again(company: Company, storage:
     assert line == lines.held([hold.pk])[0]
     assert line["conversations"] == [crypto.digest("conversation", company.chatbot.public_id, "c-1").hex()]
     for key in list(keys_of(storage)):
-        storage.delete(key)
+        storage.purge(key)
     journal.begin_mending(1)
     journal.mend()
     assert lines_of(storage, "hold") == [line]
