@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from boto3.s3.transfer import S3Transfer
 from psycopg import Connection
 
 from benchmarks.filling import FilledChatbot
@@ -116,7 +117,7 @@ class Floor:
             for block in self._copy(value):
                 file.write(block)
                 digest.update(block)
-        self._client.upload_file(str(scratch), self._storage.bucket_name, self.key(value))
+        S3Transfer(self._client).upload_file(str(scratch), self._storage.bucket_name, self.key(value))
         self.sha256[value] = digest.hexdigest()
 
     def check(self, filled: FilledChatbot) -> None:

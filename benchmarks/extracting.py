@@ -4,6 +4,7 @@ import hashlib
 from datetime import datetime
 from pathlib import Path
 
+from boto3.s3.transfer import S3Transfer
 from psycopg import Connection
 
 from benchmarks.exporting import CONVERSATION, HEADER, MESSAGE
@@ -52,5 +53,5 @@ def upload(connection: Connection, scratch: Path, *, chatbot: int, starts_at: da
                 file.write(block)
                 digest.update(block)
     storage = hosted_storage()
-    storage.client.upload_file(str(scratch), storage.bucket_name, KEY)
+    S3Transfer(storage.client).upload_file(str(scratch), storage.bucket_name, KEY)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Object storage: writes, reads and removes objects. The only package that imports boto3."""
+"""Object storage: writes, reads and removes objects. The only package that imports botocore."""
 
 from common.storage.errors import StorageError
 from common.storage.listing import OpenUpload, Version

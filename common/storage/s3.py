@@ -1,4 +1,4 @@
-"""Object storage: one bucket of S3, by boto3.
+"""Object storage: one bucket of S3, by botocore.
 
 A multipart writer publishes a whole object or none, an object is removed with all its versions and open uploads, and
 errors are our own. A key is used exactly as recorded. Neither keys nor values appear in errors or log lines: keys can
@@ -24,7 +24,7 @@ from common.storage import errors, transport
 from common.storage.calls import Calls
 from common.storage.errors import StorageError
 from common.storage.removal import Removal
-from common.storage.sessions import Role, core_session, session_of, session_on
+from common.storage.sessions import Role, core_session, session_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -239,7 +239,7 @@ class ObjectStorage(Removal):
 
     @cached_property
     def client(self) -> "S3Client":  # type: ignore[override]  # as above
-        """One for all threads, as boto3 allows."""
+        """One for all threads, as botocore allows."""
         return self._client_at(self.endpoint_url)
 
     @cached_property
@@ -254,11 +254,18 @@ class ObjectStorage(Removal):
         return {"ServerSideEncryption": self.sse, **key} if self.sse else {}
 
     def _client_at(self, endpoint: str | None) -> "S3Client":
-        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        session: Any = session_of(self.role) if self.role else session_on(core_session(), **keys)
-        transport.use_limited_sessions(session.events, guarded=self.guarded)
-        session.events.register("needs-retry.s3.PutObject", _refuse_silent_retry)
-        client = session.client("s3", region_name=self.region_name, endpoint_url=endpoint, config=self.client_config)
+        session = session_of(self.role) if self.role else core_session()
+        events = session.get_component("event_emitter")
+        transport.use_limited_sessions(events, guarded=self.guarded)
+        events.register("needs-retry.s3.PutObject", _refuse_silent_retry)
+        client: Any = session.create_client(
+            "s3",
+            region_name=self.region_name,
+            endpoint_url=endpoint,
+            config=self.client_config,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+        )
         return cast("S3Client", client)
 
     def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes], meanwhile: Callable[[], None]) -> "_Sent":

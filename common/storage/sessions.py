@@ -1,4 +1,4 @@
-"""Sessions of boto3 and their configuration, also with the credentials of a client's role.
+"""Sessions of botocore and their configuration, also with the credentials of a client's role.
 
 They share botocore's data from disk: otherwise each would hold 12 MB of its own.
 """
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
@@ -48,13 +47,6 @@ def core_session() -> Session:
     return core
 
 
-def session_on(core: Session, **credentials: Any) -> boto3.Session:
-    session = boto3.Session(botocore_session=core, **credentials)
-    # Each session adds boto3's own folder to the shared loader.
-    _loader().search_paths[:] = dict.fromkeys(_loader().search_paths)
-    return session
-
-
 @cache
 def _loader() -> Loader:
     return create_loader()
@@ -69,7 +61,7 @@ class Role:
     session_name: str
 
 
-def session_of(role: Role) -> boto3.Session:
+def session_of(role: Role) -> Session:
     """Return a session with the role's credentials, requested at first use and again before they expire.
 
     Threads share them. An error of STS is raised by the call to S3 that needed them, as a ClientError of
@@ -77,7 +69,7 @@ def session_of(role: Role) -> boto3.Session:
     """
     core = core_session()
     core.register_component("credential_provider", CredentialResolver([_RoleProvider(role)]))
-    return session_on(core)
+    return core
 
 
 class _RoleProvider(CredentialProvider):

@@ -1,4 +1,4 @@
-"""HTTP sessions for boto3's clients: with limits, and for clients' buckets in public networks only.
+"""HTTP sessions for botocore's clients: with limits, and for clients' buckets in public networks only.
 
 Networks that `BUCKET_PRIVATE_NETWORKS` lists count as public. The operator's own bucket is not checked.
 """
@@ -118,7 +118,7 @@ def _stop_redirect(context: dict[str, Any], **_call: Any) -> None:
 
 
 class _Limited:
-    """Mixin for clients: boto3 has no option for the class of HTTP sessions."""
+    """Mixin for clients: botocore has no option for the class of HTTP sessions."""
 
     _is_guarded = False
 
