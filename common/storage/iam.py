@@ -80,13 +80,8 @@ class IamUsers:
 
     @cached_property
     def _client(self) -> Any:
-        session = core_session()
-        events = session.get_component("event_emitter")
-        transport.use_limited_sessions(events)
-        events.register("before-parse.iam", _recognise_no_iam)
-        # A retry after a lost answer would create a second key, and the first would be unknown.
-        events.register("needs-retry.iam.CreateAccessKey", lambda **_options: False)
-        return session.create_client(
+        client = transport.limited_client(
+            core_session(),
             "iam",
             endpoint_url=settings.IAM_ENDPOINT_URL,
             region_name=settings.IAM_REGION,
@@ -94,6 +89,10 @@ class IamUsers:
             aws_secret_access_key=settings.IAM_SECRET_ACCESS_KEY,
             config=_CONFIG,
         )
+        client.meta.events.register("before-parse.iam", _recognise_no_iam)
+        # A retry after a lost answer would create a second key, and the first would be unknown.
+        client.meta.events.register("needs-retry.iam.CreateAccessKey", lambda **_options: False)
+        return client
 
 
 def _recognise_no_iam(response_dict: dict[str, Any], **_options: Any) -> None:

@@ -254,18 +254,17 @@ class ObjectStorage(Removal):
         return {"ServerSideEncryption": self.sse, **key} if self.sse else {}
 
     def _client_at(self, endpoint: str | None) -> "S3Client":
-        session = session_of(self.role) if self.role else core_session()
-        events = session.get_component("event_emitter")
-        transport.use_limited_sessions(events, guarded=self.guarded)
-        events.register("needs-retry.s3.PutObject", _refuse_silent_retry)
-        client: Any = session.create_client(
+        client = transport.limited_client(
+            session_of(self.role) if self.role else core_session(),
             "s3",
+            guarded=self.guarded,
             region_name=self.region_name,
             endpoint_url=endpoint,
             config=self.client_config,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
         )
+        client.meta.events.register("needs-retry.s3.PutObject", _refuse_silent_retry)
         return cast("S3Client", client)
 
     def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes], meanwhile: Callable[[], None]) -> "_Sent":

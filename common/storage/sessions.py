@@ -97,9 +97,8 @@ class _RoleProvider(CredentialProvider):
 
 
 def _sts_client(service: str, **credentials: Any) -> Any:
-    session = core_session()
-    transport.use_limited_sessions(session.get_component("event_emitter"))
-    return session.create_client(
+    return transport.limited_client(
+        core_session(),
         service,
         region_name=settings.STS_REGION,
         endpoint_url=settings.STS_ENDPOINT_URL,

@@ -10,6 +10,7 @@ from typing import Any
 from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSHTTPSConnection, AWSHTTPSConnectionPool
 from botocore.exceptions import BotoCoreError, HTTPClientError
 from botocore.httpsession import URLLib3Session, get_cert_path
+from botocore.session import Session
 from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError as UrllibError
 
@@ -98,44 +99,29 @@ class _Session(URLLib3Session):
         return context
 
 
-def use_limited_sessions(events: Any, *, guarded: bool = False) -> None:
-    """Let all clients with this event emitter use the sessions of this module.
+def limited_client(session: Session, service: str, *, guarded: bool = False, **options: Any) -> Any:
+    """Return a client of botocore that uses the HTTP sessions of this module.
 
-    `guarded` clients reach public networks only, and use no proxy, which would resolve the name itself. The others
+    A `guarded` one reaches public networks only, and uses no proxy, which would resolve the name itself. The others
     use the proxies of the environment.
     """
-
-    def choose(base_classes: list[type], **_options: Any) -> None:
-        base_classes.insert(0, _Guarded if guarded else _Limited)
-
-    events.register("creating-client-class", choose)
-    events.register("before-call.s3.HeadBucket", _stop_redirect)
+    client: Any = session.create_client(service, **options)
+    verify: Any = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
+    # botocore has no option for it.
+    client._endpoint.http_session = _Session(
+        pools=_GUARDED_POOLS if guarded else _POOLS,
+        proxies={} if guarded else get_environ_proxies(client._endpoint.host),
+        timeout=(client.meta.config.connect_timeout, client.meta.config.read_timeout),
+        verify=verify,
+        max_pool_connections=client.meta.config.max_pool_connections,
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        # Set, so that TLS to a proxy uses a context of ours.
+        proxies_config={"proxy_ca_bundle": get_cert_path(verify)},
+    )
+    client.meta.events.register("before-call.s3.HeadBucket", _stop_redirect)
+    return client
 
 
 def _stop_redirect(context: dict[str, Any], **_call: Any) -> None:
     """Stop botocore from following the redirect of its own HeadBucket, which locates a redirected bucket."""
     context.get("s3_redirect", {})["redirected"] = True
-
-
-class _Limited:
-    """Mixin for clients: botocore has no option for the class of HTTP sessions."""
-
-    _is_guarded = False
-
-    def __init__(self, *, endpoint: Any, client_config: Any, **options: Any) -> None:
-        verify: Any = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
-        endpoint.http_session = _Session(
-            pools=_GUARDED_POOLS if self._is_guarded else _POOLS,
-            proxies={} if self._is_guarded else get_environ_proxies(endpoint.host),
-            timeout=(client_config.connect_timeout, client_config.read_timeout),
-            verify=verify,
-            max_pool_connections=client_config.max_pool_connections,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            # Set, so that TLS to a proxy uses a context of ours.
-            proxies_config={"proxy_ca_bundle": get_cert_path(verify)},
-        )
-        super().__init__(endpoint=endpoint, client_config=client_config, **options)  # type: ignore[call-arg]
-
-
-class _Guarded(_Limited):
-    _is_guarded = True
