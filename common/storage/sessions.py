@@ -5,16 +5,11 @@ They share botocore's data from disk: otherwise each would hold 12 MB of its own
 
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from botocore.config import Config
-from botocore.credentials import (
-    AssumeRoleCredentialFetcher,
-    CredentialProvider,
-    CredentialResolver,
-    Credentials,
-    DeferredRefreshableCredentials,
-)
+from botocore.credentials import AssumeRoleCredentialFetcher, Credentials, DeferredRefreshableCredentials
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session
 from django.conf import settings
@@ -67,33 +62,25 @@ def session_of(role: Role) -> Session:
     Threads share them. An error of STS is raised by the call to S3 that needed them, as a ClientError of
     `AssumeRole`. Our own identity is read from the settings `STS_*` now.
     """
-    core = core_session()
-    core.register_component("credential_provider", CredentialResolver([_RoleProvider(role)]))
-    return core
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=_sts_client,
+        source_credentials=Credentials(settings.STS_ACCESS_KEY_ID, settings.STS_SECRET_ACCESS_KEY),
+        role_arn=role.arn,
+        extra_args={
+            "ExternalId": role.external_id,
+            "RoleSessionName": role.session_name,
+            "DurationSeconds": _HOUR,
+        },
+    )
 
-
-class _RoleProvider(CredentialProvider):
-    METHOD = "assume-role"
-
-    def __init__(self, role: Role) -> None:
-        super().__init__()
-        self._fetcher = AssumeRoleCredentialFetcher(
-            client_creator=_sts_client,
-            source_credentials=Credentials(settings.STS_ACCESS_KEY_ID, settings.STS_SECRET_ACCESS_KEY),
-            role_arn=role.arn,
-            extra_args={
-                "ExternalId": role.external_id,
-                "RoleSessionName": role.session_name,
-                "DurationSeconds": _HOUR,
-            },
-        )
-
-    def load(self) -> DeferredRefreshableCredentials:
-        return DeferredRefreshableCredentials(refresh_using=self._fetch, method=self.METHOD)
-
-    def _fetch(self) -> Any:
+    def fetch() -> Any:
         with outbound.within(outbound.STS_SECONDS):
-            return self._fetcher.fetch_credentials()
+            return fetcher.fetch_credentials()
+
+    lent = DeferredRefreshableCredentials(refresh_using=fetch, method="assume-role")
+    core = core_session()
+    core.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: lent))
+    return core
 
 
 def _sts_client(service: str, **credentials: Any) -> Any:
