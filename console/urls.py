@@ -11,8 +11,8 @@ from console.holds import hold_page, place_page
 from console.holds import list_page as holds_list
 from console.monitoring import dashboard, files, notifications, refused
 from console.requests import due_page, limit_page, list_page, request_page
-from console.settings import actions
-from console.settings.page import check_progress, settings_overview, settings_page
+from console.settings import bucket, forms, key_forms, retention_forms
+from console.settings.page import check_progress, saving, settings_overview, settings_page
 
 _REQUEST = "requests/<uuid:request_id>/"
 _HOLD = "holds/<uuid:hold_id>/"
@@ -61,28 +61,32 @@ urlpatterns: list[URLPattern] = [
     path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
     path(_SETTINGS, settings_overview, name="settings"),
     path(f"{_SETTINGS}guides/<slug:guide>/", help_pages.guide_page, name="guide"),
-    path(f"{_SETTINGS}compliance/", actions.switch_compliance, name="switch_compliance"),
-    path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
-    path(f"{_SETTINGS}retention/", actions.set_retention, name="set_retention"),
-    path(f"{_SETTINGS}uci/", actions.choose_uci, name="choose_uci"),
-    path(f"{_SETTINGS}assurance/", actions.set_export_assurance, name="set_export_assurance"),
-    path(f"{_SETTINGS}variables/", actions.create_variable, name="create_variable"),
-    path(f"{_SETTINGS}bucket/", actions.save_bucket, name="save_bucket"),
-    path(f"{_SETTINGS}bucket/check/", actions.check_access, name="check_access"),
+    path(f"{_SETTINGS}compliance/", saving(forms.ComplianceForm), name="switch_compliance"),
+    path(f"{_SETTINGS}extracts/", saving(forms.ExtractsForm), name="switch_extracts"),
+    path(f"{_SETTINGS}retention/", saving(retention_forms.RetentionForm), name="set_retention"),
+    path(f"{_SETTINGS}uci/", saving(forms.UciForm), name="choose_uci"),
+    path(f"{_SETTINGS}assurance/", saving(forms.AssuranceForm), name="set_export_assurance"),
+    path(f"{_SETTINGS}variables/", saving(forms.VariableForm), name="create_variable"),
+    path(f"{_SETTINGS}bucket/", saving(bucket.BucketForm), name="save_bucket"),
+    path(f"{_SETTINGS}bucket/check/", saving(bucket.CheckForm), name="check_access"),
     path(f"{_SETTINGS}bucket/check/progress/", check_progress, name="check_progress"),
-    path(f"{_SETTINGS}bucket/dialect/", actions.set_csv_dialect, name="set_csv_dialect"),
-    path(f"{_SETTINGS}credentials/", actions.issue_credentials, name="issue_credentials"),
-    path(f"{_SETTINGS}credentials/record/", actions.record_credentials, name="record_credentials"),
-    path(f"{_SETTINGS}credentials/<uuid:credential>/revoke/", actions.revoke_credentials, name="revoke_credentials"),
-    path(f"{_SETTINGS}rules/", actions.save_rules, name="save_rules"),
-    path(f"{_SETTINGS}keys/", actions.create_key, name="create_key"),
-    path(f"{_SETTINGS}keys/identity/", actions.create_identity_key, name="create_identity_key"),
-    path(f"{_SETTINGS}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),
-    path(f"{_SETTINGS}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
-    path(f"{_SETTINGS}callbacks/", actions.create_callback_secret, name="create_callback_secret"),
-    path(f"{_SETTINGS}callbacks/test/", actions.send_test_callback, name="send_test_callback"),
-    path(f"{_SETTINGS}resolver/try/", actions.try_resolver, name="try_resolver"),
-    path(f"{_SETTINGS}members/", actions.set_member, name="set_member"),
+    path(f"{_SETTINGS}bucket/dialect/", saving(forms.CsvDialectForm), name="set_csv_dialect"),
+    path(f"{_SETTINGS}credentials/", saving(bucket.NewCredentialForm), name="issue_credentials"),
+    path(f"{_SETTINGS}credentials/record/", saving(bucket.RecordCredentialForm), name="record_credentials"),
+    path(
+        f"{_SETTINGS}credentials/<uuid:credential>/revoke/",
+        saving(bucket.RevokeCredentialForm),
+        name="revoke_credentials",
+    ),
+    path(f"{_SETTINGS}rules/", saving(forms.RulesForm), name="save_rules"),
+    path(f"{_SETTINGS}keys/", saving(key_forms.NewApiKeyForm), name="create_key"),
+    path(f"{_SETTINGS}keys/identity/", saving(key_forms.NewIdentityKeyForm), name="create_identity_key"),
+    path(f"{_SETTINGS}keys/<slug:prefix>/revoke/", saving(key_forms.RevokeForm), name="revoke_key"),
+    path(f"{_SETTINGS}keys/<slug:prefix>/limit/", saving(key_forms.RateLimitForm), name="change_limit"),
+    path(f"{_SETTINGS}callbacks/", saving(key_forms.CallbackSecretForm), name="create_callback_secret"),
+    path(f"{_SETTINGS}callbacks/test/", saving(key_forms.TestCallbackForm), name="send_test_callback"),
+    path(f"{_SETTINGS}resolver/try/", saving(forms.TrialForm), name="try_resolver"),
+    path(f"{_SETTINGS}members/", saving(forms.MemberForm), name="set_member"),
     # After the forms that are submitted to a page's address: they show the page.
     path(f"{_SETTINGS}<slug:name>/", settings_page, name="settings_page"),
     path("callbacks/", notifications.callbacks, name="callbacks"),

@@ -1,21 +1,23 @@
 """The bucket in the settings: its form, and clients' credentials for the hosted bucket."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db.models import F
-from django.http import QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.views.decorators.debug import sensitive_variables
 
+from chatbots.buckets.locations import hosted_place
 from chatbots.models import Bucket, BucketCredential, Chatbot
-from chatbots.operations.buckets import ClientBucket
-from chatbots.operations.credentials import can_issue
-from console.changelog import names_of
-from console.common.forms import AS_TYPED, ConsoleForm
+from chatbots.operations import credentials
+from chatbots.operations.buckets import ClientBucket, set_bucket
+from compliance.work import bucket_checks
+from console.common.forms import AS_TYPED
+from console.common.scope import DECIDE, actor_of
+from console.settings.forms import SettingForm
 
 _CHANGED = "Another user has changed the bucket since you loaded this page. Reload it and check the settings again."
 
@@ -27,7 +29,9 @@ def _text(label: str, help_text: str, most: int) -> forms.CharField:
     return forms.CharField(label=label, help_text=help_text, max_length=most, required=False, widget=widget)
 
 
-class BucketForm(ConsoleForm):
+class BucketForm(SettingForm):
+    section = form_name = "bucket"
+
     hosting = forms.ChoiceField(
         label="Location", choices=Bucket.Hosting.choices, initial="hosted", widget=forms.RadioSelect
     )
@@ -55,27 +59,22 @@ class BucketForm(ConsoleForm):
     )
     role_arn = _text("Role ARN", "Instead of an access key: a role of the client that the service can assume.", 2048)
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        return cls(data, stored=None)
-
-    def __init__(self, *args: Any, stored: Bucket | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stored: Bucket | None = None, **kwargs: Any) -> None:
         super().__init__(*args, initial=_settings_of(stored), **kwargs)
         for name in self.initial:
             self.fields[name].show_hidden_initial = True
 
-    def require_as_shown(self, stored: Bucket | None) -> None:
-        """Raise ValidationError if the bucket has changed since the page was loaded."""
+    def save(self, request: HttpRequest) -> str:
+        stored = Bucket.objects.filter(chatbot=self.chatbot).first()
         for name, value in _settings_of(stored).items():
             if self.data.get(self.add_initial_prefix(name), value) != value:
                 raise ValidationError(_CHANGED)
-
-    def client(self) -> ClientBucket | None:
-        """Return the settings of a client's bucket, or None for the hosted one."""
         data = self.cleaned_data
-        if data["hosting"] != Bucket.Hosting.CLIENT:
-            return None
-        return ClientBucket(**{name: data[name] for name in _OF_CLIENT}, secret=data["secret"] or None)
+        client = None
+        if data["hosting"] == Bucket.Hosting.CLIENT:
+            client = ClientBucket(**{name: data[name] for name in _OF_CLIENT}, secret=data["secret"] or None)
+        set_bucket(chatbot=self.chatbot, client=client, actor=actor_of(request))
+        return "Bucket saved. Check access to verify that it can be used."
 
 
 def _settings_of(stored: Bucket | None) -> dict[str, str]:
@@ -83,19 +82,39 @@ def _settings_of(stored: Bucket | None) -> dict[str, str]:
     return {name: str(getattr(stored or Bucket(), name)) for name in ("hosting", *_OF_CLIENT)}
 
 
-# The change log has all of them.
-_MOST_SHOWN = 20
+class CheckForm(SettingForm):
+    section, form_name = "bucket", "check"
+    roles = DECIDE
+    asks_password = False
+
+    def save(self, request: HttpRequest) -> str:  # noqa: ARG002
+        bucket_checks.enqueue(chatbot=self.chatbot)
+        return ""
 
 
 def _label() -> forms.CharField:
     return forms.CharField(max_length=100, help_text="Who uses the credentials, for example Data team.")
 
 
-class NewCredentialForm(ConsoleForm):
+class NewCredentialForm(SettingForm):
+    section, form_name = "bucket", "credentials"
+
     label = _label()
 
+    @sensitive_variables("new")
+    def save(self, request: HttpRequest) -> HttpResponse:
+        """Return the page with the secret, once, as a new API key does. This calls IAM for up to a minute."""
+        if not may_issue():
+            raise ValidationError("The console does not issue credentials here. Use issue_bucket_credentials.")
+        label = self.cleaned_data["label"]
+        new = credentials.issue_bucket_credential(chatbot=self.chatbot, label=label, actor=actor_of(request))
+        place = hosted_place(self.chatbot)
+        return self.show(request, "new_credentials.html", "New credentials", new=new, place=place)
 
-class RecordCredentialForm(ConsoleForm):
+
+class RecordCredentialForm(SettingForm):
+    section, form_name = "bucket", "record"
+
     access_key_id = forms.CharField(
         label="Access key ID",
         max_length=128,
@@ -104,20 +123,26 @@ class RecordCredentialForm(ConsoleForm):
     )
     label = _label()
 
+    def save(self, request: HttpRequest) -> str:
+        credentials.record_bucket_credential(chatbot=self.chatbot, actor=actor_of(request), **self.cleaned_data)
+        return "Credentials recorded."
 
-class RevokeCredentialForm(ConsoleForm):
+
+class RevokeCredentialForm(SettingForm):
     """With `by_hand` the user must have been removed in the storage already."""
+
+    section, form_name = "bucket", "revoke_credentials"
 
     sure = forms.BooleanField(error_messages={"required": "Select this to revoke the credentials."})
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:
+    def __init__(
+        self, *args: Any, chatbot: Chatbot, credential: UUID, stored: BucketCredential | None = None, **kwargs: Any
+    ) -> None:
         """Raises Http404 if the chatbot has no such credentials."""
-        return cls(data, credential=get_object_or_404(BucketCredential, chatbot=chatbot, pk=path["credential"]))
-
-    def __init__(self, *args: Any, credential: BucketCredential, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id=f"revoke-{credential.pk}-%s", **kwargs)
-        self.by_hand = credential.origin == BucketCredential.Origin.BY_HAND or not may_issue()
+        stored = stored or get_object_or_404(BucketCredential, chatbot=chatbot, pk=credential)
+        super().__init__(*args, chatbot=chatbot, auto_id=f"revoke-{credential}-%s", **kwargs)
+        self.path = {"credential": credential}
+        self.by_hand = stored.origin == BucketCredential.Origin.BY_HAND or not may_issue()
         sure = self.fields["sure"]
         sure.label = "Yes, they are removed in the storage" if self.by_hand else "Yes, revoke these credentials"
         sure.help_text = (
@@ -126,35 +151,16 @@ class RevokeCredentialForm(ConsoleForm):
             else "The storage refuses them immediately. This cannot be undone."
         )
 
-
-@dataclass(frozen=True)
-class CredentialRow:
-    """Credentials, who created them, and the form that revokes them; `is_refused` if it has errors."""
-
-    credential: BucketCredential
-    creator: str
-    revoke: ConsoleForm
-    is_refused: bool
+    def save(self, request: HttpRequest) -> str:
+        credentials.revoke_bucket_credential(
+            chatbot=self.chatbot,
+            name=str(self.path["credential"]),
+            removed_by_hand=self.by_hand,
+            actor=actor_of(request),
+        )
+        return "Credentials revoked."
 
 
 def may_issue() -> bool:
     """Return whether the console issues credentials, and revokes those that it issued."""
-    return settings.IAM_CONSOLE and can_issue()
-
-
-def credential_rows(chatbot: Chatbot, refused: ConsoleForm | None, refused_id: str) -> dict[str, list[CredentialRow]]:
-    """Return the credentials in use and those that ended, newest first. `refused` is a form with errors."""
-    newest_first = [F("revoked_at").desc(nulls_first=True), F("created_at").desc(), F("pk").desc()]
-    found = list(BucketCredential.objects.filter(chatbot=chatbot).order_by(*newest_first)[:_MOST_SHOWN])
-    names = names_of(one.created_by for one in found)
-
-    def rows(credentials: list[BucketCredential]) -> Iterator[CredentialRow]:
-        for one in credentials:
-            is_refused = refused is not None and refused_id == str(one.pk)
-            form = refused if refused is not None and is_refused else RevokeCredentialForm(credential=one)
-            yield CredentialRow(one, names[one.created_by], form, is_refused)
-
-    return {
-        "present": list(rows([one for one in found if one.revoked_at is None])),
-        "ended": list(rows([one for one in found if one.revoked_at is not None])),
-    }
+    return settings.IAM_CONSOLE and credentials.can_issue()

@@ -1,17 +1,21 @@
 """The forms of the settings that change a chatbot. The operations validate what they submit."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.auth.models import User
 from django.db.models import Q
-from django.http import QueryDict
+from django.http import HttpRequest, HttpResponse
 
 from chatbots.models import CCPA, GDPR, MOST_DAYS_OF_DEADLINE, Chatbot, Membership, Variable
+from chatbots.operations import chatbots
 from chatbots.operations.chatbots import NewVariable
+from compliance.lookups import trial
 from compliance.work.lookups import overview_of
 from console.common.forms import AS_TYPED, ConsoleForm
+from console.common.pages import render
+from console.common.scope import DECIDE, SUPERUSER_ONLY, Role, actor_of
 
 # The id of the list in `console/timezones.html`.
 TIMEZONES = "timezones"
@@ -20,6 +24,34 @@ Category = Variable.Category
 
 # System variables come from the platform and cannot be created here.
 CATEGORIES = [(Category.CUSTOM.value, "Custom"), (Category.USER_CHANNEL.value, "User channel")]
+
+Answer = HttpResponse | str
+
+
+class SettingForm(ConsoleForm):
+    """A form on a page of a chatbot's settings, and the operation that saves it."""
+
+    # The section that is shown after saving, and the name by which its template finds the form.
+    section: ClassVar[str]
+    form_name: ClassVar[str]
+    roles: ClassVar[Collection[Role]] = SUPERUSER_ONLY
+    asks_password: ClassVar[bool] = True
+
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.chatbot = chatbot
+        # The variables of the action's URL. They tell forms apart of which the page has several.
+        self.path: Mapping[str, Any] = {}
+
+    def save(self, request: HttpRequest) -> Answer:
+        """Save the valid form. Returns a response, or a message with which to show the section.
+
+        A ValidationError is shown at the form.
+        """
+        raise NotImplementedError
+
+    def show(self, request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
+        return render(request, f"console/settings/{template}", title=title, chatbot=self.chatbot, **context)
 
 
 def timezone_field() -> forms.CharField:
@@ -86,17 +118,57 @@ class NewChatbotForm(ConsoleForm):
 DAYS = "days"
 
 
-class SwitchForm(ConsoleForm):
+class _SwitchForm(SettingForm):
     """A switch is a button, so that a stray click on a checkbox changes nothing."""
+
+    setting: ClassVar[str]
+    label: ClassVar[str]
+    roles = DECIDE
+    asks_password = False
 
     on = forms.BooleanField(required=False, widget=forms.HiddenInput)
 
+    def save(self, request: HttpRequest) -> str:
+        is_on = self.cleaned_data["on"]
+        chatbots.change_chatbot(chatbot=self.chatbot, changes={self.setting: is_on}, actor=actor_of(request))
+        return f"{self.label} turned {'on' if is_on else 'off'}."
 
-class RulesForm(ConsoleForm):
-    """Settings for superusers, by their names in `operations.SETTINGS`.
+
+class ComplianceForm(_SwitchForm):
+    section = form_name = "compliance"
+    setting, label = "compliance_enabled", "Data compliance"
+
+
+class ExtractsForm(_SwitchForm):
+    section = form_name = "extracts"
+    setting, label = "extracts_enabled", "Daily extracts"
+
+
+class _ChangeForm(SettingForm):
+    """Its fields are settings of the chatbot, by their names in `operations.SETTINGS`."""
+
+    saved: ClassVar[str]
+
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        present = {name: getattr(chatbot, name, None) for name in self.base_fields}
+        super().__init__(*args, chatbot=chatbot, initial=present | kwargs.pop("initial", {}), **kwargs)
+
+    def changes(self) -> dict[str, Any]:
+        return self.cleaned_data
+
+    def save(self, request: HttpRequest) -> str:
+        chatbots.change_chatbot(chatbot=self.chatbot, changes=self.changes(), actor=actor_of(request))
+        return self.saved
+
+
+class RulesForm(_ChangeForm):
+    """Settings for superusers.
 
     The page also submits the values that it showed, so that only changed settings are saved.
     """
+
+    section = form_name = "rules"
+    saved = "Settings saved."
 
     name = forms.CharField(max_length=200, help_text="Shown in the console.")
     timezone = timezone_field()
@@ -150,15 +222,10 @@ class RulesForm(ConsoleForm):
         widget=forms.TextInput(attrs={"inputmode": "url", "autocomplete": "off", "spellcheck": "false"}),
     )
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        return cls(data, chatbot=chatbot)
-
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
-        initial = {name: getattr(chatbot, name, None) for name in self.base_fields}
-        if chatbot.deadline not in {GDPR, CCPA}:
-            initial |= {"deadline": DAYS, "deadline_days": chatbot.deadline}
-        super().__init__(*args, initial=initial, **kwargs)
+        is_number = chatbot.deadline not in {GDPR, CCPA}
+        days = {"deadline": DAYS, "deadline_days": chatbot.deadline} if is_number else {}
+        super().__init__(*args, chatbot=chatbot, initial=days, **kwargs)
         for field in self.fields.values():
             field.show_hidden_initial = True
 
@@ -178,13 +245,22 @@ class RulesForm(ConsoleForm):
         return changes
 
 
-class AssuranceForm(ConsoleForm):
+class AssuranceForm(_ChangeForm):
+    section = form_name = "assurance"
+    roles = DECIDE
+    saved = "Setting for exports saved. It applies to exports that have not started."
+
     export_assurance = forms.ChoiceField(
         label="Conversations in exports", choices=Chatbot.ExportAssurance.choices, widget=forms.RadioSelect
     )
 
 
-class CsvDialectForm(ConsoleForm):
+class CsvDialectForm(_ChangeForm):
+    section, form_name = "bucket", "csv_dialect"
+    roles = DECIDE
+    asks_password = False
+    saved = "CSV dialect saved. It applies to exports that are filed from now on."
+
     csv_dialect = forms.ChoiceField(
         label="CSV dialect of exports",
         choices=Chatbot.CsvDialect.choices,
@@ -193,13 +269,12 @@ class CsvDialectForm(ConsoleForm):
     )
 
 
-def variables_of(chatbot: Chatbot) -> list[Variable]:
-    """Return a chatbot's variables: the current UCI, former ones, then the others by name."""
-    return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))
-
-
-class UciForm(ConsoleForm):
+class UciForm(SettingForm):
     """The variable that identifies a chatter. Changing it requires a confirmation."""
+
+    section = form_name = "uci"
+    roles = DECIDE
+    asks_password = False
 
     uci = forms.ChoiceField(label="Unique Chatter Identifier", widget=forms.RadioSelect)
     understood = forms.BooleanField(
@@ -208,15 +283,14 @@ class UciForm(ConsoleForm):
         help_text="Existing conversations can only be found by the former UCI.",
     )
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        return cls(data, variables=variables_of(chatbot))
-
-    def __init__(self, *args: Any, variables: Sequence[Variable], **kwargs: Any) -> None:
-        self.current = next((one.name for one in variables if one.is_uci), None)
-        super().__init__(*args, initial={"uci": self.current}, **kwargs)
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        # The current UCI, former ones, then the others by name.
+        found = Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name")
+        self.variables = list(found)
+        self.current = next((one.name for one in self.variables if one.is_uci), None)
+        super().__init__(*args, chatbot=chatbot, initial={"uci": self.current}, **kwargs)
         field: Any = self.fields["uci"]
-        field.choices = [(one.name, one.name) for one in variables if one.category != Variable.Category.SYSTEM]
+        field.choices = [(one.name, one.name) for one in self.variables if one.category != Category.SYSTEM]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
@@ -225,8 +299,16 @@ class UciForm(ConsoleForm):
             self.add_error("understood", "Select this to change the UCI.")
         return cleaned
 
+    def save(self, request: HttpRequest) -> str:
+        name = self.cleaned_data["uci"]
+        chatbots.designate_uci(chatbot=self.chatbot, name=name, actor=actor_of(request))
+        return "UCI saved. It applies to new conversations."
 
-class VariableForm(ConsoleForm):
+
+class VariableForm(SettingForm):
+    section, form_name = "uci", "variables"
+    roles = DECIDE
+    asks_password = False
     names: ClassVar = {"variables": "name"}
 
     category = forms.ChoiceField(choices=CATEGORIES, initial=CATEGORIES[0][0], widget=forms.RadioSelect)
@@ -238,11 +320,15 @@ class VariableForm(ConsoleForm):
         widget=forms.TextInput(attrs=AS_TYPED),
     )
 
-    def variable(self) -> NewVariable:
-        return NewVariable(self.cleaned_data["category"], self.cleaned_data["name"])
+    def save(self, request: HttpRequest) -> str:
+        variable = NewVariable(self.cleaned_data["category"], self.cleaned_data["name"])
+        chatbots.add_variable(chatbot=self.chatbot, variable=variable, actor=actor_of(request))
+        return "Variable created. To make it the UCI, choose it and save."
 
 
-class MemberForm(ConsoleForm):
+class MemberForm(SettingForm):
+    section = form_name = "members"
+
     user: Any = forms.ModelChoiceField(
         queryset=User.objects.none(),
         empty_label="Choose a user",
@@ -256,41 +342,40 @@ class MemberForm(ConsoleForm):
         "and change settings.",
     )
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        return cls(data, chatbot=chatbot)
-
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, chatbot=chatbot, **kwargs)
         field: Any = self.fields["user"]
         # Members who are no longer staff are included, so that their role can be removed.
         member = Q(pk__in=Membership.objects.filter(chatbot=chatbot).values("user"))
         field.queryset = User.objects.filter(member | Q(is_staff=True, is_active=True)).order_by("username")
 
-    def role_or_none(self) -> Membership.Role | None:
-        role = self.cleaned_data["role"]
-        return Membership.Role(role) if role else None
+    def save(self, request: HttpRequest) -> str:
+        user, chosen = self.cleaned_data["user"], self.cleaned_data["role"]
+        role = Membership.Role(chosen) if chosen else None
+        chatbots.set_role(chatbot=self.chatbot, user=user, role=role, actor=actor_of(request))
+        return "Role saved." if role else "Role removed."
 
 
 _MOST_CHARACTERS = 10_000
 
 
-class TrialForm(ConsoleForm):
+class TrialForm(SettingForm):
     """A value for each variable that is sent. Fields have numbers: names of variables are any text."""
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        resolver = overview_of(chatbot)
-        return cls(data, sent=resolver.sent if resolver else [])
+    section = form_name = "resolver"
+    roles = DECIDE
+    asks_password = False
 
-    def __init__(self, *args: Any, sent: Sequence[str], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sent = list(sent)
-        for number, name in enumerate(sent):
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        super().__init__(*args, chatbot=chatbot, **kwargs)
+        self.resolver = overview_of(chatbot)
+        self._sent = list(self.resolver.sent) if self.resolver else []
+        for number, name in enumerate(self._sent):
             self.fields[f"value_{number}"] = forms.CharField(
                 label=name, max_length=_MOST_CHARACTERS, strip=False, widget=forms.TextInput(attrs=AS_TYPED)
             )
 
-    def values(self) -> dict[str, str]:
-        """Return the values by the variables' names."""
-        return {name: self.cleaned_data[f"value_{number}"] for number, name in enumerate(self._sent)}
+    def save(self, request: HttpRequest) -> str:
+        """Call the client's address with the typed values for up to five seconds. The message is the outcome."""
+        values = {name: self.cleaned_data[f"value_{number}"] for number, name in enumerate(self._sent)}
+        return f"{trial.run(chatbot=self.chatbot, values=values, actor=actor_of(request))}."

@@ -1,42 +1,45 @@
-"""The pages of a chatbot's settings and their overview. A page can show a form that was refused.
+"""The pages of a chatbot's settings and their overview, and the actions of their forms.
+
+An action is a POST that makes one call into an operation. It opens no transaction, since saving a bucket or a
+callback URL resolves a host name. Workers check buckets.
 
 `PAGES` has each page with its sections. A section has a template and an anchor of its name.
 """
 
 import json
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
+from django.contrib import messages
+from django.core.exceptions import ValidationError
+from django.db.models import F
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.timezone import now
 
+from accounts.proof import require_password
 from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
-from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
+from chatbots.models import ApiKey, Bucket, BucketCredential, CallbackSecret, Chatbot, Membership
 from chatbots.overview import Overview, overview_of, with_setup
 from compliance.deadlines import describe
 from compliance.retention import policy
 from compliance.work import bucket_checks
-from compliance.work.lookups import overview_of as resolver_overview
 from config.openapi.samples import post_samples
-from console.common.forms import ConsoleForm
+from console.changelog import names_of
+from console.common import pages
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
-from console.settings import forms, key_forms, retention_forms
-from console.settings.bucket import (
-    BucketForm,
-    CredentialRow,
-    NewCredentialForm,
-    RecordCredentialForm,
-    credential_rows,
-    may_issue,
-)
-from console.settings.forms import variables_of
-from conversations.usage import UciCount, conversations_by_uci
+from console.settings import bucket, forms, key_forms, retention_forms
+from console.settings.forms import SettingForm
+from conversations.usage import conversations_by_uci
+
+Form = TypeVar("Form", bound=SettingForm)
 
 SECTIONS = {
     "compliance": "Data compliance",
@@ -54,43 +57,22 @@ SECTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class RefusedForm:
-    """A form with errors: its name on the page, and the prefix or id of its API key or credentials."""
-
-    name: str
-    form: ConsoleForm
-    prefix: str = ""
+# The change log has all credentials.
+_MOST_CREDENTIALS = 20
 
 
-@dataclass(frozen=True)
-class VariableRow:
-    variable: Variable
-    carried: UciCount | None
-
-    @property
-    def is_choosable(self) -> bool:
-        return self.variable.category != Variable.Category.SYSTEM
-
-
-@dataclass(frozen=True)
-class KeyRow:
-    """An API key, the labels of its scopes, and its two forms; `is_refused` if one of them has errors."""
+class KeyRow(NamedTuple):
+    """An API key, the labels of its scopes, and its two forms, of which one can be refused."""
 
     key: ApiKey
     scopes: list[str]
     has_expired: bool
-    limit: ConsoleForm
-    revoke: ConsoleForm
-    is_refused: bool
+    limit: SettingForm
+    revoke: SettingForm
 
     @property
     def is_active(self) -> bool:
         return self.key.revoked_at is None and not self.has_expired
-
-    @property
-    def makes_calls(self) -> bool:
-        return self.key.type != ApiKey.Type.IDENTITY
 
 
 @polled
@@ -98,10 +80,13 @@ class KeyRow:
 def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
     """Return the part of the page that changes while a worker checks the bucket."""
     chatbot = chatbot_or_404(request, slug)
-    bucket = Bucket.objects.filter(chatbot=chatbot).first()
-    template = "console/settings/_check.html"
     return render(
-        request, template, title="Check access", chatbot=chatbot, bucket=bucket, check=bucket_checks.last(chatbot)
+        request,
+        "console/settings/_check.html",
+        title="Check access",
+        chatbot=chatbot,
+        bucket=Bucket.objects.filter(chatbot=chatbot).first(),
+        check=bucket_checks.last(chatbot),
     )
 
 
@@ -111,21 +96,27 @@ class Shown:
 
     request: HttpRequest
     overview: Overview
-    refused: RefusedForm | None
+    refused: SettingForm | None
 
     @property
     def chatbot(self) -> Chatbot:
         return self.overview.chatbot
 
-    def forms(self, **empty: ConsoleForm) -> dict[str, ConsoleForm]:
-        """Return a page's forms by their names, the refused one in place of an empty one."""
-        return empty | ({self.refused.name: self.refused.form} if self.refused else {})
+    def form(self, form_class: type[Form], path: Mapping[str, Any] | None = None, **options: Any) -> Form:
+        """Return an empty form, or in its place the refused one. `path` has the variables of its action's URL."""
+        if isinstance(self.refused, form_class) and self.refused.path == (path or {}):
+            return self.refused
+        return form_class(chatbot=self.chatbot, **(path or {}), **options)
+
+    def forms(self, *classes: type[SettingForm]) -> dict[str, SettingForm]:
+        """Return forms by the names by which templates find them."""
+        return {one.form_name: self.form(one) for one in classes}
 
 
 def _compliance(shown: Shown) -> dict[str, Any]:
     chatbot = shown.chatbot
     return {
-        "forms": shown.forms(rules=forms.RulesForm(chatbot=chatbot)),
+        "forms": shown.forms(forms.RulesForm),
         "callback_receiver": receiver_of(chatbot.callback_url),
         "deadline": describe(chatbot.deadline),
         "timezones": sorted(zoneinfo.available_timezones()) if is_superuser(shown.request) else [],
@@ -134,39 +125,29 @@ def _compliance(shown: Shown) -> dict[str, Any]:
 
 
 def _identity(shown: Shown) -> dict[str, Any]:
-    chatbot = shown.chatbot
-    variables, resolver = variables_of(chatbot), resolver_overview(chatbot)
-    counted = conversations_by_uci(chatbot=chatbot)
+    uci, trial = shown.form(forms.UciForm), shown.form(forms.TrialForm)
+    counted = conversations_by_uci(chatbot=shown.chatbot)
     return {
-        "forms": shown.forms(
-            uci=forms.UciForm(variables=variables),
-            variables=forms.VariableForm(),
-            assurance=forms.AssuranceForm(initial={"export_assurance": chatbot.export_assurance}),
-            resolver=forms.TrialForm(sent=resolver.sent if resolver else []),
-        ),
-        "variables": [VariableRow(one, counted.get(one.pk)) for one in variables],
-        "resolver": resolver,
+        "forms": shown.forms(forms.VariableForm, forms.AssuranceForm) | {"uci": uci, "resolver": trial},
+        "variables": [(one, counted.get(one.pk)) for one in uci.variables],
+        "resolver": trial.resolver,
     }
 
 
 def _bucket(shown: Shown) -> dict[str, Any]:
+    others = shown.forms(forms.CsvDialectForm, bucket.NewCredentialForm, bucket.RecordCredentialForm)
     return {
-        "forms": shown.forms(
-            bucket=BucketForm(stored=shown.overview.bucket),
-            csv_dialect=forms.CsvDialectForm(initial={"csv_dialect": shown.chatbot.csv_dialect}),
-            credentials=NewCredentialForm(),
-            record=RecordCredentialForm(),
-        ),
+        "forms": others | {"bucket": shown.form(bucket.BucketForm, stored=shown.overview.bucket)},
         "check": bucket_checks.last(shown.chatbot),
         "policies": list(_policies(shown.overview)),
-        "credentials": _credentials(shown.chatbot, shown.refused),
-        "may_issue": may_issue(),
+        "credentials": _credentials(shown),
+        "may_issue": bucket.may_issue(),
     }
 
 
 def _retention(shown: Shown) -> dict[str, Any]:
     return {
-        "forms": shown.forms(retention=retention_forms.RetentionForm(chatbot=shown.chatbot)),
+        "forms": shown.forms(retention_forms.RetentionForm),
         "first_run": policy.waiting_first_run(shown.chatbot),
         "latest_run": policy.latest_run(shown.chatbot),
     }
@@ -174,14 +155,14 @@ def _retention(shown: Shown) -> dict[str, Any]:
 
 def _keys_page(shown: Shown) -> dict[str, Any]:
     return {
-        "forms": shown.forms(keys=key_forms.NewApiKeyForm(), identity_keys=key_forms.NewIdentityKeyForm()),
-        "keys": _keys(shown.chatbot, shown.refused),
+        "forms": shown.forms(key_forms.NewApiKeyForm, key_forms.NewIdentityKeyForm),
+        "keys": _keys(shown),
     }
 
 
 def _callbacks(shown: Shown) -> dict[str, Any]:
     return {
-        "forms": shown.forms(callbacks=key_forms.CallbackSecretForm()),
+        "forms": shown.forms(key_forms.CallbackSecretForm),
         "callback_secret": _callback_secret(shown.chatbot),
         "callback_receiver": receiver_of(shown.chatbot.callback_url),
         "opened_at": now(),
@@ -191,7 +172,7 @@ def _callbacks(shown: Shown) -> dict[str, Any]:
 def _members(shown: Shown) -> dict[str, Any]:
     members = Membership.objects.filter(chatbot=shown.chatbot).select_related("user").order_by("user__username")
     return {
-        "forms": shown.forms(members=forms.MemberForm(chatbot=shown.chatbot)),
+        "forms": shown.forms(forms.MemberForm),
         "members": members,
         "roles": Membership.Role.choices,
     }
@@ -254,18 +235,49 @@ def address_of(slug: str, section: str) -> str:
 
 @page
 def settings_overview(request: HttpRequest, slug: str) -> HttpResponse:
-    return show(request, chatbot_or_404(request, slug))
+    return _show(request, chatbot_or_404(request, slug))
 
 
 @page
 def settings_page(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     if name not in PAGES:
         raise Http404
-    return show(request, chatbot_or_404(request, slug), name)
+    return _show(request, chatbot_or_404(request, slug), name)
 
 
-def show(
-    request: HttpRequest, chatbot: Chatbot, name: str | None = None, refused: RefusedForm | None = None
+def saving(form_class: type[SettingForm]) -> Callable[..., HttpResponseBase]:
+    """Return the view of a form's action: it saves the form and redirects to its section.
+
+    A form with errors is shown on its page. One with the name of a page is submitted to the page's address, where a
+    GET shows the page.
+    """
+    name = PAGE_OF[form_class.section]
+
+    def view(request: HttpRequest, slug: str, **path: Any) -> HttpResponse:
+        if request.method != "POST":
+            return _show(request, chatbot_or_404(request, slug), name)
+        chatbot = chatbot_or_404(request, slug, roles=form_class.roles)
+        if form_class.asks_password:
+            require_password(request)
+        form = form_class(request.POST, chatbot=chatbot, **path)
+        if form.is_valid():
+            try:
+                answer = form.save(request)
+            except ValidationError as error:
+                form.refuse(error)
+            else:
+                if isinstance(answer, HttpResponse):
+                    return answer
+                if answer:
+                    messages.success(request, answer)
+                return redirect(address_of(chatbot.slug, form.section))
+        return _show(request, chatbot, name, form)
+
+    return (pages.form if form_class.form_name in PAGES else pages.action)(view)
+
+
+def _show(
+    request: HttpRequest, chatbot: Chatbot, name: str | None = None, refused: SettingForm | None = None
 ) -> HttpResponse:
     """Return a page of the settings, or their overview. A refused form replaces an empty one."""
     overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
@@ -302,9 +314,19 @@ def _policies(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield "trust", "Trust policy of the client's role", _as_text(trust_policy(chatbot=overview.chatbot))
 
 
-def _credentials(chatbot: Chatbot, refused: RefusedForm | None) -> dict[str, list[CredentialRow]]:
-    is_one = refused is not None and refused.name == "revoke_credentials"
-    return credential_rows(chatbot, refused.form if refused and is_one else None, refused.prefix if refused else "")
+def _credentials(shown: Shown) -> dict[str, list[tuple[BucketCredential, str, SettingForm]]]:
+    """Return the credentials in use and those that ended, newest first, each with its creator and the form."""
+    newest_first = [F("revoked_at").desc(nulls_first=True), F("created_at").desc(), F("pk").desc()]
+    found = list(BucketCredential.objects.filter(chatbot=shown.chatbot).order_by(*newest_first)[:_MOST_CREDENTIALS])
+    names = names_of(one.created_by for one in found)
+    rows = [
+        (one, names[one.created_by], shown.form(bucket.RevokeCredentialForm, {"credential": one.pk}, stored=one))
+        for one in found
+    ]
+    return {
+        "present": [row for row in rows if row[0].revoked_at is None],
+        "ended": [row for row in rows if row[0].revoked_at is not None],
+    }
 
 
 def _as_text(policy: dict[str, Any]) -> str:
@@ -317,27 +339,19 @@ def _callback_secret(chatbot: Chatbot) -> CallbackSecret | None:
     return secrets.order_by("-created_at", "-pk").first()
 
 
-def _keys(chatbot: Chatbot, refused: RefusedForm | None) -> dict[str, list[KeyRow]]:
+def _keys(shown: Shown) -> dict[str, list[KeyRow]]:
     """Return the active keys and the ended ones, newest first."""
-    rows = list(_key_rows(chatbot, refused))
-    return {"active": [row for row in rows if row.is_active], "ended": [row for row in rows if not row.is_active]}
-
-
-def _key_rows(chatbot: Chatbot, refused: RefusedForm | None) -> Iterator[KeyRow]:
     # Neither the encrypted secret nor the digest is read.
-    keys = ApiKey.objects.filter(chatbot=chatbot).defer("secret_encrypted", "secret_sha256", "public_key")
+    keys = ApiKey.objects.filter(chatbot=shown.chatbot).defer("secret_encrypted", "secret_sha256", "public_key")
     labels, at = dict(ApiKey.Scope.choices), now()
+    rows = []
     for key in keys.order_by("-created_at"):
-        own: dict[str, ConsoleForm] = {
-            "limit": key_forms.RateLimitForm(initial={"rate_limit": key.rate_limit}, key=key.prefix),
-            "revoke": key_forms.RevokeForm(key=key.prefix),
-        }
-        is_refused = refused is not None and refused.prefix == key.prefix
-        if refused is not None and is_refused:
-            own[refused.name] = refused.form
+        path = {"prefix": key.prefix}
+        limit = shown.form(key_forms.RateLimitForm, path, initial={"rate_limit": key.rate_limit})
         has_expired = key.expires_at is not None and key.expires_at <= at
         scopes = [str(labels.get(scope, scope)) for scope in key.scopes]
-        yield KeyRow(key, scopes, has_expired, own["limit"], own["revoke"], is_refused)
+        rows.append(KeyRow(key, scopes, has_expired, limit, shown.form(key_forms.RevokeForm, path)))
+    return {"active": [row for row in rows if row.is_active], "ended": [row for row in rows if not row.is_active]}
 
 
 def _call_samples(request: HttpRequest, *, chatbot: Chatbot, uci: str | None) -> dict[str, Any]:

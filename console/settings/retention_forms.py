@@ -2,21 +2,25 @@
 
 import re
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.http import QueryDict
+from django.http import HttpRequest
 
 from chatbots.models import LONGEST_RETENTION, SHORTEST_RETENTION, Chatbot
 from compliance.retention import policy
 from console.common.forms import ConsoleForm
+from console.common.scope import DECIDE, actor_of
 from console.common.sealed import InvalidToken, Seal
+from console.settings.forms import Answer, SettingForm
 
 
-class RetentionForm(ConsoleForm):
+class RetentionForm(SettingForm):
     """The period: from the product's list, or any number of days; empty for none."""
 
+    section = form_name = "retention"
+    roles = DECIDE
     OTHER: ClassVar = "other"
     names: ClassVar = {"retention_days": "days"}
 
@@ -38,15 +42,11 @@ class RetentionForm(ConsoleForm):
         help_text=f"For “Another number of days”: {SHORTEST_RETENTION} to {LONGEST_RETENTION:,}.",
     )
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        return cls(data, chatbot=chatbot)
-
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
         days = chatbot.retention_days
         is_other = days is not None and days not in Chatbot.RetentionDays.values
         initial = {"days": self.OTHER, "other_days": days} if is_other else {"days": days or ""}
-        super().__init__(*args, initial=initial, **kwargs)
+        super().__init__(*args, chatbot=chatbot, initial=initial, **kwargs)
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
@@ -57,10 +57,39 @@ class RetentionForm(ConsoleForm):
             self.add_error("other_days", "Choose “Another number of days” for this number, or leave it empty.")
         return cleaned
 
-    @property
-    def chosen(self) -> int | None:
-        days = self.cleaned_data["days"]
-        return self.cleaned_data["other_days"] if days == self.OTHER else int(days) if days else None
+    def save(self, request: HttpRequest) -> Answer:
+        """Save a longer period, or none, at once. For any other period, show first what it would erase."""
+        chosen = self.cleaned_data["days"]
+        days = self.cleaned_data["other_days"] if chosen == self.OTHER else int(chosen) if chosen else None
+        policy.check_period(self.chatbot, days)
+        if days is not None and policy.needs_confirmation(self.chatbot, days):
+            return self._confirm(request, days)
+        policy.change_period(chatbot=self.chatbot, days=days, actor=actor_of(request))
+        return "Retention period saved." if days else "Retention turned off. A run that waited is cancelled."
+
+    def _confirm(self, request: HttpRequest, days: int) -> Answer:
+        """Save the period if the shown number was confirmed, or else show the number."""
+        actor = actor_of(request)
+        confirmation = request.POST if "shown" in request.POST else None
+        form = RetentionConfirmationForm(confirmation, chatbot=self.chatbot, actor=actor, days=days)
+        if form.is_bound and form.is_valid():
+            confirmed = form.cleaned_data["confirmed"]
+            policy.change_period(chatbot=self.chatbot, days=days, actor=actor, confirmed=confirmed)
+            return "Retention period saved. The first run waits 24 hours; until then it can be cancelled."
+        found = policy.forecast(self.chatbot, days)
+        return self.show(
+            request,
+            "retention_confirm.html",
+            "Delete conversations automatically",
+            status=400 if form.is_bound else 200,
+            period=policy.label(days),
+            chosen=self,
+            found=found,
+            is_typed=found.first_run > 0 or not found.is_whole,
+            form=form,
+            token=form.sealed(found.first_run),
+            waits_hours=int(policy.FIRST_RUN_WAITS.total_seconds() // 3600),
+        )
 
 
 # A number on the page is valid for this long. Then it has to be counted again.
