@@ -13,11 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from chatbots.models import Chatbot, Variable
 from compliance.errors import Refused
 from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, LookupResult, look_up
+from compliance.requests.selectors import ByUci
 from console.common.forms import AS_TYPED
 from console.common.pages import form, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, choose_chatbot, may, visible_chatbots
-from console.filing.drafts import Draft, dump_subject
 from console.filing.pasted_values import peculiarities
+from console.filing.presenters import Offer, offer, similar_values
 from conversations.restriction import find_restricted
 from conversations.search import MAX_RESULTS
 
@@ -59,22 +60,6 @@ class LookUpForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class Offer:
-    """A chatter to act on: `subject` is a token for the form that files."""
-
-    key: str
-    value: str
-    conversations: int
-    subject: str
-    differs: str = ""
-
-    @property
-    def can_be_typed(self) -> bool:
-        """Return whether a form sends the value back unchanged: browsers change line ends."""
-        return "\r" not in self.value and "\n" not in self.value
-
-
-@dataclass(frozen=True)
 class Section:
     """A result, with its chatters and similar values to act on, and the numbers of its restricted conversations."""
 
@@ -92,16 +77,15 @@ class Section:
         """The chatters of the conversations that the user reads, and the one that was looked up by value."""
         hidden = set() if self.sees_restricted else self.restricted
         values = {one for number, values in self.result.values.items() if number not in hidden for one in values}
-        found = self.result.chatters
-        return [self._offer(*one, number) for one, number in found if one in values or self.result.key]
+        return [
+            offer(self.result.chatbot, self.actor, ByUci(*one), number)
+            for one, number in self.result.chatters
+            if one in values or self.result.key
+        ]
 
     @cached_property
     def similar(self) -> list[Offer]:
-        return [self._offer(one.key, one.value, one.conversations, one.differs) for one in self.result.similar]
-
-    def _offer(self, key: str, value: str, conversations: int, differs: str = "") -> Offer:
-        subject = dump_subject(self.result.chatbot, self.actor, Draft("", key=key, values=(value,)))
-        return Offer(key, value, conversations, subject, differs)
+        return similar_values(self.result.chatbot, self.actor, self.result.similar)
 
 
 @form

@@ -1,13 +1,13 @@
 """Base forms of the console: one that an operation validates, and one with the field "Person asked on"."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from django import forms
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.forms.utils import ErrorList
-from django.http import QueryDict
 from django.utils.timezone import localdate
 
 from chatbots.models import Chatbot
@@ -16,6 +16,11 @@ from compliance.requests.inputs import LONGEST_AGO, read_requested_at
 
 # Attributes of a field that takes the typed text unchanged.
 AS_TYPED = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+
+
+def required_choice(choices: Iterable[tuple[str, Any]], message: str) -> forms.ChoiceField:
+    """Return a field in which nothing is chosen at first. `message` is the error if that stays so."""
+    return forms.ChoiceField(choices=[("", "Choose one"), *choices], error_messages={"required": message})
 
 
 class Errors(ErrorList):
@@ -28,7 +33,7 @@ class Errors(ErrorList):
 class ConsoleForm(forms.Form):
     """A form that an operation validates: call it if the form is valid, and pass its errors to `refuse`."""
 
-    # The operation's name of a field -> the form's name of it, where they differ.
+    # The operation's name of a field, as in a refusal's pointer -> the form's name of it, where they differ.
     names: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -38,14 +43,12 @@ class ConsoleForm(forms.Form):
         kwargs.setdefault("error_class", Errors)
         super().__init__(*args, **kwargs)
 
-    @classmethod
-    def submitted(cls, data: QueryDict, *, chatbot: Chatbot, **path: Any) -> Self:  # noqa: ARG003
-        """Return the form with the data submitted to its action. `path` has the variables of the action's URL."""
-        return cls(data)
-
-    def refuse(self, error: ValidationError) -> None:
+    def refuse(self, error: ValidationError | Refused) -> None:
         """Show the errors of an operation at their fields."""
-        errors = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+        if isinstance(error, Refused):
+            errors = {re.sub(r"/[0-9]+$", "", error.pointer).removeprefix("/"): [error.detail]}
+        else:
+            errors = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
         for name, messages in errors.items():
             field = self.names.get(name, name)
             for message in messages:
@@ -63,14 +66,21 @@ class ConsoleForm(forms.Form):
         ]
 
 
-class RequestedAtForm(forms.Form):
+class ChatbotForm(ConsoleForm):
+    """A form about one chatbot."""
+
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.chatbot = chatbot
+
+
+class RequestedAtForm(ChatbotForm):
     """A form that files a request, with the day on which the person asked if that was earlier."""
 
     requested_at = forms.CharField(required=False, widget=forms.DateInput(attrs={"type": "date"}))
 
     def __init__(self, *data: Any, chatbot: Chatbot, **options: Any) -> None:
-        super().__init__(*data, **options)
-        self.chatbot = chatbot
+        super().__init__(*data, chatbot=chatbot, **options)
         today = localdate(timezone=ZoneInfo(chatbot.timezone))
         limits = {"min": today - LONGEST_AGO, "max": today}
         self.fields["requested_at"].widget.attrs |= {name: day.isoformat() for name, day in limits.items()}

@@ -43,7 +43,7 @@ class Seal:
     @property
     def _bound_to(self) -> str:
         # Includes the form of the sealed value: during an upgrade, tokens from pages of another version are refused.
-        return f"console:sealed-2:{self.purpose}:{self.chatbot.pk}:{self.actor}"
+        return f"console:sealed-3:{self.purpose}:{self.chatbot.pk}:{self.actor}"
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 import re
 from http import HTTPStatus
-from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from django import forms
 from django.contrib import messages as notices
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -17,7 +15,7 @@ from compliance.models.redaction import MOST_MESSAGES
 from compliance.redaction import filing
 from compliance.requests.submit import CONSOLE_GRACE
 from compliance.work import legal_holds
-from console.common.forms import RequestedAtForm
+from console.common.forms import RequestedAtForm, required_choice
 from console.common.pages import action, refusal, render, require
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may
 from console.conversations.transcript_page import (
@@ -34,11 +32,7 @@ _MINUTES = counted(int(CONSOLE_GRACE.total_seconds() // 60), "minute")
 
 
 class RedactionForm(RequestedAtForm):
-    reason = forms.ChoiceField(error_messages={"required": "Choose a reason."})
-
-    def __init__(self, *data: Any, **options: Any) -> None:
-        super().__init__(*data, **options)
-        cast("forms.ChoiceField", self.fields["reason"]).choices = [("", "Choose one"), *Redaction.Reason.choices]
+    reason = required_choice(Redaction.Reason.choices, "Choose a reason.")
 
 
 @action

@@ -6,10 +6,10 @@ rest of the form, only the typed text is used.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from secrets import token_hex
-from typing import Any
+from typing import Any, Self
 
 from django.utils import timezone
 
@@ -52,12 +52,19 @@ class Draft:
     include_files: bool = False
     csv_dialect: str = Chatbot.CsvDialect.STANDARD
 
+    @classmethod
+    def of(cls, subject: Selector, **others: Any) -> Self:
+        """Return a draft of a single request."""
+        if isinstance(subject, ByConversations):
+            return cls(ids=subject.ids, **others)
+        return cls(key=subject.key, values=(subject.value,), **others)
+
     @property
     def is_deletion(self) -> bool:
         return self.kind == Kind.DELETION
 
     @property
-    def selector(self) -> Selector:
+    def subject(self) -> Selector:
         """The subject of a single request."""
         return ByConversations(self.ids) if self.ids else ByUci(self.key, self.values[0])
 
@@ -78,7 +85,7 @@ class Draft:
         return str(Chatbot.CsvDialect(self.csv_dialect).label)
 
     def inputs(self) -> dict[int, RequestInput]:
-        selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.selector]
+        selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.subject]
         references = self.references or ("",) * len(selectors)
         pairs = zip(selectors, references, strict=True)
         return {
@@ -170,18 +177,19 @@ def load(chatbot: Chatbot, actor: str, text: str) -> PreviewToken:
     """Undo `dump`, also for a token that has expired. Raises InvalidToken."""
     token = Seal("filing", chatbot, actor).open(text)
     given = token.value
-    return PreviewToken(_draft(given["draft"]), _as_tuples(PreviewCounts, given["seen"]), given["nonce"], token)
+    draft, seen = _as_tuples(Draft, given["draft"]), _as_tuples(PreviewCounts, given["seen"])
+    return PreviewToken(draft, seen, given["nonce"], token)
 
 
-def dump_subject(chatbot: Chatbot, actor: str, draft: Draft) -> str:
-    """Return a token for the subject of a draft, for a form in which subjects are chosen instead of typed."""
-    subject = replace(Draft(draft.kind), key=draft.key, values=draft.values[:1], ids=draft.ids)
+def dump_subject(chatbot: Chatbot, actor: str, subject: Selector) -> str:
+    """Return a token for a subject, for a form in which subjects are chosen instead of typed."""
     return Seal("subject", chatbot, actor).seal(asdict(subject))
 
 
-def load_subject(chatbot: Chatbot, actor: str, text: str) -> Draft:
+def load_subject(chatbot: Chatbot, actor: str, text: str) -> Selector:
     """Undo `dump_subject`. Raises InvalidToken."""
-    return _draft(Seal("subject", chatbot, actor).open(text).value)
+    given = Seal("subject", chatbot, actor).open(text).value
+    return ByConversations(tuple(given["ids"])) if "ids" in given else ByUci(**given)
 
 
 def confirm(*, chatbot: Chatbot, actor: str, token: PreviewToken, typed: str) -> Outcomes:
@@ -222,11 +230,6 @@ def _replay(chatbot: Chatbot, token: PreviewToken) -> ReplayKey:
     if key is None:
         raise InvalidToken
     return key
-
-
-def _draft(given: dict[str, Any]) -> Draft:
-    draft: Draft = _as_tuples(Draft, given)
-    return draft
 
 
 def _as_tuples(kind: Any, given: dict[str, Any]) -> Any:

@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.db.models import Q
 
 from chatbots.models import Chatbot, Variable
-from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests.selectors import MOST_CONVERSATIONS
-from console.common.forms import AS_TYPED, RequestedAtForm
+from compliance.requests.selectors import MOST_CONVERSATIONS, ByConversations, ByUci, Selector
+from console.common.forms import AS_TYPED, ChatbotForm, RequestedAtForm
 from console.common.sealed import InvalidToken
 from console.filing import pasted_values
 from console.filing.drafts import Draft, load_subject
@@ -25,17 +24,55 @@ ACTIONS = [("delete", "Delete: erase their data"), ("export", "Export: create a 
 KINDS = {"delete": Kind.DELETION, "export": Kind.EXPORT}
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
-# A refusal's pointer -> the field at which it is shown.
-_FIELDS = {
-    "/unique_chatter_identifier_value": "value",
-    "/unique_chatter_identifier_key": "key",
-    "/conversation_ids": "ids",
-    "/reference": "reference",
-    "/requested_at": "requested_at",
-}
 
 
-class FilingForm(RequestedAtForm):
+class KeyForm(ChatbotForm):
+    """A form about chatters of a chatbot. `ucis` are the choices of the key."""
+
+    names: ClassVar = {
+        "unique_chatter_identifier_value": "value",
+        "unique_chatter_identifier_key": "key",
+        "conversation_ids": "ids",
+    }
+
+    key = forms.ChoiceField(required=False, error_messages={"invalid_choice": "Choose one of this chatbot's UCIs."})
+
+    def __init__(self, *data: Any, chatbot: Chatbot, **options: Any) -> None:
+        super().__init__(*data, chatbot=chatbot, **options)
+        ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=chatbot).order_by("-is_uci", "name")
+        self.ucis = [(uci.name, uci.name if uci.is_uci else f"{uci.name} (former)") for uci in ucis]
+        key: Any = self.fields["key"]
+        key.choices = self.ucis
+
+    def check_key(self, key: str | None, missing: str) -> bool:
+        """Return whether a key is chosen, or else show an error."""
+        if not self.ucis:
+            self.add_error(None, "This chatbot has no UCI. Choose one in its settings first.")
+        elif not key:
+            self.add_error("key", missing)
+        return bool(self.ucis and key)
+
+
+class SubjectForm(KeyForm):
+    """A form with a field `whom`, whose subject is a chatter or conversations."""
+
+    value = forms.CharField(required=False, strip=False, widget=forms.TextInput(attrs=AS_TYPED))
+    ids = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**AS_TYPED, "rows": 4}))
+
+    def typed_subject(self, given: dict[str, Any]) -> Selector | None:
+        """Return the chatter or the conversations, or show an error."""
+        if given["whom"] == "ids":
+            if ids := tuple(line for line in re.split(r"\r\n|\r|\n", given["ids"]) if line):
+                return ByConversations(ids)
+            self.add_error("ids", "Enter the IDs, one per line.")
+        elif not given["value"]:
+            self.add_error("value", "Enter the value exactly as it is stored.")
+        elif self.check_key(given["key"], "Choose the UCI that has this value."):
+            return ByUci(given["key"], given["value"])
+        return None
+
+
+class FilingForm(KeyForm, RequestedAtForm):
     """The fields of both forms. They have no maximum length: browsers cut pasted text silently."""
 
     action = forms.ChoiceField(
@@ -46,7 +83,6 @@ class FilingForm(RequestedAtForm):
             "invalid_choice": "Choose to delete or to export.",
         },
     )
-    key = forms.ChoiceField(required=False, error_messages={"invalid_choice": "Choose one of this chatbot's UCIs."})
     erase_exports = forms.BooleanField(required=False)
     include_files = forms.BooleanField(required=False)
     include_shared = forms.BooleanField(required=False)
@@ -59,16 +95,6 @@ class FilingForm(RequestedAtForm):
         super().__init__(data, files, chatbot=chatbot, **options)
         self.actor = actor
         self.initial.setdefault("csv_dialect", chatbot.csv_dialect)
-        self.ucis = uci_names(chatbot)
-        key = self.fields["key"]
-        if isinstance(key, forms.ChoiceField):
-            key.choices = self.ucis
-
-    def refuse(self, refusal: Refused) -> None:
-        """Show an error at its field."""
-        pointer = re.sub(r"/[0-9]+$", "", refusal.pointer)
-        field = _FIELDS.get(pointer)
-        self.add_error(field if field in self.fields else None, refusal.detail)
 
     def clean_csv_dialect(self) -> str:
         """Return the dialect of the preview, which stays if the chatbot's setting changes before the confirmation."""
@@ -80,7 +106,7 @@ class FilingForm(RequestedAtForm):
         return {"kind": str(KINDS[given["action"]]), **{name: given[name] for name in names}}
 
 
-class OneForm(FilingForm):
+class OneForm(SubjectForm, FilingForm):
     """One request, about a chatter or about conversations. `subject` is a token that overrides the other fields."""
 
     whom = forms.ChoiceField(
@@ -93,8 +119,6 @@ class OneForm(FilingForm):
         ],
         widget=forms.RadioSelect,
     )
-    value = forms.CharField(required=False, strip=False, widget=forms.TextInput(attrs=AS_TYPED))
-    ids = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**AS_TYPED, "rows": 4}))
     numbers = forms.CharField(required=False, widget=forms.TextInput(attrs={**AS_TYPED, "inputmode": "numeric"}))
     subject = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -103,24 +127,19 @@ class OneForm(FilingForm):
         if not self.errors:
             subject = self._subject(given)
             if subject is not None:
-                self.draft = Draft(
-                    **self.options(),
-                    key=subject.key,
-                    values=subject.values,
-                    ids=subject.ids,
-                    references=(given["reference"],),
-                )
+                self.draft = Draft.of(subject, references=(given["reference"],), **self.options())
         return given
 
-    def _subject(self, given: dict[str, Any]) -> Draft | None:
+    def _subject(self, given: dict[str, Any]) -> Selector | None:
         if given["subject"]:
             return self._subject_from_token(given["subject"])
         if self.data.get("offered"):
             self.add_error("subject", "Choose the subject of the request.")
             return None
-        return self._typed_subject(given)
+        is_by_numbers = given["whom"] == "numbers"
+        return self._subject_by_numbers(given["numbers"]) if is_by_numbers else self.typed_subject(given)
 
-    def _subject_from_token(self, text: str) -> Draft | None:
+    def _subject_from_token(self, text: str) -> Selector | None:
         try:
             return load_subject(self.chatbot, self.actor, text)
         except InvalidToken:
@@ -129,37 +148,14 @@ class OneForm(FilingForm):
             )
             return None
 
-    def _typed_subject(self, given: dict[str, Any]) -> Draft | None:
-        match given["whom"]:
-            case "ids":
-                return self._subject_by_ids(given["ids"])
-            case "numbers":
-                return self._subject_by_numbers(given["numbers"])
-        if not given["value"]:
-            self.add_error("value", "Enter the value exactly as it is stored.")
-        elif not self.ucis:
-            self.add_error(None, "This chatbot has no UCI. Choose one in its settings first.")
-        elif not given["key"]:
-            self.add_error("key", "Choose the UCI that has this value.")
-        else:
-            return Draft("", key=given["key"], values=(given["value"],))
-        return None
-
-    def _subject_by_ids(self, text: str) -> Draft | None:
-        ids = [line for line in re.split(r"\r\n|\r|\n", text) if line]
-        if not ids:
-            self.add_error("ids", "Enter the IDs, one per line.")
-            return None
-        return Draft("", ids=tuple(ids))
-
-    def _subject_by_numbers(self, text: str) -> Draft | None:
+    def _subject_by_numbers(self, text: str) -> Selector | None:
         words = re.split(r"[\s,;]+", text.strip())
         if not all(map(_NUMBER.fullmatch, words)) or len(words) > MOST_CONVERSATIONS:
             self.add_error("numbers", f"Enter 1 to {MOST_CONVERSATIONS} numbers separated by spaces.")
             return None
         numbers = list(dict.fromkeys(map(int, words)))
         try:
-            return Draft("", ids=tuple(platform_ids(self.chatbot, numbers)))
+            return ByConversations(tuple(platform_ids(self.chatbot, numbers)))
         except NoConversation as missing:
             self.add_error("numbers", f"This chatbot has no open conversation {missing}.")
         return None
@@ -184,14 +180,11 @@ class ManyForm(FilingForm):
         given = super().clean() or {}
         if self.errors:
             return given
-        if not self.ucis:
-            self.add_error(None, "This chatbot has no UCI. Choose one in its settings first.")
-        elif not given["key"]:
-            self.add_error("key", "Choose the UCI that has these values.")
-        elif bool(given["pasted"]) == bool(given["file"]):
-            self.add_error("pasted", "Paste the values or choose a file, not both.")
-        else:
-            self._read(given)
+        if self.check_key(given["key"], "Choose the UCI that has these values."):
+            if bool(given["pasted"]) == bool(given["file"]):
+                self.add_error("pasted", "Paste the values or choose a file, not both.")
+            else:
+                self._read(given)
         return given
 
     def _read(self, given: dict[str, Any]) -> None:
@@ -234,14 +227,8 @@ class ClosedConversation(Exception):
     """The conversation is deleted or being deleted."""
 
 
-def uci_names(chatbot: Chatbot) -> list[tuple[str, str]]:
-    """Return the UCIs of a chatbot with their labels, the current one first."""
-    ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=chatbot).order_by("-is_uci", "name")
-    return [(uci.name, uci.name if uci.is_uci else f"{uci.name} (former)") for uci in ucis]
-
-
-def subject_drafts(chatbot: Chatbot, number: int) -> list[Draft]:
-    """Return drafts without a kind for the first MAX_IDENTITIES chatters of a conversation, then one for it alone.
+def subjects_of(chatbot: Chatbot, number: int) -> list[Selector]:
+    """Return the first MAX_IDENTITIES chatters of a conversation, then the conversation alone.
 
     Raises NoConversation, ClosedConversation.
     """
@@ -255,8 +242,7 @@ def subject_drafts(chatbot: Chatbot, number: int) -> list[Draft]:
     # The same as on the conversation's page. A caller can add thousands, and a form has 1,000 fields at most.
     shown = identities.order_by("variable_id", "value")[:MAX_IDENTITIES]
     people = ((uci, str(value)) for uci, value in shown.values_list("variable_id", "value"))
-    alone = Draft("", ids=(conversation.external_id,))
-    return [*(Draft("", key=ucis[uci], values=(value,)) for uci, value in people), alone]
+    return [*(ByUci(ucis[uci], value) for uci, value in people), ByConversations((conversation.external_id,))]
 
 
 def platform_ids(chatbot: Chatbot, numbers: Sequence[int]) -> list[str]:

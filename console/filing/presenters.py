@@ -11,6 +11,7 @@ from compliance.models import ComplianceRequest
 from compliance.requests.finds import Finds
 from compliance.requests.preview import Deletion, Preview
 from compliance.requests.results import KEPT_OF_CONVERSATION
+from compliance.requests.selectors import ByUci
 from compliance.requests.similar import Similar
 from compliance.requests.submit import grace_of
 from console.filing.drafts import Draft, dump_subject
@@ -38,14 +39,19 @@ class StoreRow:
 
 
 @dataclass(frozen=True)
-class SimilarValue:
-    """A value of another chatter that looks similar; `subject` is a token for its preview."""
+class Offer:
+    """A chatter to act on. `subject` is a token for the form that files."""
 
     key: str
     value: str
     conversations: int
-    differs: str
     subject: str
+    differs: str = ""
+
+    @property
+    def can_be_typed(self) -> bool:
+        """Return whether a form sends the value back unchanged: browsers change line ends."""
+        return "\r" not in self.value and "\n" not in self.value
 
 
 @dataclass(frozen=True)
@@ -97,17 +103,12 @@ def hold_texts(reasons: Sequence[HoldReason]) -> list[str]:
     return [_HELD[reason] for reason in reasons]
 
 
-def similar_values(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[SimilarValue]:
-    return [
-        SimilarValue(
-            key=one.key,
-            value=one.value,
-            conversations=one.conversations,
-            differs=one.differs,
-            subject=dump_subject(chatbot, actor, Draft("", key=one.key, values=(one.value,))),
-        )
-        for one in found
-    ]
+def offer(chatbot: Chatbot, actor: str, chatter: ByUci, conversations: int, differs: str = "") -> Offer:
+    return Offer(chatter.key, chatter.value, conversations, dump_subject(chatbot, actor, chatter), differs)
+
+
+def similar_values(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[Offer]:
+    return [offer(chatbot, actor, ByUci(one.key, one.value), one.conversations, one.differs) for one in found]
 
 
 def lines(draft: Draft, found: Preview) -> list[PreviewLine]:

@@ -15,6 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from common.texts import counted
 from compliance.errors import Refused
 from compliance.requests.preview import Preview
+from compliance.requests.selectors import ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, page, refusal, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, may, visible_chatbots
@@ -31,7 +32,7 @@ from console.filing.drafts import (
     requested_part,
 )
 from console.filing.flow import FILED_BEFORE, FilingFlow
-from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subject_drafts
+from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subjects_of
 from console.filing.pasted_values import peculiarities
 from console.requests.labels import APPROVED_FIRST
 from conversations.messages import MAX_IDENTITIES
@@ -83,7 +84,7 @@ class FileOne(FilingFlow[OneForm]):
                 subject = load_subject(self.chatbot, self.actor, text)
             except InvalidToken:
                 continue
-            found.append({"token": text, "draft": subject, "is_chosen": text == chosen, "notes": _notes(subject)})
+            found.append({"token": text, "about": subject, "is_chosen": text == chosen, "notes": _notes(subject)})
         return found
 
     def _about_conversation(self) -> HttpResponse:
@@ -92,7 +93,7 @@ class FileOne(FilingFlow[OneForm]):
         if not (number.isascii() and number.isdigit() and len(number) <= 18):
             raise Http404
         try:
-            subjects = subject_drafts(self.chatbot, int(number))
+            subjects = subjects_of(self.chatbot, int(number))
         except NoConversation:
             raise Http404 from None
         except ClosedConversation:
@@ -112,10 +113,10 @@ class FileOne(FilingFlow[OneForm]):
     def preview_context(self, draft: Draft, found: Preview, form: OneForm | None) -> dict[str, Any]:  # noqa: ARG002
         return {
             "conversations": requested_part(found).found.conversations,
-            "notes": _notes(draft),
+            "notes": _notes(draft.subject),
             "holds": presenters.hold_texts(found.only.held_by),
             "alike": presenters.similar_values(self.chatbot, self.actor, found.only.similar),
-            "subject": dump_subject(self.chatbot, self.actor, draft),
+            "subject": dump_subject(self.chatbot, self.actor, draft.subject),
         }
 
     def filed(self, token: PreviewToken, outcomes: Outcomes) -> HttpResponse:
@@ -136,8 +137,8 @@ class FileOne(FilingFlow[OneForm]):
         return redirect("console:request", outcome.pk)
 
 
-def _notes(draft: Draft) -> list[str]:
-    return peculiarities(draft.values[0]) if draft.values else []
+def _notes(subject: Selector) -> list[str]:
+    return peculiarities(subject.value) if isinstance(subject, ByUci) else []
 
 
 @form

@@ -1,8 +1,7 @@
 """The forms of legal holds. Values and ids are taken exactly as they are typed."""
 
-import re
 from datetime import date, datetime, timedelta
-from typing import Any, cast
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from django import forms
@@ -11,51 +10,34 @@ from django.utils.timezone import localdate
 
 from chatbots.models import Chatbot
 from common.times import EARLIEST, LATEST, midnight
-from compliance.errors import Refused
 from compliance.holds import LONGEST_REVIEW, HoldInput
 from compliance.models import LegalHold
-from compliance.requests.selectors import ByConversations, ByUci, Selector
-from console.common.forms import AS_TYPED
+from compliance.requests.selectors import Selector
+from console.common.forms import AS_TYPED, ChatbotForm, required_choice
 from console.common.lists import day_filter
-from console.filing.forms import uci_names
+from console.filing.forms import SubjectForm
 
 _ONE_DAY = timedelta(days=1)
 _REVIEW_AFTER = timedelta(days=182)
 _IN_CALENDAR = (MinValueValidator(EARLIEST.date()), MaxValueValidator(LATEST.date() - _ONE_DAY))
 
-# A refusal's pointer -> the field at which it is shown.
-_FIELDS = {
-    "/unique_chatter_identifier_value": "value",
-    "/unique_chatter_identifier_key": "key",
-    "/conversation_ids": "ids",
-    "/matter": "matter",
-    "/basis": "basis",
-    "/began_before": "began_to",
-    "/review_at": "review_on",
-    "/reason": "reason",
-}
 
-
-class HoldForm(forms.Form):
+class HoldForm(ChatbotForm):
     """A form of an operation on holds; its dates are days in the chatbot's time zone."""
 
     use_required_attribute = False
 
     def __init__(self, *data: Any, chatbot: Chatbot, **options: Any) -> None:
-        super().__init__(*data, **options)
-        self.chatbot = chatbot
+        super().__init__(*data, chatbot=chatbot, **options)
         self.zone = ZoneInfo(chatbot.timezone)
-
-    def refuse(self, refusal: Refused) -> None:
-        """Show an error at its field."""
-        field = _FIELDS.get(re.sub(r"/[0-9]+$", "", refusal.pointer))
-        self.add_error(field if field in self.fields else None, refusal.detail)
 
     def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
         return midnight(day + timedelta(days=days), self.zone) if day else None
 
 
 class ReviewForm(HoldForm):
+    names: ClassVar = {"review_at": "review_on"}
+
     review_on = day_filter(validators=_IN_CALENDAR)
 
     def __init__(self, *data: Any, review_at: datetime | None = None, **options: Any) -> None:
@@ -74,8 +56,12 @@ class ReviewForm(HoldForm):
         return midnight(self.cleaned_data["review_on"], self.zone)
 
 
-class PlaceForm(ReviewForm):
+class PlaceForm(SubjectForm, ReviewForm):
     """A hold to be placed. The fields have no maximum length: browsers cut pasted text silently."""
+
+    names: ClassVar = {**SubjectForm.names, **ReviewForm.names, "began_before": "began_to"}
+    # None for the whole chatbot.
+    selector: Selector | None = None
 
     whom = forms.ChoiceField(
         initial="chatter",
@@ -86,44 +72,18 @@ class PlaceForm(ReviewForm):
         ],
         widget=forms.RadioSelect,
     )
-    key = forms.ChoiceField(required=False, error_messages={"invalid_choice": "Choose one of this chatbot's UCIs."})
-    value = forms.CharField(required=False, strip=False, widget=forms.TextInput(attrs=AS_TYPED))
-    ids = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**AS_TYPED, "rows": 4}))
     began_from = day_filter(validators=_IN_CALENDAR)
     began_to = day_filter(validators=_IN_CALENDAR)
     matter = forms.CharField(
         widget=forms.TextInput(attrs=AS_TYPED), error_messages={"required": "Enter your reference of the matter."}
     )
-    basis = forms.ChoiceField(error_messages={"required": "Choose a basis."})
-
-    def __init__(self, *data: Any, **options: Any) -> None:
-        super().__init__(*data, **options)
-        self.ucis = uci_names(self.chatbot)
-        cast("forms.ChoiceField", self.fields["key"]).choices = self.ucis
-        cast("forms.ChoiceField", self.fields["basis"]).choices = [("", "Choose one"), *LegalHold.Basis.choices]
+    basis = required_choice(LegalHold.Basis.choices, "Choose a basis.")
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
-        whom = given.get("whom")
-        if whom == "chatter" and not self.ucis:
-            self.add_error(None, "This chatbot has no UCI. Choose one in its settings first.")
-        elif whom == "chatter" and not given.get("value"):
-            self.add_error("value", "Enter the value exactly as it is stored.")
-        elif whom == "ids" and not self._ids:
-            self.add_error("ids", "Enter the IDs, one per line.")
+        if given.get("whom") != "all" and not self.errors.keys() & {"whom", "key", "value", "ids"}:
+            self.selector = self.typed_subject(given)
         return given
-
-    @property
-    def _ids(self) -> tuple[str, ...]:
-        return tuple(line for line in re.split(r"\r\n|\r|\n", self.cleaned_data.get("ids", "")) if line)
-
-    @property
-    def selector(self) -> Selector | None:
-        """The subject of a valid form. None for the whole chatbot."""
-        given = self.cleaned_data
-        if given["whom"] == "chatter":
-            return ByUci(given["key"], given["value"])
-        return ByConversations(self._ids) if given["whom"] == "ids" else None
 
     @property
     def given_input(self) -> HoldInput:
@@ -146,8 +106,5 @@ class PlaceForm(ReviewForm):
 class ReleaseForm(HoldForm):
     """The reason for a release, and the requests that the page said would continue, as one digest."""
 
-    reason = forms.ChoiceField(
-        choices=[("", "Choose one"), *LegalHold.ReleaseReason.choices],
-        error_messages={"required": "Choose a reason."},
-    )
+    reason = required_choice(LegalHold.ReleaseReason.choices, "Choose a reason.")
     seen = forms.CharField(required=False, widget=forms.HiddenInput)

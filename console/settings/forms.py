@@ -13,7 +13,7 @@ from chatbots.operations import chatbots
 from chatbots.operations.chatbots import NewVariable
 from compliance.lookups import trial
 from compliance.work.lookups import overview_of
-from console.common.forms import AS_TYPED, ConsoleForm
+from console.common.forms import AS_TYPED, ChatbotForm, ConsoleForm
 from console.common.pages import render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, Role, actor_of
 
@@ -28,7 +28,7 @@ CATEGORIES = [(Category.CUSTOM.value, "Custom"), (Category.USER_CHANNEL.value, "
 Answer = HttpResponse | str
 
 
-class SettingForm(ConsoleForm):
+class SettingForm(ChatbotForm):
     """A form on a page of a chatbot's settings, and the operation that saves it."""
 
     # The section that is shown after saving, and the name by which its template finds the form.
@@ -37,9 +37,8 @@ class SettingForm(ConsoleForm):
     roles: ClassVar[Collection[Role]] = SUPERUSER_ONLY
     asks_password: ClassVar[bool] = True
 
-    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.chatbot = chatbot
         # The variables of the action's URL. They tell forms apart of which the page has several.
         self.path: Mapping[str, Any] = {}
 
