@@ -8,8 +8,7 @@ from console import help as help_pages
 from console.conversations import log_page, redact_page, transcript_page
 from console.filing import views
 from console.holds import hold_page, place_page
-from console.holds import list_page as holds_list
-from console.monitoring import dashboard, files, notifications, refused
+from console.monitoring import dashboard, files, notifications
 from console.requests import due_page, limit_page, list_page, request_page
 from console.settings import bucket, forms, key_forms, retention_forms
 from console.settings.page import check_progress, saving, settings_overview, settings_page
@@ -46,7 +45,7 @@ urlpatterns: list[URLPattern] = [
     path("file/", views.choose_chatbot, name="file"),
     path("file/<slug:slug>/", views.file_request, name="file_request"),
     path("file/<slug:slug>/many/", views.file_many, name="file_many"),
-    path("holds/", holds_list.holds, name="holds"),
+    path("holds/", hold_page.holds_list, name="holds"),
     path("holds/place/", place_page.choose_chatbot, name="choose_hold_chatbot"),
     path("holds/place/<slug:slug>/", place_page.place, name="place_hold"),
     path(_HOLD, hold_page.hold_page, name="hold"),
@@ -56,7 +55,7 @@ urlpatterns: list[URLPattern] = [
     path("exports/", files.exports, name="exports"),
     path("extracts/", files.extracts, name="extracts"),
     path("extracts/again/", files.rebuild, name="extracts_again"),
-    path("refused-identities/", refused.refused_identities, name="refused_identities"),
+    path("refused-identities/", dashboard.refused_identities, name="refused_identities"),
     path("chatbots/", chatbots.chatbots, name="chatbots"),
     path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
     path(_SETTINGS, settings_overview, name="settings"),

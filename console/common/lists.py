@@ -1,6 +1,6 @@
 """Lists of the console: a page of rows by cursor, without counting, also of many chatbots; and fields of filters."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 from itertools import chain
@@ -11,6 +11,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
 from django.db.models import BooleanField, F, Func, Model, OuterRef, Q, QuerySet
 from django.http import Http404, HttpRequest
+from django.utils.http import urlencode
 from rest_framework.request import Request
 
 from chatbots.models import Chatbot
@@ -157,6 +158,21 @@ class MergedQuery(Generic[_Row]):
         if self.order == ("-id",):
             return nlargest(most, keys)
         return nsmallest(most, keys) if self.order == ("id",) else list(keys)
+
+
+def tabs(request: HttpRequest, labels: Mapping[str, str], slug: str) -> tuple[str, list[dict[str, Any]]]:
+    """Return the view of a list that the URL asks for, by default the first, and the links to all of them.
+
+    `labels` are those of the views, and `slug` is that of the chosen chatbot. Raises Http404 for an unknown view.
+    """
+    view = request.GET.get("view", next(iter(labels)))
+    if view not in labels:
+        raise Http404
+    chatbot = {"chatbot": slug} if slug else {}
+    return view, [
+        {"label": label, "url": f"?{urlencode({'view': name} | chatbot)}", "is_here": name == view}
+        for name, label in labels.items()
+    ]
 
 
 def choice_filter(choices: Iterable[tuple[str, Any]], *, label: str | None = None) -> forms.ChoiceField:

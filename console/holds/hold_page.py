@@ -1,11 +1,13 @@
-"""The page of a legal hold: what it covers, the requests that it keeps, its review and its release."""
+"""The list of legal holds, and the page of one: what it covers, the requests that it keeps, review and release."""
 
+from dataclasses import replace
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -18,11 +20,41 @@ from compliance.hold_coverage import Waiting
 from compliance.models import LegalHold
 from compliance.requests.decisions import party
 from console.changelog import names_of
+from console.common.lists import ListPage, MergedQuery, tabs
 from console.common.pages import action, form, page, refusal, render, require
-from console.common.scope import DECIDE, actor_of, within_scope
+from console.common.scope import DECIDE, actor_of, scope_of, within_scope
 from console.filing.pasted_values import peculiarities
 from console.holds.forms import ReleaseForm, ReviewForm
 from console.holds.place_page import MOST_LISTED
+
+_VIEWS = {"in-force": "In force", "released": "Released"}
+# Released holds below those in force.
+_MOST_RELEASED = 10
+
+
+@page
+def holds_list(request: HttpRequest) -> HttpResponse:
+    """List the holds in force, and the last ones that were released; or all of those."""
+    scope = scope_of(request, roles=DECIDE)
+    view, views = tabs(request, _VIEWS, scope.slug)
+    # The personal fields are never read for a list.
+    rows = LegalHold.objects.select_related("chatbot", "variable").defer("value_encrypted", "uci_digest")
+    in_force = MergedQuery(rows, scope.ids, branches=(Q(released_at=None),))
+    ended = replace(in_force, branches=(Q(released_at__isnull=False),))
+    found: ListPage[LegalHold] = (in_force if view == "in-force" else ended).page(request)
+    released = ended.order_by("-id")[:_MOST_RELEASED] if view == "in-force" else []
+    return render(
+        request,
+        "console/holds/list.html",
+        title="Legal holds",
+        scope=scope,
+        page=found,
+        released=released,
+        people=names_of(name for one in [*found.rows, *released] for name in (one.placed_by, one.released_by)),
+        now=timezone.now(),
+        view=view,
+        views=views,
+    )
 
 
 @page

@@ -1,4 +1,7 @@
-"""The dashboard (requests by state, and those that need attention), and the page of the workers and their work."""
+"""The dashboard (requests by state, and those that need attention), and the pages to which its tiles lead.
+
+These are the list of refused identities, and the page of the workers and their work.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -19,11 +23,14 @@ from compliance.models import ComplianceRequest, Occurrence
 from compliance.work import health
 from compliance.work.health import OldestRequest
 from console.common.charts import Chart, Series, bars
+from console.common.lists import MergedQuery
 from console.common.pages import page, render
 from console.common.scope import DECIDE, ChatbotScope, is_superuser, may, scope_of, visible_chatbots
 from console.monitoring import dashboard_queries as queries
 from console.monitoring.dashboard_queries import Number, Period
 from console.templatetags.console import duration
+from conversations.models import RefusedIdentity
+from conversations.models.conversations import EARLIEST
 from conversations.usage import conversations_per_day
 
 Kind = ComplianceRequest.Kind
@@ -188,6 +195,21 @@ def _row(kind: Kind, period: Period, links: Links, first: date) -> KindRow:
 def _address(name: str, filters: Mapping[str, str]) -> str:
     """Return a URL in which `{day}` is not escaped."""
     return f"{reverse(name)}?{urlencode(filters, safe='{}')}"
+
+
+@page
+def refused_identities(request: HttpRequest) -> HttpResponse:
+    """List the conversations that were to be given the value of an erased chatter."""
+    scope = scope_of(request, roles=DECIDE)
+    is_listed = Q(at__gt=EARLIEST)  # by the index of the list
+    rows = RefusedIdentity.objects.select_related("chatbot").filter(is_listed, chatbot__in=scope.ids)
+    return render(
+        request,
+        "console/monitoring/refused.html",
+        title="Refused identities",
+        scope=scope,
+        page=MergedQuery(rows, scope.ids, conditions=(is_listed,), of_conversations=True).page(request),
+    )
 
 
 _TONES = {Condition.ALIVE: "ok", Condition.STALLED: "warn", Condition.GONE: "bad", Condition.STOPPED: "mute"}

@@ -3,15 +3,12 @@
 Object keys contain UCI values and are not shown.
 """
 
-from dataclasses import dataclass
-
 from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import reverse
 
 from chatbots.models import Bucket
 from common.texts import counted
@@ -26,21 +23,6 @@ from conversations.models import DailyExtract
 _FINISHED = (Q(kind=ComplianceRequest.Kind.EXPORT, status=ComplianceRequest.Status.COMPLETED),)
 
 
-@dataclass(frozen=True)
-class ExportRow:
-    """An exported file. `location` and `tone` are its state; `download` is a URL or empty."""
-
-    request: ComplianceRequest
-    export: Export
-    location: str
-    tone: str
-    download: str
-
-    @property
-    def copies(self) -> str:
-        return f"+ {self.request.files:,} uploaded files" if self.request.files else ""
-
-
 @page
 def exports(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
@@ -53,23 +35,20 @@ def exports(request: HttpRequest) -> HttpResponse:
         title="Exports",
         scope=scope,
         page=found,
-        rows=[_export_row(request, one) for one in found.rows],
+        rows=[(one, one.export, *_location(one.export), _may_download(request, one)) for one in found.rows],
         grace_days=settings.EXPORT_GRACE_DAYS.days,
         hosted_days=settings.HOSTED_FILE_DAYS.days,
     )
 
 
-def _export_row(request: HttpRequest, filed: ComplianceRequest) -> ExportRow:
+def _may_download(request: HttpRequest, filed: ComplianceRequest) -> bool:
     export = filed.export
-    location, tone = _location(export)
-    is_available = tone == "ok" and export.hosting == Bucket.Hosting.HOSTED
-    may_download = is_available and may(request, filed.chatbot, MANAGE_REQUESTS)
-    return ExportRow(
-        filed, export, location, tone, reverse("console:request_download", args=[filed.pk]) if may_download else ""
-    )
+    is_available = export.hosting == Bucket.Hosting.HOSTED and export.key is not None and not export.is_due
+    return is_available and may(request, filed.chatbot, MANAGE_REQUESTS)
 
 
 def _location(export: Export) -> tuple[str, str]:
+    """Return where the file is, and the tone of this state."""
     if export.hosting == Bucket.Hosting.CLIENT:
         return f"Client's bucket {export.bucket}", "info"
     if export.key is None:
@@ -102,14 +81,6 @@ class ExtractFilterForm(forms.Form):
     state = choice_filter(State.choices)
 
 
-@dataclass(frozen=True)
-class ExtractRow:
-    extract: DailyExtract
-    tone: str
-    location: str
-    may_rebuild: bool
-
-
 @page
 def extracts(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
@@ -119,7 +90,6 @@ def extracts(request: HttpRequest) -> HttpResponse:
     rows = DailyExtract.objects.select_related("chatbot")
     query = MergedQuery(rows, scope.ids, branches=branches, chatbot_order="-chatbot_id", first_is_unique=True)
     found = query.page(request, ordering=("-day", "-id"))
-    shown = [_extract_row(request, one) for one in found.rows]
     return render(
         request,
         "console/monitoring/extracts.html",
@@ -128,21 +98,16 @@ def extracts(request: HttpRequest) -> HttpResponse:
         form=form,
         is_filtered=bool(form.data.get("state")),
         page=found,
-        rows=shown,
-        may_rebuild=any(row.may_rebuild for row in shown),
+        tones=_EXTRACT_TONES,
+        selectable={one.pk for one in found.rows if _is_settled(one) and may(request, one.chatbot, DECIDE)},
         here=request.get_full_path(),
     )
 
 
-def _extract_row(request: HttpRequest, extract: DailyExtract) -> ExtractRow:
-    is_clients = extract.hosting == Bucket.Hosting.CLIENT
-    is_settled = extract.state in days.SETTLED and not (is_clients and extract.state == State.DONE)
-    return ExtractRow(
-        extract,
-        _EXTRACT_TONES[State(extract.state)],
-        f"Client's bucket {extract.bucket}".strip() if is_clients else "Operator's bucket",
-        is_settled and may(request, extract.chatbot, DECIDE),
-    )
+def _is_settled(extract: DailyExtract) -> bool:
+    """Return whether the extract can be rebuilt. One in the client's bucket is the client's."""
+    is_delivered = extract.hosting == Bucket.Hosting.CLIENT and extract.state == State.DONE
+    return extract.state in days.SETTLED and not is_delivered
 
 
 @action

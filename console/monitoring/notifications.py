@@ -4,7 +4,6 @@ Only scheme and host of a callback's URL are shown. Officers choose the chatbots
 """
 
 from collections import Counter
-from dataclasses import dataclass
 
 from django import forms
 from django.conf import settings
@@ -14,7 +13,6 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from chatbots.callback_urls import receiver_of
 from chatbots.models import Membership
 from chatbots.operations.chatbots import set_mails
 from common.texts import counted
@@ -32,16 +30,6 @@ State = Callback.State
 _STATES = ("completed", "failed", "on_hold", "rejected", "cancelled")
 _EVENTS = (*_STATES, *Callback.DeadlineEvent.values)
 _TONES = {State.DELIVERED: "ok", State.WAITING: "info", State.GIVEN_UP: "bad"}
-
-
-@dataclass(frozen=True)
-class CallbackRow:
-    callback: Callback
-    state: str
-    tone: str
-    receiver: str
-    error: str
-    may_resend: bool
 
 
 class CallbackFilterForm(forms.Form):
@@ -74,7 +62,6 @@ def callbacks(request: HttpRequest) -> HttpResponse:
     branches = filters.branches() if filters.is_valid() else []
     query = MergedQuery(Callback.objects.select_related("chatbot"), scope.ids, branches=branches)
     found = query.page(request)
-    rows = [_row(request, one) for one in found.rows]
     return render(
         request,
         "console/monitoring/callbacks.html",
@@ -83,21 +70,9 @@ def callbacks(request: HttpRequest) -> HttpResponse:
         form=filters,
         is_filtered=any(filters.data.get(name) for name in filters.fields),
         page=found,
-        rows=rows,
-        may_resend=any(row.may_resend for row in rows),
+        tones=_TONES,
+        selectable={one.pk for one in found.rows if may(request, one.chatbot, MANAGE_REQUESTS)},
         here=request.get_full_path(),
-    )
-
-
-def _row(request: HttpRequest, callback: Callback) -> CallbackRow:
-    state = State(callback.state)
-    return CallbackRow(
-        callback,
-        state.label,
-        _TONES[state],
-        receiver_of(callback.url) or "",
-        Callback.Failure(callback.last_error).label if callback.last_error else "",
-        may(request, callback.chatbot, MANAGE_REQUESTS),
     )
 
 

@@ -23,7 +23,6 @@ from compliance.models import ComplianceRequest
 from compliance.work.due import MOST_LISTED, DueRequest, by_deadline
 from console.common.pages import page, render
 from console.common.scope import ChatbotScope, scope_of
-from console.requests import labels
 from console.requests.list_page import UNREAD
 
 # Rows of a week, and weeks. The list of requests shows the others.
@@ -35,12 +34,8 @@ _OVERDUE = date.min
 
 class DueRow(NamedTuple):
     request: ComplianceRequest
-    chatbot: Chatbot
-    day: date
     left: str
     is_soon: bool
-    state: labels.State
-    waits_for: str
 
 
 @dataclass(frozen=True)
@@ -121,16 +116,8 @@ def _rows(requests: Sequence[DueRequest], chatbots: dict[int, Chatbot], now: dat
     for one in requests:
         if shown := found.get(one.id):
             chatbot = shown.chatbot = chatbots[one.chatbot_id]
-            day = _day(one.due_at, chatbot)
-            rows[one.id] = DueRow(
-                request=shown,
-                chatbot=chatbot,
-                day=day,
-                left=_left((day - now.astimezone(ZoneInfo(chatbot.timezone)).date()).days, is_overdue=one.is_overdue),
-                is_soon=one.is_soon,
-                state=labels.state_of(shown),
-                waits_for=labels.short_step(shown),
-            )
+            days = (_day(one.due_at, chatbot) - _day(now, chatbot)).days
+            rows[one.id] = DueRow(shown, _left(days, is_overdue=one.is_overdue), one.is_soon)
     return rows
 
 

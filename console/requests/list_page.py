@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -15,9 +15,6 @@ from django.db.models import Case, DateTimeField, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils import timezone
-from django.utils.http import urlencode
-from django.utils.timesince import timesince
 
 from chatbots.models import Chatbot
 from common.texts import REFERENCE, RULES, counted
@@ -28,10 +25,9 @@ from compliance.requests import disclosure
 from compliance.requests.decisions import HAS_SUBJECT
 from compliance.requests.queries import matching
 from compliance.requests.reasons import REASONS, Decision
-from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter
+from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter, tabs
 from console.common.pages import action, back_to, page, render
 from console.common.scope import DECIDE, actor_of, may, scope_of, within_scope
-from console.requests import labels
 from console.requests.decisions import OPTIONS, BulkForm, available_in_bulk, decide_all
 from console.requests.presenters import ShownSubject
 
@@ -133,13 +129,11 @@ class RequestFilterForm(forms.Form):
 @page
 def requests(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
-    view = request.GET.get("view", "all")
-    if view not in _VIEWS:
-        raise Http404
+    view, views = tabs(request, _LABELS, scope.slug)
     form = RequestFilterForm(request.GET, chatbots=scope.visible, zone=scope.zone)
     found: ListPage[ComplianceRequest] = ListPage([])
     if form.is_valid():
-        rows = ComplianceRequest.objects.defer(*UNREAD)
+        rows = ComplianceRequest.objects.select_related("chatbot").defer(*UNREAD)
         found = MergedQuery(rows, scope.ids, form.branches(view)).page(request)
     available = available_in_bulk(request)
     return render(
@@ -149,50 +143,12 @@ def requests(request: HttpRequest) -> HttpResponse:
         scope=scope,
         form=form,
         page=found,
-        rows=request_rows(found.rows, scope.visible),
-        views=[_tab(name, view, scope.slug) for name in _VIEWS],
+        views=views,
         view=view,
         bulk=BulkForm(decisions=available) if available else None,
         here=request.get_full_path(),
         ledger_days=settings.ERASURE_LEDGER_DAYS.days,
     )
-
-
-class RequestRow(NamedTuple):
-    request: ComplianceRequest
-    chatbot: Chatbot
-    state: labels.State
-    hold: str
-    due: str
-    age: str
-    shown: ShownSubject | None = None
-
-
-def request_rows(found: list[ComplianceRequest], chatbots: list[Chatbot]) -> list[RequestRow]:
-    by_id = {one.pk: one for one in chatbots}
-    for one in found:
-        one.chatbot = by_id[one.chatbot_id]
-    now = timezone.now()
-    return [
-        RequestRow(
-            request=one,
-            chatbot=one.chatbot,
-            state=labels.state_of(one),
-            hold=labels.short_hold(one),
-            due=labels.due_mark(one),
-            age=_age(one.received_at, now),
-        )
-        for one in found
-    ]
-
-
-def _age(received_at: datetime, now: datetime) -> str:
-    return f"{timesince(received_at, now, depth=1)} ago" if now - received_at >= timedelta(minutes=1) else "just now"
-
-
-def _tab(name: str, view: str, slug: str) -> dict[str, Any]:
-    parameters = {"view": name} | ({"chatbot": slug} if slug else {})
-    return {"label": _LABELS[name], "url": f"?{urlencode(parameters)}", "is_here": name == view}
 
 
 MOST_SELECTED = 100
@@ -223,6 +179,7 @@ def decide(request: HttpRequest) -> HttpResponse:
         if not selected:
             return redirect(back)
     if "confirmed" not in request.POST:
+        subjects = _subjects(request, selected) if decision is Decision.APPROVE else {}
         return render(
             request,
             "console/requests/decide.html",
@@ -230,7 +187,7 @@ def decide(request: HttpRequest) -> HttpResponse:
             option=option,
             reason=REASONS[decision](reason).label,
             choice=form.cleaned_data["choice"],
-            rows=_to_confirm(request, decision, selected),
+            rows=[(one, subjects.get(one.pk)) for one in selected],
             shows_subject=decision is Decision.APPROVE,
             back=back,
         )
@@ -242,15 +199,11 @@ def decide(request: HttpRequest) -> HttpResponse:
     return redirect(back)
 
 
-def _to_confirm(request: HttpRequest, decision: Decision, selected: list[ComplianceRequest]) -> list[RequestRow]:
-    """Return the rows to confirm; for an approval, with the subjects of the deletions that the user may decide on."""
-    rows = request_rows(selected, [one.chatbot for one in selected])
-    if decision is not Decision.APPROVE:
-        return rows
+def _subjects(request: HttpRequest, selected: list[ComplianceRequest]) -> dict[UUID, ShownSubject]:
+    """Return the subjects of the deletions that the user may decide on."""
     theirs = [one.pk for one in selected if disclosure.is_disclosable(one) and may(request, one.chatbot, DECIDE)]
     shown = disclosure.disclose_all(request_ids=theirs, actor=actor_of(request))
-    subjects = {request_id: ShownSubject(subject) for request_id, subject in shown.items()}
-    return [row._replace(shown=subjects.get(row.request.pk)) for row in rows]
+    return {request_id: ShownSubject(subject) for request_id, subject in shown.items()}
 
 
 def _held_for(request: HttpRequest) -> dict[str, str]:

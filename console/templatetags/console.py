@@ -12,13 +12,25 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 
+from chatbots.callback_urls import receiver_of
 from chatbots.models import Chatbot
 from common import texts
 from console.help import page_url, title_of
+from console.requests import labels
 from console.settings.page import address_of
 
 register = template.Library()
+
+register.simple_tag(address_of, name="settings_url")
+register.filter("counted", texts.counted)
+register.filter("receiver", receiver_of)
+# Of a request.
+register.filter("state_of", labels.state_of)
+register.filter("short_hold", labels.short_hold)
+register.filter("short_step", labels.short_step)
+register.filter("due_mark", labels.due_mark)
 
 
 @register.simple_tag
@@ -53,16 +65,11 @@ def help_link(name: str, chatbot: Chatbot | None = None) -> SafeString:
     )
 
 
-register.simple_tag(address_of, name="settings_url")
-
-
 @register.filter
 def thousands(number: int | None) -> str:
     """Return a number as `12,345`; an empty string for None."""
     return "" if number is None else f"{number:,}"
 
-
-register.filter("counted", texts.counted)
 
 # The strongest first.
 _IDENTIFIED = {
@@ -99,6 +106,13 @@ def duration(length: object) -> str:
         if number or parts:
             parts.append(f"{number} {name}" if number else "")
     return " ".join(part for part in parts[:2] if part)
+
+
+@register.filter
+def age(at: datetime) -> str:
+    """Return for how long something is there, in its largest unit."""
+    now = timezone.now()
+    return f"{timesince(at, now, depth=1)} ago" if now - at >= timedelta(minutes=1) else "just now"
 
 
 @register.filter

@@ -92,8 +92,8 @@ def test_each_day_is_one_of_the_requests_chatbot(chatbot: Chatbot, neighbour: Ch
     assert "Days are in the time zone of each chatbot." in text
     assert (text.count("Sun 2031-03-30"), text.count("Mon 2031-03-31")) == (2, 1)
     assert ("Pacific/Auckland" in text, "America/Los_Angeles" in text) == (True, True)
-    found = client.get("/admin/requests/", {"due_from": "2031-03-30", "due_to": "2031-03-30"}).context["rows"]
-    assert {str(row.request.pk) for row in found} == {*ids(early, late)}
+    found = client.get("/admin/requests/", {"due_from": "2031-03-30", "due_to": "2031-03-30"}).context["page"].rows
+    assert {str(one.pk) for one in found} == {*ids(early, late)}
 
 
 def test_a_long_week_leads_to_the_list_of_all_of_it(chatbot: Chatbot, monkeypatch) -> None:
@@ -114,8 +114,8 @@ def test_a_long_week_leads_to_the_list_of_all_of_it(chatbot: Chatbot, monkeypatc
     )
     assert "1 more: list all 3" in client.get(DUE).text
     for week, expected in zip(shown, (late, at_once, [much_later]), strict=True):
-        found = client.get(week.list_url).context["rows"]
-        assert {row.request.pk for row in found} == {one.pk for one in expected}, week.list_url
+        found = client.get(week.list_url).context["page"].rows
+        assert {one.pk for one in found} == {one.pk for one in expected}, week.list_url
 
 
 def test_the_dashboard_leads_to_it_and_nothing_due_is_said(chatbot: Chatbot) -> None:
