@@ -310,7 +310,7 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "unverified_left_out": results.unverified_left_out(request),
         "withheld": request.withheld,
         "continues": request.continues_id,
-        "continued_by": outcomes.continued_by.get(request.pk),
+        "continued_by": continued.pk if (continued := outcomes.continued_by.get(request.pk)) else None,
         "csv_dialect": request.csv_dialect if request.kind == ComplianceRequest.Kind.EXPORT else None,
         "export": ExportFile.of(export, outcomes.copies.get(export.pk, ()), shows_key=shows_key)
         if export and export.finished_at

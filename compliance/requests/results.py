@@ -78,7 +78,7 @@ class Outcomes:
     `kept` and `delivered` are the exports and daily extracts that deletions left where they are. Some may have been
     removed since. `removed` are the exports that redactions removed. `repeated_by` maps such an export to the one
     that was filed in its place, and `repeats` the latter to the former. `continued_by` maps a deletion that left out
-    conversations under a legal hold to the one that erases them.
+    conversations under a legal hold to the one that erases them, of which the state is read.
     """
 
     exports: Mapping[UUID, Export]
@@ -90,7 +90,7 @@ class Outcomes:
     removed: Mapping[UUID, RemovedExports]
     repeated_by: Mapping[UUID, UUID]
     repeats: Mapping[UUID, UUID]
-    continued_by: Mapping[UUID, UUID]
+    continued_by: Mapping[UUID, ComplianceRequest]
 
 
 def read(requests: Collection[ComplianceRequest]) -> Outcomes:
@@ -226,11 +226,11 @@ def _repeated(requests: Collection[ComplianceRequest], exports: Mapping[UUID, Ex
     return list(RepeatedExport.objects.raw(_REPEATED, {"removed": array(gone), "repeats": array(made)}))
 
 
-def _continued_by(request_ids: Collection[UUID]) -> dict[UUID, UUID]:
+def _continued_by(request_ids: Collection[UUID]) -> dict[UUID, ComplianceRequest]:
     if not request_ids:
         return {}
-    rest = ComplianceRequest.objects.filter(continues__in=request_ids).values_list("continues", "pk")
-    return {request_id: pk for request_id, pk in rest if request_id}
+    rest = ComplianceRequest.objects.filter(continues__in=request_ids).only("continues", "status", "answered_at")
+    return {one.continues_id: one for one in rest if one.continues_id}
 
 
 def _copies(export_ids: Collection[int]) -> dict[int, list[ExportFile]]:

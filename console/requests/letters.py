@@ -39,8 +39,9 @@ class ShownLetter:
 def answered_by(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) -> ComplianceRequest | None:
     """Return the request that a letter answers, if it can be recorded: of "Partly done" the one for the rest."""
     answered = request if letter in letters.ANSWERS else None
-    if letter == Letter.PARTLY_DONE and (rest := outcomes.continued_by.get(request.pk)):
-        answered = ComplianceRequest.objects.filter(pk=rest, status=ComplianceRequest.Status.ON_HOLD).first()
+    rest = outcomes.continued_by.get(request.pk)
+    if letter == Letter.PARTLY_DONE and rest:
+        answered = rest if rest.status == ComplianceRequest.Status.ON_HOLD else None
     return answered if answered and not answered.answered_at else None
 
 
