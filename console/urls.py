@@ -9,7 +9,7 @@ from console.conversations import log_page, redact_page, transcript_page
 from console.filing import views
 from console.holds import hold_page, place_page
 from console.monitoring import dashboard, files, notifications
-from console.requests import due_page, limit_page, list_page, request_page
+from console.requests import due_page, list_page, request_page
 from console.settings import bucket, forms, key_forms, retention_forms
 from console.settings.page import check_progress, saving, settings_overview, settings_page
 
@@ -40,7 +40,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_REQUEST}download/<int:file_id>/", request_page.download, name="request_copy"),
     path(f"{_REQUEST}letters/<slug:kind>.<slug:form>", request_page.letter, name="request_letter"),
     path(f"{_REQUEST}whom/", request_page.show_subject, name="request_whom"),
-    path(f"{_REQUEST}erase_unheld/", limit_page.limit, name="limit_request"),
+    path(f"{_REQUEST}erase_unheld/", request_page.limit, name="limit_request"),
     path(f"{_REQUEST}<slug:action>/", request_page.act, name="request_action"),
     path("file/", views.choose_chatbot, name="file"),
     path("file/<slug:slug>/", views.file_request, name="file_request"),

@@ -32,7 +32,7 @@ class DecisionOption:
     done: str
 
 
-# The decisions with a dialog on the page of the request. `limit_page` has the one under a legal hold.
+# The decisions with a dialog on the page of the request. `request_page.limit` has the one under a hold.
 OPTIONS: Mapping[Decision, DecisionOption] = {
     Decision.APPROVE: DecisionOption(
         decisions.approve,

@@ -1,5 +1,6 @@
 """The page of a request: its state, its history, and the possible decisions."""
 
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,13 @@ from compliance.errors import Refused
 from compliance.letters import Letter, TemplateFault
 from compliance.models import ComplianceRequest
 from compliance.requests import disclosure, downloads, results
-from compliance.requests.decisions import HAS_SUBJECT, awaits_approval, needs_second_person, record_answer
+from compliance.requests.decisions import (
+    HAS_SUBJECT,
+    awaits_approval,
+    erase_unheld,
+    needs_second_person,
+    record_answer,
+)
 from compliance.requests.early_start import end_of_own_grace, find_start_refusal, start_now
 from compliance.requests.preview import preview_filed
 from compliance.requests.reasons import Decision
@@ -27,7 +34,7 @@ from compliance.requests.results import conversations_done
 from compliance.work import legal_holds
 from console.changelog import names_of
 from console.common import pages
-from console.common.pages import action, page, polled
+from console.common.pages import action, form, page, polled
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_scope
 from console.requests import decisions, labels
 from console.requests.decisions import DecisionForm
@@ -97,27 +104,55 @@ def letter(request: HttpRequest, request_id: UUID, kind: str, form: str) -> Http
 def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
     """Make a decision on the request, start it early, record its answer, or send its callbacks again."""
     found = _find(request, request_id)
-    if action == "resend":
-        return _resend(request, found)
-    if action == "answer":
-        return _record_answer(request, found)
-    if action == "start":
-        return _start(request, found)
+    if change := {"answer": _record_answer, "resend": _resend, "start": _start}.get(action):
+        roles = decisions.roles_to_start(found) if action == "start" else MANAGE_REQUESTS
+        pages.require(request, found.chatbot, roles)
+        return _change(request, found, change)
     try:
         decision = Decision(action)
     except ValueError:
         raise Http404 from None
-    option = decisions.OPTIONS[decision]
     pages.require(request, found.chatbot, decisions.roles_for(decision, found))
     form = DecisionForm(request.POST, decision=decision)
     if not form.is_valid():
         return _answer(request, found, form=form, decision=decision, status=HTTPStatus.BAD_REQUEST)
-    try:
+
+    def decide(request: HttpRequest, found: ComplianceRequest) -> str:
         decisions.decide(request, decision, found.pk, **form.cleaned_data)
+        return f"The request is {decisions.OPTIONS[decision].done}."
+
+    return _change(request, found, decide)
+
+
+def _change(
+    request: HttpRequest, found: ComplianceRequest, change: Callable[[HttpRequest, ComplianceRequest], str]
+) -> HttpResponse:
+    """Change the request, and return to its page with the message of the change, or with why it was refused."""
+    try:
+        done = change(request, found)
     except Refused as refused:
-        return _answer(request, _find(request, request_id), refused=refused.detail, status=HTTPStatus.CONFLICT)
-    messages.success(request, f"The request is {option.done}.")
-    return redirect("console:request", request_id)
+        return _answer(request, _find(request, found.pk), refused=refused.detail, status=HTTPStatus.CONFLICT)
+    messages.success(request, done)
+    return redirect("console:request", found.pk)
+
+
+def _start(request: HttpRequest, found: ComplianceRequest) -> str:
+    started = start_now(request_id=found.pk, actor=actor_of(request))
+    own = "The console's waiting time has ended. It still waits for the chatbot's own grace period."
+    return own if started.not_before else "The waiting time has ended."
+
+
+def _record_answer(request: HttpRequest, found: ComplianceRequest) -> str:
+    letter, answered = request.POST.get("letter", ""), found
+    if letter == Letter.PARTLY_DONE:
+        letter, answered = Letter.HELD, answered_by(Letter.PARTLY_DONE, found, results.read([found])) or found
+    record_answer(request_id=answered.pk, actor=actor_of(request), letter=letter)
+    return "The request is recorded as answered."
+
+
+def _resend(request: HttpRequest, found: ComplianceRequest) -> str:
+    sent = resend.resend_of_request(request_id=found.pk, actor=actor_of(request))
+    return f"{counted(sent.resent, 'callback')} will be sent again."
 
 
 @action
@@ -132,44 +167,44 @@ def show_subject(request: HttpRequest, request_id: UUID) -> HttpResponse:
     return _answer(request, found, shown=shown)
 
 
-def _start(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
-    pages.require(request, found.chatbot, decisions.roles_to_start(found))
-    try:
-        started = start_now(request_id=found.pk, actor=actor_of(request))
-    except Refused as refused:
-        return _answer(request, _find(request, found.pk), refused=refused.detail, status=HTTPStatus.CONFLICT)
-    own = "The console's waiting time has ended. It still waits for the chatbot's own grace period."
-    messages.success(request, own if started.not_before else "The waiting time has ended.")
-    return redirect("console:request", found.pk)
+@form
+def limit(request: HttpRequest, request_id: UUID) -> HttpResponse:
+    """Show what a deletion under a legal hold would erase and keep; with a reason, let it erase what is not held."""
+    # The preview reads the digests.
+    found = _find(request, request_id, unread=("uci_value",))
+    pages.require(request, found.chatbot, DECIDE)
+    is_under_hold = found.hold_reason == ComplianceRequest.HoldReason.LEGAL_HOLD
+    if not is_under_hold or found.kind != ComplianceRequest.Kind.DELETION:
+        return redirect("console:request", found.pk)
+    filled_in = DecisionForm(request.POST if request.method == "POST" else None, decision=Decision.LIMIT)
+    if filled_in.is_valid():
+        reason, note = filled_in.cleaned_data["reason"], filled_in.cleaned_data["note"]
+        try:
+            erase_unheld(request_id=found.pk, actor=actor_of(request), reason=reason, note=note)
+        except Refused as refused:
+            status, title = HTTPStatus.CONFLICT, "Nothing was changed"
+            return pages.refusal(request, status=status, title=title, text=refused.detail)
+        messages.success(request, "The deletion erases what is not held. The rest is filed as a request of its own.")
+        return redirect("console:request", found.pk)
+    preview = preview_filed(found, leaves_out_held=True)
+    return pages.render(
+        request,
+        "console/requests/limit.html",
+        title="Erase what is not held",
+        status=HTTPStatus.BAD_REQUEST if filled_in.is_bound else HTTPStatus.OK,
+        found=found,
+        chatbot=found.chatbot,
+        form=filled_in,
+        erased=preview.deletion and preview.deletion.erased,
+        stays=len(preview.only.under_hold),
+        at_least=preview.only.at_least,
+    )
 
 
-def _record_answer(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
-    pages.require(request, found.chatbot, MANAGE_REQUESTS)
-    try:
-        letter, answered = request.POST.get("letter", ""), found
-        if letter == Letter.PARTLY_DONE:
-            letter, answered = Letter.HELD, answered_by(Letter.PARTLY_DONE, found, results.read([found])) or found
-        record_answer(request_id=answered.pk, actor=actor_of(request), letter=letter)
-    except Refused as refused:
-        return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
-    messages.success(request, "The request is recorded as answered.")
-    return redirect("console:request", found.pk)
-
-
-def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
-    pages.require(request, found.chatbot, MANAGE_REQUESTS)
-    try:
-        sent = resend.resend_of_request(request_id=found.pk, actor=actor_of(request))
-    except Refused as refused:
-        return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
-    messages.success(request, f"{counted(sent.resent, 'callback')} will be sent again.")
-    return redirect("console:request", found.pk)
-
-
-def _find(request: HttpRequest, request_id: UUID) -> ComplianceRequest:
+def _find(request: HttpRequest, request_id: UUID, *, unread: Sequence[str] = UNREAD) -> ComplianceRequest:
     """Return the request without its personal fields. Raises Http404 outside the user's chatbots."""
     is_retryable = ExpressionWrapper(HAS_SUBJECT, output_field=BooleanField())
-    requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*UNREAD)
+    requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*unread)
     found = within_scope(requests, request, chatbot="chatbot_id").annotate(is_retryable=is_retryable).first()
     if found is None:
         raise Http404
