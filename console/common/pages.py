@@ -16,12 +16,13 @@ from django.db import Error
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import reverse
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from chatbots.models import Chatbot
 from common.database_errors import describe_database_error, was_not_served
 from common.problems import RETRY_AFTER_SECONDS
-from console.common.scope import READ, Role, has_role, may, within_scope
+from console.common.scope import READ, Role, has_role, may, visible_chatbots, within_scope
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +101,13 @@ def _of_console(view: View[_Given], *, needs_chatbot: bool = True) -> View[_Give
             return _not_allowed(request, answer["Allow"])
         return answer
 
+    # No report of an error contains what was submitted: many forms have a value or a secret.
+    private = sensitive_post_parameters()(guarded)
+
     @wraps(view)
     def opened(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponseBase:
         # Not at import: the site exists only when the apps are ready.
-        answer: HttpResponseBase = admin.site.admin_view(guarded)(request, *args, **kwargs)
+        answer: HttpResponseBase = admin.site.admin_view(private)(request, *args, **kwargs)
         return answer
 
     return cast("View[_Given]", opened)
@@ -144,6 +148,18 @@ def require(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> 
     """Raise PermissionDenied unless the user has one of the roles in a chatbot that they see."""
     if not may(request, chatbot, roles):
         raise PermissionDenied
+
+
+def choose_chatbot(
+    request: HttpRequest, template: str, *, title: str, roles: Collection[Role], then: str
+) -> HttpResponse:
+    """List the chatbots in which the user has one of the roles; redirect to the page `then` if there is only one."""
+    chatbots = visible_chatbots(request, roles=roles)
+    if not chatbots:
+        raise PermissionDenied
+    if len(chatbots) == 1:
+        return shortcuts.redirect(then, chatbots[0].slug)
+    return render(request, template, title=title, chatbots=chatbots)
 
 
 def back_to(request: HttpRequest, name: str) -> str:

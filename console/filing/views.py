@@ -7,18 +7,17 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.views.decorators.debug import sensitive_post_parameters
 
 from common.texts import counted
 from compliance.errors import Refused
 from compliance.requests.preview import Preview
 from compliance.requests.selectors import ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
+from console.common import pages
 from console.common.pages import chatbot_or_404, form, page, refusal, render
-from console.common.scope import DECIDE, MANAGE_REQUESTS, may, visible_chatbots
+from console.common.scope import DECIDE, MANAGE_REQUESTS, may
 from console.common.sealed import InvalidToken, Seal
 from console.conversations.transcript_page import restricted_conversation
 from console.filing import presenters
@@ -41,17 +40,11 @@ from conversations.restriction import find_restricted
 
 @page
 def choose_chatbot(request: HttpRequest) -> HttpResponse:
-    """List the chatbots for which the user can file; redirect if there is only one."""
-    chatbots = visible_chatbots(request, roles=MANAGE_REQUESTS)
-    if not chatbots:
-        raise PermissionDenied
-    if len(chatbots) == 1:
-        return redirect("console:file_request", chatbots[0].slug)
-    return render(request, "console/filing/choose.html", title="File a request", chatbots=chatbots)
+    template, title = "console/filing/choose.html", "File a request"
+    return pages.choose_chatbot(request, template, title=title, roles=MANAGE_REQUESTS, then="console:file_request")
 
 
 @form
-@sensitive_post_parameters()
 def file_request(request: HttpRequest, slug: str) -> HttpResponse:
     return FileOne(request, chatbot_or_404(request, slug, roles=MANAGE_REQUESTS)).respond()
 
@@ -142,7 +135,6 @@ def _notes(subject: Selector) -> list[str]:
 
 
 @form
-@sensitive_post_parameters()
 def file_many(request: HttpRequest, slug: str) -> HttpResponse:
     return FileMany(request, chatbot_or_404(request, slug, roles=MANAGE_REQUESTS)).respond()
 

@@ -4,10 +4,8 @@ Nothing is stored between the steps: the browser gets the form encrypted, and se
 """
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.views.decorators.debug import sensitive_post_parameters
 
 from chatbots.models import Chatbot
 from common.texts import counted
@@ -15,8 +13,9 @@ from compliance import hold_coverage, holds
 from compliance.errors import Refused
 from compliance.hold_coverage import Coverage
 from compliance.models import LegalHold
+from console.common import pages
 from console.common.pages import chatbot_or_404, form, page, refusal, render
-from console.common.scope import DECIDE, actor_of, visible_chatbots
+from console.common.scope import DECIDE, actor_of
 from console.common.sealed import InvalidToken, Seal
 from console.filing.pasted_values import peculiarities
 from console.holds.forms import PlaceForm
@@ -26,17 +25,11 @@ MOST_LISTED = 100
 
 @page
 def choose_chatbot(request: HttpRequest) -> HttpResponse:
-    """List the chatbots in which the user can place a hold; redirect if there is only one."""
-    chatbots = visible_chatbots(request, roles=DECIDE)
-    if not chatbots:
-        raise PermissionDenied
-    if len(chatbots) == 1:
-        return redirect("console:place_hold", chatbots[0].slug)
-    return render(request, "console/holds/choose.html", title="Place a legal hold", chatbots=chatbots)
+    template, title = "console/holds/choose.html", "Place a legal hold"
+    return pages.choose_chatbot(request, template, title=title, roles=DECIDE, then="console:place_hold")
 
 
 @form
-@sensitive_post_parameters()
 def place(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask for the hold; with `step`, show its preview (`preview`), ask again (`edit`) or place it (`place`)."""
     chatbot = chatbot_or_404(request, slug, roles=DECIDE)
