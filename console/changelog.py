@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils import timezone
@@ -19,7 +19,7 @@ from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from common.times import rfc3339
 from console.common.lists import paginate
 from console.common.pages import page, render
-from console.common.scope import DECIDE, may, visible_chatbots
+from console.common.scope import DECIDE, scope_of
 from conversations import csv_cells
 
 _COLUMNS = ("id", "at", "event", "actor", "actor_name", "request_id", "data")
@@ -89,8 +89,11 @@ def _cells(entry: ChangeLogEntry, names: dict[str, str]) -> Iterator[str]:
 
 
 def _filtered(request: HttpRequest) -> Filtered:
-    readable = [one for one in visible_chatbots(request) if may(request, one, DECIDE)]
-    chatbot = _chosen(request, readable)
+    scope = scope_of(request, roles=DECIDE)
+    # An index serves one chatbot at a time.
+    chatbot = scope.first
+    if chatbot is None:
+        raise PermissionDenied
     entries = ChangeLogEntry.objects.filter(chatbot=chatbot)
     event, request_id = request.GET.get("event", ""), request.GET.get("request", "").strip()
     problem = ""
@@ -105,22 +108,7 @@ def _filtered(request: HttpRequest) -> Filtered:
             entries.none(),
             "This is not a request id, such as 01981f7e-0000-7000-8000-0123456789ab.",
         )
-    return Filtered(readable, chatbot, event, request_id, problem, entries)
-
-
-def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:
-    """Return the chatbot in the URL, or the first. An index serves one chatbot at a time."""
-    if not readable:
-        raise PermissionDenied
-    slug = request.GET.get("chatbot")
-    if slug is None:
-        return readable[0]
-    for one in readable:
-        if one.slug == slug:
-            return one
-    if any(one.slug == slug for one in visible_chatbots(request)):
-        raise PermissionDenied
-    raise Http404
+    return Filtered(scope.visible, chatbot, event, request_id, problem, entries)
 
 
 def _rows(entries: list[ChangeLogEntry]) -> list[EntryRow]:

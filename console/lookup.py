@@ -16,7 +16,7 @@ from compliance.requests.lookup import MOST_SHOWN, Lookup, LookupKind, LookupRes
 from compliance.requests.selectors import ByUci
 from console.common.forms import AS_TYPED
 from console.common.pages import form, render
-from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, choose_chatbot, may, visible_chatbots
+from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, find_visible, may, visible_chatbots
 from console.filing.pasted_values import peculiarities
 from console.filing.presenters import Offer, offer, similar_values
 from conversations.restriction import find_restricted
@@ -93,7 +93,7 @@ def look_up_page(request: HttpRequest) -> HttpResponse:
     """Show the conversations and requests that match a text, in all chatbots of the user or in one."""
     chatbots = visible_chatbots(request)
     given = request.POST if request.method == "POST" else request.GET
-    chosen = choose_chatbot(chatbots, given) if given.get("chatbot") else None
+    chosen = find_visible(chatbots, slug) if (slug := given.get("chatbot")) else None
     initial = {"chatbot": chosen.slug if chosen else ""}
     look_up_form = LookUpForm(request.POST if request.method == "POST" else None, chatbots=chatbots, initial=initial)
     lookup: Lookup | None = None

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet, prefetch_related_objects
-from django.http import Http404, HttpRequest, QueryDict
+from django.http import Http404, HttpRequest
 
 from chatbots.models import Chatbot, Membership
 
@@ -105,6 +105,11 @@ class ChatbotScope:
     chosen: Chatbot | None
 
     @property
+    def first(self) -> Chatbot | None:
+        """The chosen chatbot, or else the first. None for a superuser without a chatbot."""
+        return self.chosen or next(iter(self.visible), None)
+
+    @property
     def ids(self) -> list[int]:
         return [self.chosen.pk] if self.chosen else [chatbot.pk for chatbot in self.visible]
 
@@ -125,25 +130,15 @@ def scope_of(request: HttpRequest, *, roles: Collection[Role] = READ) -> Chatbot
     """
     seen = visible_chatbots(request)
     wanted = request.GET.get("chatbot", "")
-    chosen = _find_visible(seen, wanted) if wanted else None
+    chosen = find_visible(seen, wanted) if wanted else None
     visible = [one for one in seen if may(request, one, roles)]
     if (chosen and chosen not in visible) or not (visible or is_superuser(request)):
         raise PermissionDenied
     return ChatbotScope(visible, visible[0] if chosen is None and len(visible) == 1 else chosen)
 
 
-def choose_chatbot(visible: list[Chatbot], given: QueryDict) -> Chatbot | None:
-    """Return the chatbot of the parameters, or else the first. None if the user may see no chatbot.
-
-    Raises Http404 for a chatbot that the user may not see.
-    """
-    slug = given.get("chatbot")
-    if slug is None:
-        return visible[0] if visible else None
-    return _find_visible(visible, slug)
-
-
-def _find_visible(visible: list[Chatbot], slug: str) -> Chatbot:
+def find_visible(visible: list[Chatbot], slug: str) -> Chatbot:
+    """Return one of the chatbots. Raises Http404."""
     # Without a query: the parameter may be any text, and the chatbots were read already.
     for chatbot in visible:
         if chatbot.slug == slug:

@@ -25,7 +25,7 @@ from common.problems import Problem
 from common.times import EARLIEST, LATEST, midnight
 from console.common.lists import choice_filter, day_filter, page_query
 from console.common.pages import page, render
-from console.common.scope import DECIDE, choose_chatbot, may, visible_chatbots
+from console.common.scope import DECIDE, may, scope_of
 from conversations import filtered_log
 from conversations.filtered_log import CsatFilter, LogFilters, LogPosition, ScoreFilter, StateFilter
 from conversations.models import Conversation
@@ -136,8 +136,8 @@ class Link(NamedTuple):
 
 @page
 def log(request: HttpRequest) -> HttpResponse:
-    chatbots = visible_chatbots(request)
-    chatbot = choose_chatbot(chatbots, request.GET)
+    scope = scope_of(request)
+    chatbot = scope.first
     if chatbot is None:
         return render(request, "console/conversations/none.html", title="Conversations")
     chosen = _read_query(request.GET, zone=ZoneInfo(chatbot.timezone), now=timezone.now())
@@ -156,7 +156,7 @@ def log(request: HttpRequest) -> HttpResponse:
         "console/conversations/log.html",
         title="Conversations",
         chatbot=chatbot,
-        chatbots=chatbots,
+        chatbots=scope.visible,
         chosen=chosen,
         chips=[Link(text, log_url(chatbot, chosen, without=name)) for name, text in chosen.chips],
         clear_url=log_url(chatbot),
