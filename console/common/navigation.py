@@ -1,7 +1,7 @@
 """The side menu: the pages that the user may open."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -9,69 +9,51 @@ from django.urls import reverse
 from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, Role, has_role
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     label: str
     url: str
     icon: str
     is_here: bool
 
 
-@dataclass(frozen=True)
-class Group:
-    label: str
-    entries: list[Entry]
-
-
 # None: every staff user, even without a role.
 _Declared = tuple[str, str, str, tuple[Role, ...] | None]
 
-_GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
-    (
-        "Daily work",
-        (
-            ("Dashboard", "console:dashboard", "gauge", READ),
-            ("Conversations", "console:conversations", "bubbles", READ),
-            ("Look up", "console:lookup", "search", READ),
-            ("Requests", "console:requests", "inbox", READ),
-            ("Due", "console:due", "clock", READ),
-            ("File a request", "console:file", "plus", MANAGE_REQUESTS),
-            ("Legal holds", "console:holds", "closed", DECIDE),
-            ("Help", "console:help", "help", None),
-        ),
+_GROUPS: Mapping[str, Iterable[_Declared]] = {
+    "Daily work": (
+        ("Dashboard", "console:dashboard", "gauge", READ),
+        ("Conversations", "console:conversations", "bubbles", READ),
+        ("Look up", "console:lookup", "search", READ),
+        ("Requests", "console:requests", "inbox", READ),
+        ("Due", "console:due", "clock", READ),
+        ("File a request", "console:file", "plus", MANAGE_REQUESTS),
+        ("Legal holds", "console:holds", "closed", DECIDE),
+        ("Help", "console:help", "help", None),
     ),
-    (
-        "Files",
-        (
-            ("Exports", "console:exports", "download", READ),
-            ("Daily extracts", "console:extracts", "calendar", READ),
-        ),
+    "Files": (
+        ("Exports", "console:exports", "download", READ),
+        ("Daily extracts", "console:extracts", "calendar", READ),
     ),
-    (
-        "Setup and monitoring",
-        (
-            ("Chatbots", "console:chatbots", "sliders", READ),
-            ("Callbacks", "console:callbacks", "bell", READ),
-            ("Workers", "console:workers", "pulse", READ),
-            ("Change log", "console:changelog", "list", DECIDE),
-            ("Users", "admin:auth_user_changelist", "people", SUPERUSER_ONLY),
-            ("All records", "admin:records", "table", SUPERUSER_ONLY),
-        ),
+    "Setup and monitoring": (
+        ("Chatbots", "console:chatbots", "sliders", READ),
+        ("Callbacks", "console:callbacks", "bell", READ),
+        ("Workers", "console:workers", "pulse", READ),
+        ("Change log", "console:changelog", "list", DECIDE),
+        ("Users", "admin:auth_user_changelist", "people", SUPERUSER_ONLY),
+        ("All records", "admin:records", "table", SUPERUSER_ONLY),
     ),
-)
-
-
+}
 # Other URL prefixes of an entry's pages.
 _OTHER_PREFIXES = {"console:chatbots": "settings/"}
 
 
-def navigation(request: HttpRequest) -> list[Group]:
+def navigation(request: HttpRequest) -> list[tuple[str, list[Entry]]]:
     """Return the groups of entries that the user may open; the entry of the current page is marked."""
-    groups = (Group(label, list(_entries(request, declared))) for label, declared in _GROUPS)
-    return [group for group in groups if group.entries]
+    groups = ((label, list(_entries(request, declared))) for label, declared in _GROUPS.items())
+    return [(label, entries) for label, entries in groups if entries]
 
 
-def _entries(request: HttpRequest, declared: tuple[_Declared, ...]) -> Iterator[Entry]:
+def _entries(request: HttpRequest, declared: Iterable[_Declared]) -> Iterator[Entry]:
     home = reverse("admin:index")
     for label, name, icon, roles in declared:
         if roles is None or has_role(request, roles):
