@@ -1,11 +1,9 @@
 """The transcript of a conversation, one bubble per message by day, and its files."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Sequence
+from datetime import date
 from http import HTTPStatus
 from itertools import groupby
-from typing import NamedTuple
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -23,7 +21,7 @@ from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_
 from console.conversations.log_page import log_url
 from conversations import messages
 from conversations.messages import MessagePages, MessageWithFiles
-from conversations.models import Conversation, Message, UploadedFile
+from conversations.models import Conversation, UploadedFile
 from conversations.restriction import find_restricted
 
 MESSAGES = 100
@@ -75,7 +73,8 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         conversation=open_one,
         chatbot=chatbot,
         zone=chatbot.timezone,
-        days=by_day(read, zone=ZoneInfo(chatbot.timezone), waiting=waiting.messages),
+        days=by_day(read, zone=ZoneInfo(chatbot.timezone)),
+        waiting=waiting.messages,
         places=places,
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
@@ -147,56 +146,13 @@ def restricted_conversation(request: HttpRequest) -> HttpResponse:
     return refusal(request, status=HTTPStatus.FORBIDDEN, title="Restricted conversation", text=text)
 
 
-class Bubble(NamedTuple):
-    number: int
-    is_redacted: bool
-    redaction_id: UUID | None  # of the open redaction that it waits for
-    sender: str
-    sender_label: str
-    kind: str
-    kind_label: str
-    at: datetime
-    text: str
-    rest: str
-    characters: int
-    files: list[UploadedFile]
-
-
-class Day(NamedTuple):
-    day: date
-    bubbles: list[Bubble]
-
-
-def by_day(
-    found: Sequence[MessageWithFiles], *, zone: ZoneInfo, waiting: Mapping[int, UUID] | None = None
-) -> list[Day]:
-    """Return messages by day of a time zone, in the order of time. `waiting`: see `compliance.redaction.filing`."""
+def by_day(found: Sequence[MessageWithFiles], *, zone: ZoneInfo) -> list[tuple[date, list[MessageWithFiles]]]:
+    """Return messages by day of a time zone, in the order of time."""
     days = groupby(found, key=lambda one: one.message.sent_at.astimezone(zone).date())
-    return [Day(day, [_bubble(one, waiting or {}) for one in of_day]) for day, of_day in days]
+    return [(day, list(of_day)) for day, of_day in days]
 
 
-def _bubble(found: MessageWithFiles, waiting: Mapping[int, UUID]) -> Bubble:
-    message = found.message
-    text, rest = _folded(message.text)
-    is_plain = message.kind == Message.Kind.TEXT
-    is_redacted = message.kind == Message.Kind.REDACTED
-    return Bubble(
-        number=message.pk,
-        is_redacted=is_redacted,
-        redaction_id=None if is_redacted else waiting.get(message.pk),
-        sender=message.sender,
-        sender_label=Message.Sender(message.sender).label,
-        kind=message.kind,
-        kind_label="" if is_plain else Message.Kind(message.kind).label,
-        at=message.sent_at,
-        text=text,
-        rest=rest,
-        characters=len(message.text),
-        files=found.files,
-    )
-
-
-def _folded(text: str) -> tuple[str, str]:
+def folded(text: str) -> tuple[str, str]:
     """Return the beginning and the rest of a long text, cut at a space if there is one."""
     if len(text) <= LONGEST:
         return text, ""

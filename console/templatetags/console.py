@@ -17,6 +17,7 @@ from django.utils.timesince import timesince
 from chatbots.callback_urls import receiver_of
 from chatbots.models import Chatbot
 from common import texts
+from console.conversations.transcript_page import folded
 from console.help import page_url, title_of
 from console.requests import labels
 from console.settings.page import address_of
@@ -26,6 +27,7 @@ register = template.Library()
 register.simple_tag(address_of, name="settings_url")
 register.filter("counted", texts.counted)
 register.filter("receiver", receiver_of)
+register.filter("folded", folded)
 # Of a request.
 register.filter("state_of", labels.state_of)
 register.filter("short_hold", labels.short_hold)
@@ -128,9 +130,9 @@ def of(names: Mapping[str, str], key: str) -> str:
 
 
 @register.filter
-def list_of(lists: Mapping[int, list[Any]] | None, key: int) -> list[Any]:
-    """Return the list of a key in a mapping, or an empty one."""
-    return (lists or {}).get(key, [])
+def item(values: Mapping[Any, Any] | None, key: Any) -> Any:
+    """Return the value of a key in a mapping, or None."""
+    return (values or {}).get(key)
 
 
 @register.simple_tag
