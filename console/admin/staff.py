@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import admin as auth_admin
-from django.contrib.auth.forms import UserChangeForm
+from django.contrib.auth.forms import UserChangeForm, UserCreationForm
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
@@ -25,16 +25,19 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from accounts import invitations, second_factor
 from accounts.models import Authenticator, LoginFailures, StaffLogin
 from accounts.proof import require_password
-from chatbots.models import Membership
+from chatbots.models import Chatbot, Membership
 from chatbots.operations.chatbots import add_user
 from console.admin.base import ReadOnlyInline, SuperusersOnly
-from console.admin.new_user import NewUserForm
+from console.common.forms import ConsoleForm
 from console.common.pages import render
-from console.common.scope import actor_of, is_superuser
+from console.common.scope import actor_of, is_superuser, within_scope
+from console.settings.forms import MemberForm
 from console.settings.page import address_of
 
 # Groups grant nothing here. The library's own device pages show secrets and create devices for others.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
+
+_SUPERUSER = "superuser"
 
 
 class MembershipInline(ReadOnlyInline):
@@ -65,6 +68,47 @@ class StaffForm(UserChangeForm):  # type: ignore[type-arg]
                 if flag in self.changed_data:
                     self.add_error(flag, "You cannot remove this from your own account. Ask another superuser.")
         return cleaned
+
+
+class NewUserForm(ConsoleForm, UserCreationForm):  # type: ignore[type-arg]
+    """Django's form without passwords: the user sets their own."""
+
+    password1 = password2 = None  # type: ignore[assignment]
+    role = forms.ChoiceField(
+        choices=[*Membership.Role.choices, (_SUPERUSER, "Superuser")],
+        widget=forms.RadioSelect,
+        help_text=f"{MemberForm.base_fields['role'].help_text} Superusers do everything, in every chatbot.",
+    )
+    chatbots: Any = forms.ModelMultipleChoiceField(
+        queryset=Chatbot.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Where the user has this role. It can be changed for each chatbot in its settings.",
+    )
+
+    class Meta(UserCreationForm.Meta):
+        fields = ("username", "email")
+
+    def __init__(self, *args: Any, request: HttpRequest, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label, self.fields["email"].label = "User name", "Mail address"
+        self.fields["email"].required = settings.MAILS
+        chatbots: Any = self.fields["chatbots"]
+        chatbots.label_from_instance = lambda chatbot: f"{chatbot.name} ({chatbot.slug})"
+        chatbots.queryset = within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if cleaned.get("role") != _SUPERUSER and "chatbots" in cleaned and not cleaned["chatbots"]:
+            self.add_error("chatbots", "Choose a chatbot: without one this role sees nothing.")
+        return cleaned
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `operations.add_user`."""
+        role = self.cleaned_data["role"]
+        if role == _SUPERUSER:
+            return {"user": self.instance, "role": None, "chatbots": []}
+        return {"user": self.instance, "role": Membership.Role(role), "chatbots": self.cleaned_data["chatbots"]}
 
 
 class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg]
