@@ -5,11 +5,13 @@ Django's model permissions grant nothing here. To give a user access, give them 
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet, prefetch_related_objects
 from django.http import Http404, HttpRequest
+from django.urls import reverse
 
 from chatbots.models import Chatbot, Membership
 
@@ -78,17 +80,25 @@ def may(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> bool
     return is_superuser(request) or chatbot.pk in chatbots_with_role(request, roles)
 
 
+def seen_of_selected(request: HttpRequest, rows: QuerySet[_Row], *, most: int) -> tuple[set[Any], QuerySet[_Row]]:
+    """Return the first keys of rows that a form selected, and those of the rows that the user sees.
+
+    Raises Http404 for what is no key.
+    """
+    to_key = rows.model._meta.pk.to_python
+    try:
+        keys = {to_key(text) for text in request.POST.getlist("selected")[:most]}
+    except ValidationError:
+        raise Http404 from None
+    return keys, within_scope(rows.filter(pk__in=keys), request, chatbot="chatbot_id")
+
+
 def selected(request: HttpRequest, rows: QuerySet[_Row], roles: Collection[Role]) -> QuerySet[_Row]:
     """Return the rows of a list that a form selected, at most a page of them.
 
     Raises Http404 for an unknown row, PermissionDenied if the user has none of the roles in the chatbot of one.
     """
-    to_key = rows.model._meta.pk.to_python
-    try:
-        keys = {to_key(text) for text in request.POST.getlist("selected")[:PAGE_SIZE]}
-    except ValidationError:
-        raise Http404 from None
-    found = within_scope(rows.filter(pk__in=keys), request, chatbot="chatbot_id")
+    keys, found = seen_of_selected(request, rows, most=PAGE_SIZE)
     chatbots = list(found.values_list("chatbot_id", flat=True))
     if len(chatbots) < len(keys):
         raise Http404
@@ -122,6 +132,14 @@ class ChatbotScope:
     def slug(self) -> str:
         return self.chosen.slug if self.chosen else ""
 
+    def link(self, name: str, **filters: str) -> str:
+        """Return the URL of a list, with these filters, of the chosen chatbot if there is one.
+
+        A place `{day}` in it stays as it is.
+        """
+        chosen = {"chatbot": self.slug} if self.chosen else {}
+        return f"{reverse(name)}?{urlencode(chosen | filters, safe='{}')}"
+
 
 def scope_of(request: HttpRequest, *, roles: Collection[Role] = READ) -> ChatbotScope:
     """Return the chatbot of `?chatbot=`, or all chatbots in which the user has one of the roles.
@@ -129,9 +147,9 @@ def scope_of(request: HttpRequest, *, roles: Collection[Role] = READ) -> Chatbot
     Raises Http404 if the user may not see the chatbot, and PermissionDenied if they have none of the roles.
     """
     seen = visible_chatbots(request)
-    wanted = request.GET.get("chatbot", "")
-    chosen = find_visible(seen, wanted) if wanted else None
     visible = [one for one in seen if may(request, one, roles)]
+    wanted = request.GET.get("chatbot", "")
+    chosen = find_visible(seen, wanted) if wanted and visible else None
     if (chosen and chosen not in visible) or not (visible or is_superuser(request)):
         raise PermissionDenied
     return ChatbotScope(visible, visible[0] if chosen is None and len(visible) == 1 else chosen)

@@ -3,11 +3,10 @@
 These are the list of refused identities, and the page of the workers and their work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q
@@ -59,25 +58,6 @@ class KindRow:
     duration: queries.Duration | None
 
 
-class Links:
-    """URLs of the lists that the numbers count, for the chosen chatbot if there is one."""
-
-    def __init__(self, scope: ChatbotScope) -> None:
-        self._chatbot = {"chatbot": scope.slug} if scope.slug else {}
-
-    def requests(self, **filters: str) -> str:
-        return _address("console:requests", {**self._chatbot, "view": "all", **filters})
-
-    def overdue(self) -> str:
-        return f"{_address('console:due', self._chatbot)}#overdue"
-
-    def refused_identities(self) -> str:
-        return _address("console:refused_identities", self._chatbot)
-
-    def conversations(self, **filters: str) -> str:
-        return _address("console:conversations", {**self._chatbot, **filters}) if self._chatbot else ""
-
-
 @page
 def dashboard(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
@@ -85,17 +65,20 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     zone = ZoneInfo(scope.zone)
     first = now.astimezone(zone).date() - (days - 1) * _ONE_DAY
-    links = Links(scope)
     period = queries.filed_since(scope.ids, since=midnight(first, zone), zone=scope.zone)
     clusters = heartbeats.clusters()
     oldest = health.oldest_waiting(scope.ids)
     alive = sum(cluster.condition is Condition.ALIVE for cluster in clusters)
     waits_long = oldest is not None and oldest.age > health.LONGEST_WAIT
-    tiles = _tiles(queries.open_now(scope.ids), oldest, links, alive=alive, waits_long=waits_long)
+    tiles = _tiles(scope, oldest, alive=alive, waits_long=waits_long)
     decides = [one.pk for one in scope.visible if one.pk in scope.ids and may(request, one, DECIDE)]
     if decides:
         refused = queries.refused_identities(decides)
-        tiles.append(_tile("Refused identities", refused, links.refused_identities(), "warn", "of erased chatters"))
+        tiles.append(
+            _tile(
+                "Refused identities", refused, scope.link("console:refused_identities"), "warn", "of erased chatters"
+            )
+        )
     return render(
         request,
         "console/monitoring/dashboard.html",
@@ -107,10 +90,10 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         alive=alive,
         waits_long=waits_long,
         needs=queries.needs_attention(scope.ids),
-        charts=_charts(scope, first, now, period, links),
+        charts=_charts(scope, first, now, period),
         period=period,
         since=first,
-        rows=[_row(kind, period, links, first) for kind in Kind],
+        rows=[_row(scope, kind, period, first) for kind in Kind],
     )
 
 
@@ -118,16 +101,16 @@ def _days(given: str) -> int:
     return int(given) if given in map(str, PERIODS) else 30
 
 
-def _tiles(
-    open_now: queries.OpenRequests, oldest: OldestRequest | None, links: Links, *, alive: int, waits_long: bool
-) -> list[Tile]:
+def _tiles(scope: ChatbotScope, oldest: OldestRequest | None, *, alive: int, waits_long: bool) -> list[Tile]:
+    open_now = queries.open_now(scope.ids)
+
     def of(status: Status, label: str, tone: str = "", note: str = "") -> Tile:
-        return _tile(label, open_now.by_status[status], links.requests(status=status), tone, note)
+        return _tile(label, open_now.by_status[status], _requests(scope, status=status), tone, note)
 
     age = "none" if oldest is None else duration(oldest.age)
     return [
-        _tile("Overdue", open_now.overdue, links.overdue(), "bad"),
-        _tile(f"Due within {DUE_SOON_WITHIN.days} days", open_now.due_soon, links.requests(due="soon"), "warn"),
+        _tile("Overdue", open_now.overdue, f"{scope.link('console:due')}#overdue", "bad"),
+        _tile(f"Due within {DUE_SOON_WITHIN.days} days", open_now.due_soon, _requests(scope, due="soon"), "warn"),
         of(Status.ON_HOLD, "On hold", "warn", "for a decision, or by a legal hold"),
         of(Status.FAILED, "Failed", "bad", "need a retry"),
         of(Status.ACCEPTED, "Waiting"),
@@ -147,7 +130,7 @@ def _tile(label: str, number: Number, url: str, tone: str = "", note: str = "") 
     return Tile(label, str(number), url, note, tone if number.value else "")
 
 
-def _charts(scope: ChatbotScope, first: date, now: datetime, period: Period, links: Links) -> list[Chart]:
+def _charts(scope: ChatbotScope, first: date, now: datetime, period: Period) -> list[Chart]:
     zone = ZoneInfo(scope.zone)
     last = now.astimezone(zone).date()
     days = [first + number * _ONE_DAY for number in range((last - first).days + 1)]
@@ -161,11 +144,12 @@ def _charts(scope: ChatbotScope, first: date, now: datetime, period: Period, lin
         Series(
             f"{kind.label}s",
             {day: number for (one, day), number in period.per_day.items() if one == kind},
-            links.requests(kind=kind.value, received_from="{day}", received_to="{day}"),
+            _requests(scope, kind=kind.value, received_from="{day}", received_to="{day}"),
         )
         for kind in Kind
     ]
-    of_conversations = Series("Conversations", began.counts, links.conversations(since="{day}", until="{day}"))
+    log = scope.link("console:conversations", since="{day}", until="{day}") if scope.chosen else ""
+    of_conversations = Series("Conversations", began.counts, log)
     return [
         bars("requests", "Requests filed per day", requests, days, zone=scope.zone, is_whole=period.is_whole),
         bars(
@@ -179,22 +163,21 @@ def _charts(scope: ChatbotScope, first: date, now: datetime, period: Period, lin
     ]
 
 
-def _row(kind: Kind, period: Period, links: Links, first: date) -> KindRow:
+def _row(scope: ChatbotScope, kind: Kind, period: Period, first: date) -> KindRow:
     since = first.isoformat()
     cells = [
         (
             status.label,
             period.by_status.get((kind, status), 0),
-            links.requests(kind=kind.value, status=status.value, received_from=since),
+            _requests(scope, kind=kind.value, status=status.value, received_from=since),
         )
         for status in Status
     ]
     return KindRow(f"{kind.label}s", cells, period.durations.get(kind))
 
 
-def _address(name: str, filters: Mapping[str, str]) -> str:
-    """Return a URL in which `{day}` is not escaped."""
-    return f"{reverse(name)}?{urlencode(filters, safe='{}')}"
+def _requests(scope: ChatbotScope, **filters: str) -> str:
+    return scope.link("console:requests", view="all", **filters)
 
 
 @page

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
-from urllib.parse import urlencode
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
@@ -144,7 +142,5 @@ def _left(days: int, *, is_overdue: bool) -> str:
 
 def _list_url(scope: ChatbotScope, first: date, last: date | None) -> str:
     """Return the address of the list of the requests that are due on these days, or of the overdue ones."""
-    chosen = {"chatbot": scope.slug} if scope.slug else {}
     days = {"due_from": first.isoformat()} | ({"due_to": last.isoformat()} if last else {})
-    filters = {"due": "overdue"} if first == _OVERDUE else {"due": "ahead"} | days
-    return f"{reverse('console:requests')}?{urlencode(chosen | filters)}"
+    return scope.link("console:requests", **({"due": "overdue"} if first == _OVERDUE else {"due": "ahead"} | days))
