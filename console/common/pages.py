@@ -5,15 +5,16 @@ makes one call into an operation or a query, and responds with `render`, or with
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
 from django import shortcuts
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import Error
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
@@ -22,6 +23,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from chatbots.models import Chatbot
 from common.database_errors import describe_database_error, was_not_served
 from common.problems import RETRY_AFTER_SECONDS
+from common.texts import counted
 from console.common.scope import READ, Role, has_role, may, visible_chatbots, within_scope
 
 logger = logging.getLogger(__name__)
@@ -160,6 +162,19 @@ def choose_chatbot(
     if len(chatbots) == 1:
         return shortcuts.redirect(then, chatbots[0].slug)
     return render(request, template, title=title, chatbots=chatbots)
+
+
+def report(request: HttpRequest, noun: str, results: Counter[str], done: str) -> None:
+    """Tell for how many rows an action was `done`, the empty string in `results`, and which errors others had."""
+    for error, number in sorted(results.items()):
+        (messages.error if error else messages.success)(request, f"{counted(number, noun)}: {error or done}")
+
+
+def csv_file(name: str, lines: Iterable[str]) -> HttpResponseBase:
+    """Respond with a download of the lines, which can be read from the database as it goes on."""
+    disposition = f'attachment; filename="{name}"'
+    kind = "text/csv; charset=utf-8"
+    return StreamingHttpResponse(lines, content_type=kind, headers={"Content-Disposition": disposition})
 
 
 def back_to(request: HttpRequest, name: str) -> str:

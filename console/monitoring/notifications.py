@@ -15,14 +15,13 @@ from django.shortcuts import redirect
 
 from chatbots.models import Membership
 from chatbots.operations.chatbots import set_mails
-from common.texts import counted
 from compliance.callbacks.resend import resend_one
 from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.errors import Refused
 from compliance.models import Callback, Mailbox
 from compliance.notifications import digest
 from console.common.lists import MergedQuery, choice_filter
-from console.common.pages import action, back_to, form, page, render
+from console.common.pages import action, back_to, form, page, render, report
 from console.common.scope import MANAGE_REQUESTS, Role, actor_of, may, scope_of, selected
 
 State = Callback.State
@@ -91,9 +90,7 @@ def resend(request: HttpRequest) -> HttpResponse:
             results[""] += 1
     if not ids:
         messages.error(request, "Select callbacks first.")
-    for error, number in sorted(results.items()):
-        text = f"{counted(number, 'callback')}: {error or 'will be sent again within a minute.'}"
-        (messages.error if error else messages.success)(request, text)
+    report(request, "callback", results, "will be sent again within a minute.")
     return redirect(back_to(request, "console:callbacks"))
 
 

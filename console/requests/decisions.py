@@ -146,23 +146,23 @@ def decide_all(
     *,
     reason: str,
     held_for: Mapping[str, str],
-) -> tuple[int, Counter[str]]:
-    """Decide on each request, in the order given. Returns the number of decided ones, and the errors of the others.
+) -> Counter[str]:
+    """Decide on each request, in the order given. Counts the errors; for decided requests, the empty string.
 
     `held_for`: a request's id -> the hold that the page showed, or the status if it was not on hold.
     """
-    decided, refused = 0, Counter[str]()
+    results = Counter[str]()
     for request in requests:
         if not may(call, request.chatbot, roles_for(decision, request)):
-            refused["Your role in this chatbot does not allow it."] += 1
+            results["Your role in this chatbot does not allow it."] += 1
             continue
         try:
             decide(call, decision, request.pk, reason=reason, held_for=held_for.get(str(request.pk)))
         except Refused as refusal:
-            refused[refusal.detail] += 1
+            results[refusal.detail] += 1
         else:
-            decided += 1
-    return decided, refused
+            results[""] += 1
+    return results
 
 
 class DecisionForm(forms.Form):

@@ -11,9 +11,9 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Case, DateTimeField, Q, QuerySet, Value, When
+from django.db.models import Case, DateTimeField, Q, Value, When
 from django.db.models.functions import Now
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from chatbots.models import Chatbot
@@ -26,8 +26,8 @@ from compliance.requests.decisions import HAS_SUBJECT
 from compliance.requests.queries import matching
 from compliance.requests.reasons import REASONS, Decision
 from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter, tabs
-from console.common.pages import action, back_to, page, render
-from console.common.scope import DECIDE, actor_of, may, scope_of, within_scope
+from console.common.pages import action, back_to, page, render, report
+from console.common.scope import DECIDE, actor_of, may, scope_of, seen_of_selected
 from console.requests.decisions import OPTIONS, BulkForm, available_in_bulk, decide_all
 from console.requests.presenters import ShownSubject
 
@@ -162,7 +162,9 @@ def decide(request: HttpRequest) -> HttpResponse:
     if not available:
         raise PermissionDenied
     form = BulkForm(request.POST, decisions=available)
-    selected = list(_chosen(request))
+    rows = ComplianceRequest.objects.select_related("chatbot").defer(*UNREAD)
+    # Those that the user sees, in the order of filing.
+    selected = list(seen_of_selected(request, rows.order_by("seq"), most=MOST_SELECTED)[1])
     if not form.is_valid() or not selected:
         errors = [str(error) for errors in form.errors.values() for error in errors]
         for error in errors or ["Select requests first."]:
@@ -191,11 +193,8 @@ def decide(request: HttpRequest) -> HttpResponse:
             shows_subject=decision is Decision.APPROVE,
             back=back,
         )
-    decided, refused = decide_all(request, decision, selected, reason=reason, held_for=_held_for(request))
-    if decided:
-        messages.success(request, f"{counted(decided, 'request')}: {option.done}")
-    for error, number in refused.items():
-        messages.error(request, f"{counted(number, 'request')}: {error}")
+    results = decide_all(request, decision, selected, reason=reason, held_for=_held_for(request))
+    report(request, "request", results, option.done)
     return redirect(back)
 
 
@@ -210,13 +209,3 @@ def _held_for(request: HttpRequest) -> dict[str, str]:
     """Return the hold, or the status, that the page showed for each request."""
     pairs = (text.partition(":") for text in request.POST.getlist("held_for"))
     return {request_id: reason for request_id, _, reason in pairs}
-
-
-def _chosen(request: HttpRequest) -> QuerySet[ComplianceRequest]:
-    """Return the selected requests that the user may see, in the order of filing."""
-    try:
-        ids = [UUID(text) for text in request.POST.getlist("selected")[:MOST_SELECTED]]
-    except ValueError:
-        raise Http404 from None
-    found = ComplianceRequest.objects.filter(pk__in=ids).select_related("chatbot").defer(*UNREAD).order_by("seq")
-    return within_scope(found, request, chatbot="chatbot_id")
