@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils import timezone
@@ -18,7 +18,7 @@ from chatbots.changelog import VOCABULARY
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from common.times import rfc3339
 from console.common.lists import paginate
-from console.common.pages import page, render
+from console.common.pages import csv_file, page, render
 from console.common.scope import DECIDE, scope_of
 from conversations import csv_cells
 
@@ -67,11 +67,7 @@ def download(request: HttpRequest) -> HttpResponseBase:
     """Send the entries of the page, on all its pages, as a CSV in the chatbot's dialect. Times are in UTC."""
     chosen = _filtered(request)
     name = f"{timezone.now():%Y%m%d_%H%M%S}_change_log.csv"
-    return StreamingHttpResponse(
-        _csv(chosen.entries, chosen.chatbot.csv_dialect),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+    return csv_file(name, _csv(chosen.entries, chosen.chatbot.csv_dialect))
 
 
 def _csv(entries: QuerySet[ChangeLogEntry], dialect: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 
 from chatbots.models import Chatbot
 from compliance.errors import Refused
@@ -49,7 +50,7 @@ class FilingFlow(ABC, Generic[_Form]):
         self.chatbot = chatbot
         self.actor = actor_of(request)
 
-    def respond(self) -> HttpResponse:
+    def respond(self) -> HttpResponseBase:
         """Return the page of the step in the request."""
         if self.request.method != "POST":
             return self.ask(self.form())

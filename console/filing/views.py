@@ -1,22 +1,21 @@
 """File requests: choose the chatbot, enter the subjects, check the preview, confirm, see the results."""
 
-import csv
-import io
-from dataclasses import dataclass
-from typing import Any
-from uuid import UUID
+from typing import Any, NamedTuple
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
+from chatbots.models import Chatbot
 from common.texts import counted
 from compliance.errors import Refused
+from compliance.models import ComplianceRequest
 from compliance.requests.preview import Preview
 from compliance.requests.selectors import ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
 from console.common import pages
-from console.common.pages import chatbot_or_404, form, page, refusal, render
+from console.common.pages import chatbot_or_404, csv_file, form, page, refusal, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, may
 from console.common.sealed import InvalidToken, Seal
 from console.conversations.transcript_page import restricted_conversation
@@ -34,6 +33,7 @@ from console.filing.flow import FILED_BEFORE, FilingFlow
 from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subjects_of
 from console.filing.pasted_values import peculiarities
 from console.requests.labels import APPROVED_FIRST
+from conversations import csv_cells
 from conversations.messages import MAX_IDENTITIES
 from conversations.restriction import find_restricted
 
@@ -45,7 +45,7 @@ def choose_chatbot(request: HttpRequest) -> HttpResponse:
 
 
 @form
-def file_request(request: HttpRequest, slug: str) -> HttpResponse:
+def file_request(request: HttpRequest, slug: str) -> HttpResponseBase:
     return FileOne(request, chatbot_or_404(request, slug, roles=MANAGE_REQUESTS)).respond()
 
 
@@ -56,7 +56,7 @@ class FileOne(FilingFlow[OneForm]):
     title = "File a request"
     is_many = False
 
-    def respond(self) -> HttpResponse:
+    def respond(self) -> HttpResponseBase:
         post = self.request.POST
         if post.get("step") == "edit":
             return self.ask(self.form(initial=post.dict()))
@@ -135,28 +135,31 @@ def _notes(subject: Selector) -> list[str]:
 
 
 @form
-def file_many(request: HttpRequest, slug: str) -> HttpResponse:
+def file_many(request: HttpRequest, slug: str) -> HttpResponseBase:
     return FileMany(request, chatbot_or_404(request, slug, roles=MANAGE_REQUESTS)).respond()
 
 
-@dataclass(frozen=True)
-class RowResult:
-    """The result of a row: a request, its state and how long it can be cancelled, or an error."""
+class RowResult(NamedTuple):
+    """The result of a row: its request, or the error."""
 
     row: int
     value: str
-    request_id: UUID | None
-    code: str = ""
-    error: str = ""
-    state: str = ""
-    minutes: int | None = None
-    existing: bool = False
+    outcome: ComplianceRequest | Refused
 
     @property
-    def outcome(self) -> str:
-        if self.existing:
-            return "existing"
-        return "filed" if self.request_id else "refused"
+    def request(self) -> ComplianceRequest | None:
+        return None if isinstance(self.outcome, Refused) else self.outcome
+
+    @property
+    def minutes(self) -> int | None:
+        return minutes_left(self.request) if self.request else None
+
+    @property
+    def cells(self) -> list[str]:
+        """The result for the CSV, without the value: a downloaded file would outlive the erasure."""
+        if isinstance(self.outcome, Refused):
+            return [str(self.row), "refused", "", self.outcome.code, self.outcome.detail]
+        return [str(self.row), "existing" if self.outcome.existing else "filed", str(self.outcome.pk), "", ""]
 
 
 class FileMany(FilingFlow[ManyForm]):
@@ -166,7 +169,7 @@ class FileMany(FilingFlow[ManyForm]):
     title = "File many requests"
     is_many = True
 
-    def respond(self) -> HttpResponse:
+    def respond(self) -> HttpResponseBase:
         if self.request.POST.get("step") == "outcomes":
             return self._download()
         return super().respond()
@@ -185,53 +188,32 @@ class FileMany(FilingFlow[ManyForm]):
         }
 
     def filed(self, token: PreviewToken, outcomes: Outcomes) -> HttpResponse:
-        results = [
-            RowResult(row, value, None, outcome.code, outcome.detail)
-            if isinstance(outcome, Refused)
-            else RowResult(
-                row,
-                value,
-                outcome.pk,
-                state=outcome.get_status_display(),
-                minutes=minutes_left(outcome),
-                existing=outcome.existing,
-            )
-            for place, (row, value) in enumerate(zip(token.draft.rows, token.draft.values, strict=True))
-            if (outcome := outcomes.get(place)) is not None
-        ]
-        filed = [one for one in results if one.request_id]
+        rows = enumerate(zip(token.draft.rows, token.draft.values, strict=True))
+        results = [RowResult(row, value, outcomes[place]) for place, (row, value) in rows if place in outcomes]
+        filed = [one for one in results if one.request]
         return render(
             self.request,
             "console/filing/many_filed.html",
             title="Requests filed",
             chatbot=self.chatbot,
-            results=sorted(results, key=lambda one: (one.request_id is not None, one.row)),
+            results=sorted(results, key=lambda one: (one.request is not None, one.row)),
             filed=len(filed),
             refused=len(results) - len(filed),
-            existing=sum(one.existing for one in filed),
+            existing=sum(one.request.existing for one in filed if one.request),
             filed_before=FILED_BEFORE if any(one.minutes is None for one in filed) else "",
             grace=min((one.minutes or 0 for one in filed), default=0),
             is_deletion=token.draft.is_deletion,
-            token=self._dump_results(results),
+            token=self._outcomes.seal([one.cells for one in results]),
         )
 
-    def _dump_results(self, results: list[RowResult]) -> str:
-        """Return rows for the CSV, without values: a downloaded file would outlive the erasure."""
-        rows = [[one.row, one.outcome, str(one.request_id or ""), one.code, one.error] for one in results]
-        return self._outcomes.seal(rows)
-
-    def _download(self) -> HttpResponse:
+    def _download(self) -> HttpResponseBase:
         try:
             rows = self._outcomes.open(self.request.POST.get("token", "")).value
         except InvalidToken:
             return self.invalid_token()
-        written = io.StringIO(newline="")
-        writer = csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator="\n")
-        writer.writerow(["row", "outcome", "request_id", "code", "reason"])
-        writer.writerows(rows)
-        answer = HttpResponse(written.getvalue(), content_type="text/csv; charset=utf-8")
-        answer["Content-Disposition"] = 'attachment; filename="requests_filed.csv"'
-        return answer
+        columns, dialect = ("row", "outcome", "request_id", "code", "reason"), Chatbot.CsvDialect.STANDARD
+        lines = (csv_cells.line(cells, dialect) for cells in rows)
+        return csv_file("requests_filed.csv", [csv_cells.first_line(columns, dialect), *lines])
 
     @property
     def _outcomes(self) -> Seal:

@@ -40,7 +40,7 @@ def outcomes(answer: Answer, filer: Filer) -> list[list[str]]:
     downloaded = filer.client.post(filer.path, answer.form("outcomes"))
     assert downloaded["Content-Disposition"] == 'attachment; filename="requests_filed.csv"'
     assert "no-store" in downloaded["Cache-Control"]
-    return list(csv.reader(io.StringIO(downloaded.content.decode())))
+    return list(csv.reader(io.StringIO(downloaded.getvalue().decode())))
 
 
 def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
