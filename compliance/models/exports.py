@@ -79,6 +79,11 @@ class Export(models.Model):
         """Return whether the export has expired, even if its object still exists."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
+    @property
+    def is_available(self) -> bool:
+        """Return whether the export has not expired, and its object is not removed."""
+        return self.key is not None and not self.is_due
+
 
 class ExportConversation(models.Model):
     """A conversation in an export, recorded before the first byte is sent and until the object is removed.

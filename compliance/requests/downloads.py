@@ -84,7 +84,7 @@ def storage_link(token: str) -> str:
         raise _unknown()
     if export.chatbot.closed_at:
         raise Refused("restored_database", "Something that was erased may be here again: the operator decides.")
-    if export.key is None or export.is_due:
+    if not export.is_available:
         raise _gone(export)
     if timezone.now().timestamp() - asked.at >= LINK_LIFE.total_seconds():
         raise Refused("download_expired", f"This link worked for {LINK_LIFE.seconds // 60} minutes.")

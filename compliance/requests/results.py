@@ -219,7 +219,7 @@ def _removed(request_ids: Collection[UUID]) -> dict[UUID, RemovedExports]:
 
 def _repeated(requests: Collection[ComplianceRequest], exports: Mapping[UUID, Export]) -> list[RepeatedExport]:
     """Return the repeats of these exports, and the exports that these repeat. Queries only if there can be any."""
-    gone = [one.request_id for one in exports.values() if one.finished_at and (one.key is None or one.is_due)]
+    gone = [one.request_id for one in exports.values() if one.finished_at and not one.is_available]
     made = [one.pk for one in requests if one.kind == Kind.EXPORT and one.filed_by == BY_WORKER]
     if not gone and not made:
         return []

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -10,7 +11,7 @@ from common.texts import counted
 from compliance.models import ComplianceRequest
 from compliance.requests.finds import Finds
 from compliance.requests.preview import Deletion, Preview
-from compliance.requests.results import KEPT_OF_CONVERSATION
+from compliance.requests.results import COUNTED, ERASED, KEPT_OF_CONVERSATION
 from compliance.requests.selectors import ByUci
 from compliance.requests.similar import Similar
 from compliance.requests.submit import grace_of
@@ -29,13 +30,10 @@ _HELD = {
 }
 
 
-@dataclass(frozen=True)
-class StoreRow:
-    """A kind of data, with the number of erased rows and the rows that are kept."""
-
-    name: str
-    erased: int
-    kept: str = ""
+class StoreCount(NamedTuple):
+    label: str
+    number: int
+    kept: str  # which rows are kept, or how many; empty if none are
 
 
 @dataclass(frozen=True)
@@ -78,24 +76,15 @@ class PreviewLine:
         return any((*found, finds.total.claimed, finds.unverified_left_out))
 
 
-def stores(deletion: Deletion) -> list[StoreRow]:
+def stores(deletion: Deletion) -> list[StoreCount]:
     """Return the erased and kept rows of a deletion, by store."""
-    erased = deletion.erased
     days = settings.EXPORT_GRACE_DAYS.days
-    kept = f"{deletion.kept_exports} from the last {counted(days, 'day')}" if deletion.kept_exports else ""
-    return [
-        StoreRow(
-            "Conversations",
-            erased["conversations"],
-            KEPT_OF_CONVERSATION if erased["conversations"] else "",
-        ),
-        StoreRow("Messages", erased["messages"]),
-        StoreRow("UCI values", erased["identities"]),
-        StoreRow("Values of other variables", erased["variable_values"]),
-        StoreRow("Uploaded files", erased["files"]),
-        StoreRow("Earlier exports", erased["exports"], kept),
-        StoreRow("Daily extracts (rebuilt)", erased["extracts"]),
-    ]
+    kept = {
+        "conversations": KEPT_OF_CONVERSATION if deletion.erased["conversations"] else "",
+        "exports": f"{deletion.kept_exports} from the last {counted(days, 'day')}" if deletion.kept_exports else "",
+    }
+    labels = {**COUNTED, "extracts": "Daily extracts (rebuilt)"}
+    return [StoreCount(labels[name], deletion.erased[name], kept.get(name, "")) for name in ERASED]
 
 
 def hold_texts(reasons: Sequence[HoldReason]) -> list[str]:

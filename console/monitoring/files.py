@@ -42,9 +42,8 @@ def exports(request: HttpRequest) -> HttpResponse:
 
 
 def _may_download(request: HttpRequest, filed: ComplianceRequest) -> bool:
-    export = filed.export
-    is_available = export.hosting == Bucket.Hosting.HOSTED and export.key is not None and not export.is_due
-    return is_available and may(request, filed.chatbot, MANAGE_REQUESTS)
+    is_hosted = filed.export.hosting == Bucket.Hosting.HOSTED
+    return is_hosted and filed.export.is_available and may(request, filed.chatbot, MANAGE_REQUESTS)
 
 
 def _location(export: Export) -> tuple[str, str]:

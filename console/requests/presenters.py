@@ -1,16 +1,12 @@
 """The parts of a request's results for the page of the request."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 from uuid import UUID
-
-from django.conf import settings
 
 from common.db import fetch_one
 from common.problems import Help, with_code
 from compliance.failure_docs import FAILURES
-from compliance.models import ComplianceRequest, Export, ExportFile
+from compliance.models import ComplianceRequest
 from compliance.requests.disclosure import DisclosedSubject
 from compliance.requests.preview import Preview
 from compliance.requests.reasons import Decision
@@ -19,13 +15,13 @@ from compliance.requests.results import (
     ERASED,
     EXPORTED,
     KEPT_OF_CONVERSATION,
-    MOST_FILES,
     REDACTED,
     Outcomes,
     counts_of,
 )
 from compliance.work.sql import SHARING
 from console.filing.pasted_values import peculiarities
+from console.filing.presenters import StoreCount
 from console.requests.decisions import DecisionForm, DecisionOption
 from console.requests.history import REQUEUE_REASONS
 from conversations.models import Conversation
@@ -56,24 +52,6 @@ class ShownSubject(NamedTuple):
         return peculiarities(self.subject.value or "")
 
 
-class StoreCount(NamedTuple):
-    label: str
-    number: int
-    kept: str  # which rows are kept, or how many; empty if none are
-
-
-@dataclass(frozen=True)
-class ExportedFile:
-    """The file of an export. Its key contains the UCI value and is not shown."""
-
-    export: Export
-    bucket: str
-    is_hosted: bool
-    is_available: bool
-    copies: Sequence[ExportFile]
-    more_copies: bool
-
-
 def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
     """Return the rows that a deletion erased and kept, or those in an export, by store."""
     numbers = counts_of(request)
@@ -90,22 +68,6 @@ def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
     }
     names = REDACTED if request.kind == Kind.REDACTION else ERASED
     return [StoreCount(COUNTED[name], numbers[name], kept.get(name, "")) for name in names]
-
-
-def export_of(request: ComplianceRequest, results: Outcomes) -> ExportedFile | None:
-    """Return the file of a finished export."""
-    export = results.exports.get(request.pk)
-    if export is None or export.finished_at is None:
-        return None
-    copies = results.copies.get(export.pk, ())
-    return ExportedFile(
-        export=export,
-        bucket=export.bucket or settings.S3_BUCKET,
-        is_hosted=export.hosting == "hosted",
-        is_available=export.key is not None and not export.is_due,
-        copies=copies,
-        more_copies=len(copies) == MOST_FILES,
-    )
 
 
 def failure_of(request: ComplianceRequest) -> Help | None:

@@ -47,7 +47,6 @@ from console.requests.presenters import (
     ahead_of,
     conversations_of,
     counts,
-    export_of,
     failure_of,
     pending_exports,
 )
@@ -226,6 +225,7 @@ def _answer(
     shown: ShownSubject | None = None,
 ) -> HttpResponse:
     outcomes, now = results.read([found]), timezone.now()
+    export = outcomes.exports.get(found.pk)
     manages, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
     held_for = {"held_for": found.hold_reason or found.status}
     choices = [
@@ -267,7 +267,9 @@ def _answer(
         counts=counts(found, outcomes),
         assurance=results.assurance_of(found),
         unverified=results.unverified_left_out(found),
-        export=export_of(found, outcomes),
+        export=export if export and export.finished_at else None,
+        copies=outcomes.copies.get(export.pk, ()) if export else (),
+        most_copies=results.MOST_FILES,
         kept=outcomes.kept.get(found.pk, ()),
         run=outcomes.runs.get(found.pk),
         redaction=outcomes.redactions.get(found.pk),
