@@ -4,8 +4,7 @@ The filters are closed lists and days only, since they are part of the URL.
 """
 
 import json
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -50,7 +49,10 @@ _DAYS = [MinValueValidator(EARLIEST.date()), MaxValueValidator(LATEST.date() - 2
 
 
 class LogFilterForm(forms.Form):
-    """An unknown filter is reported and not applied. The others are applied."""
+    """The filters of a page and its time window, whose days are those of the chatbot's time zone.
+
+    An unknown filter is reported and not applied. The others are applied.
+    """
 
     since = day_filter(label="From day", validators=_DAYS)
     until = day_filter(label="To day", validators=_DAYS)
@@ -63,70 +65,52 @@ class LogFilterForm(forms.Form):
     uploads = choice_filter(_YES_NO, label="With files")
     state = choice_filter(StateFilter.choices, label="Deletion")
 
-    label_suffix = ""
-
-
-@dataclass(frozen=True)
-class LogQuery:
-    """The filters of a page and its time window, whose days are those of the chatbot's time zone."""
-
-    form: LogFilterForm
-    filters: LogFilters
-    since: date | None
-    until: date | None
-    starts_at: datetime
-    ends_at: datetime
+    def __init__(self, given: QueryDict, *, zone: ZoneInfo) -> None:
+        super().__init__(given, label_suffix="")
+        self.is_valid()
+        self.first_day, self.last_day = self.cleaned_data.get("since"), self.cleaned_data.get("until")
+        now = timezone.now()
+        self.starts_at, self.ends_at = EARLIEST, now + ONE_DAY
+        if self.first_day:
+            self.starts_at = midnight(self.first_day, zone)
+        if self.last_day:
+            self.ends_at = midnight(self.last_day + ONE_DAY, zone)
+        if self.has_default_window:
+            self.starts_at = now - timedelta(hours=DEFAULT_HOURS)
 
     @property
     def has_default_window(self) -> bool:
-        return self.since is None and self.until is None
+        return not (self.first_day or self.last_day)
 
     @property
     def parameters(self) -> dict[str, str]:
         """The valid fields that are set, as URL parameters."""
-        return {
-            name: str(value)
-            for name, value in self.form.cleaned_data.items()
-            if name in self.form.fields and value not in (None, "")
-        }
+        return {name: str(value) for name, value in self.cleaned_data.items() if value not in (None, "")}
 
     @property
     def chips(self) -> list[tuple[str, str]]:
         """The parameter and the text of each active filter."""
-        return [(name, f"{self.form.fields[name].label}: {self._text(name)}") for name in self.parameters]
+        return [(name, f"{self.fields[name].label}: {self._text(name)}") for name in self.parameters]
 
     def _text(self, name: str) -> str:
-        field, value = self.form.fields[name], self.parameters[name]
+        field, value = self.fields[name], self.parameters[name]
         offered: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
         return str(dict(offered).get(value, value))
 
-
-def _read_query(given: QueryDict, *, zone: ZoneInfo, now: datetime) -> LogQuery:
-    """Read the URL parameters. Invalid ones are left out, see `LogFilterForm`."""
-    form = LogFilterForm(given)
-    form.is_valid()
-    chosen = form.cleaned_data
-    since, until = chosen.get("since"), chosen.get("until")
-    if since is None and until is None:
-        starts_at, ends_at = now - timedelta(hours=DEFAULT_HOURS), now + ONE_DAY
-    else:
-        starts_at = midnight(since, zone) if since else EARLIEST
-        ends_at = midnight(until + ONE_DAY, zone) if until else now + ONE_DAY
-    return LogQuery(form, _filters(chosen), since, until, starts_at, ends_at)
-
-
-def _filters(chosen: dict[str, Any]) -> LogFilters:
-    is_yes = {"yes": True, "no": False, "bot": True, "user": False}
-    return LogFilters(
-        channel=chosen.get("channel") or None,
-        language=chosen.get("language") or None,
-        score=ScoreFilter(chosen["score"]) if chosen.get("score") else None,
-        csat=CsatFilter(chosen["csat"]) if chosen.get("csat") else None,
-        state=StateFilter(chosen["state"]) if chosen.get("state") else None,
-        has_agent_handover=is_yes.get(chosen.get("handover", "")),
-        has_push=is_yes.get(chosen.get("started", "")),
-        has_file_upload=is_yes.get(chosen.get("uploads", "")),
-    )
+    @property
+    def filters(self) -> LogFilters:
+        chosen = self.cleaned_data
+        is_yes = {"yes": True, "no": False, "bot": True, "user": False}
+        return LogFilters(
+            channel=chosen.get("channel") or None,
+            language=chosen.get("language") or None,
+            score=ScoreFilter(chosen["score"]) if chosen.get("score") else None,
+            csat=CsatFilter(chosen["csat"]) if chosen.get("csat") else None,
+            state=StateFilter(chosen["state"]) if chosen.get("state") else None,
+            has_agent_handover=is_yes.get(chosen.get("handover", "")),
+            has_push=is_yes.get(chosen.get("started", "")),
+            has_file_upload=is_yes.get(chosen.get("uploads", "")),
+        )
 
 
 class Link(NamedTuple):
@@ -140,7 +124,7 @@ def log(request: HttpRequest) -> HttpResponse:
     chatbot = scope.first
     if chatbot is None:
         return render(request, "console/conversations/none.html", title="Conversations")
-    chosen = _read_query(request.GET, zone=ZoneInfo(chatbot.timezone), now=timezone.now())
+    chosen = LogFilterForm(request.GET, zone=ZoneInfo(chatbot.timezone))
     cursors = LogCursors(request)
     found = filtered_log.read_page(
         chatbot=chatbot,
@@ -199,14 +183,14 @@ def _place(cursor: Cursor) -> LogPosition:
     return LogPosition(datetime.fromisoformat(started_at), number)
 
 
-def log_url(chatbot: Chatbot, chosen: LogQuery | None = None, *, without: str = "", **also: str) -> str:
+def log_url(chatbot: Chatbot, chosen: LogFilterForm | None = None, *, without: str = "", **also: str) -> str:
     """Return the URL of a chatbot's log with the chosen filters, except the one in `without`."""
     parameters = {"chatbot": chatbot.slug, **(chosen.parameters if chosen else {}), **also}
     parameters.pop(without, None)
     return f"{reverse('console:conversations')}?{urlencode(parameters)}"
 
 
-def _last_day(chatbot: Chatbot, chosen: LogQuery) -> Link | None:
+def _last_day(chatbot: Chatbot, chosen: LogFilterForm) -> Link | None:
     """Return the last day before the window's end on which a conversation began."""
     newest = filtered_log.newest_before(chatbot, chosen.ends_at)
     if newest is None or newest >= chosen.starts_at:
