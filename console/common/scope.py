@@ -70,6 +70,14 @@ def within_scope(
     return queryset.filter(**{f"{chatbot}__in": chatbots_with_role(request, roles)})
 
 
+def row_or_404(request: HttpRequest, rows: QuerySet[_Row]) -> _Row:
+    """Return the first of the rows in the user's chatbots."""
+    row = within_scope(rows, request, chatbot="chatbot_id").first()
+    if row is None:
+        raise Http404
+    return row
+
+
 def visible_chatbots(request: HttpRequest, *, roles: Collection[Role] = tuple(Role)) -> list[Chatbot]:
     """Return the chatbots in which the user has one of the roles, by name."""
     return list(within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id", roles=roles))

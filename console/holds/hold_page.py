@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import Q
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone
 
@@ -22,7 +22,7 @@ from compliance.requests.decisions import party
 from console.changelog import names_of
 from console.common.lists import ListPage, MergedQuery, tabs
 from console.common.pages import action, form, page, refusal, render, require
-from console.common.scope import DECIDE, actor_of, scope_of, within_scope
+from console.common.scope import DECIDE, actor_of, row_or_404, scope_of
 from console.filing.pasted_values import peculiarities
 from console.holds.forms import ReleaseForm, ReviewForm
 from console.holds.place_page import MOST_LISTED
@@ -149,9 +149,7 @@ def _release(request: HttpRequest, hold: LegalHold, filled_in: ReleaseForm) -> H
 def _find(request: HttpRequest, hold_id: UUID) -> LegalHold:
     """Return the hold without its value, for an officer. Raises Http404 outside the user's chatbots."""
     found = LegalHold.objects.filter(pk=hold_id).select_related("chatbot", "variable").defer("value_encrypted")
-    hold = within_scope(found, request, chatbot="chatbot_id").first()
-    if hold is None:
-        raise Http404
+    hold = row_or_404(request, found)
     require(request, hold.chatbot, DECIDE)
     return hold
 

@@ -35,7 +35,7 @@ from compliance.work import legal_holds
 from console.changelog import names_of
 from console.common import pages
 from console.common.pages import action, form, page, polled
-from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_scope
+from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, row_or_404
 from console.requests import decisions, labels
 from console.requests.decisions import DecisionForm
 from console.requests.history import timeline
@@ -204,10 +204,7 @@ def _find(request: HttpRequest, request_id: UUID, *, unread: Sequence[str] = UNR
     """Return the request without its personal fields. Raises Http404 outside the user's chatbots."""
     is_retryable = ExpressionWrapper(HAS_SUBJECT, output_field=BooleanField())
     requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*unread)
-    found = within_scope(requests, request, chatbot="chatbot_id").annotate(is_retryable=is_retryable).first()
-    if found is None:
-        raise Http404
-    return found
+    return row_or_404(request, requests.annotate(is_retryable=is_retryable))
 
 
 def _is_retryable(found: ComplianceRequest) -> bool:
