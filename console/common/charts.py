@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-# In units of the SVG, which is scaled to the page.
-_SLOT, _BAR, HEIGHT = 10, 8, 100
+# In units of the SVG, which is scaled to the page. Bars are a little narrower than the slot of their day.
+_SLOT, HEIGHT = 10, 100
 
 
 @dataclass(frozen=True)
@@ -18,32 +18,24 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A rectangle; `tone` is the number of its series."""
+class Bar:
+    """The number of a series on a day, and its place in the SVG."""
 
-    x: int
-    y: float
-    width: int
-    height: float
-    tone: int
-
-
-@dataclass(frozen=True)
-class Cell:
     number: int
     url: str
+    y: float
+    height: float
 
 
 @dataclass(frozen=True)
 class Day:
     day: date
-    cells: Sequence[Cell]
-    pieces: Sequence[Piece]
     slot: int
+    bars: Sequence[Bar]
 
     @property
     def total(self) -> int:
-        return sum(cell.number for cell in self.cells)
+        return sum(bar.number for bar in self.bars)
 
 
 @dataclass(frozen=True)
@@ -67,10 +59,6 @@ class Chart:
         """The days labelled on the axis."""
         return [self.days[0].day, self.days[len(self.days) // 2].day, self.days[-1].day]
 
-    @property
-    def total(self) -> int:
-        return sum(day.total for day in self.days)
-
 
 def bars(
     name: str, title: str, series: Sequence[Series], days: Sequence[date], *, zone: str, is_whole: bool = True
@@ -88,15 +76,14 @@ def bars(
 
 
 def _day(place: int, day: date, series: Sequence[Series], top: int) -> Day:
-    cells, pieces, below = [], [], 0.0
-    for tone, each in enumerate(series, start=1):
+    found, below = [], 0.0
+    for each in series:
         number = each.counts.get(day, 0)
         height = round(HEIGHT * number / top, 2)
-        if number:
-            pieces.append(Piece(place * _SLOT + (_SLOT - _BAR) // 2, HEIGHT - below - height, _BAR, height, tone))
+        url = each.link.replace("{day}", day.isoformat()) if number else ""
+        found.append(Bar(number, url, HEIGHT - below - height, height))
         below += height
-        cells.append(Cell(number, each.link.replace("{day}", day.isoformat()) if number else ""))
-    return Day(day, cells, pieces, place * _SLOT)
+    return Day(day, place * _SLOT, found)
 
 
 def _round_up(number: int) -> int:

@@ -172,9 +172,9 @@ def test_bars_are_stacked_and_the_axis_ends_at_a_round_number() -> None:
     chart = bars("name", "Title", series, days, zone="UTC")
 
     assert chart.top == 50
-    assert [(piece.y, piece.height) for piece in chart.days[0].pieces] == [(40.0, 60.0), (20.0, 20.0)]
-    assert chart.days[1].pieces == []
-    assert [cell.url for cell in chart.days[2].cells] == ["/a?day=2026-11-03", ""]
+    assert [(bar.y, bar.height) for bar in chart.days[0].bars] == [(40.0, 60.0), (20.0, 20.0)]
+    assert chart.days[1].total == 0
+    assert [bar.url for bar in chart.days[2].bars] == ["/a?day=2026-11-03", ""]
     assert chart.description == "44 in 3 days, 2026-11-01 to 2026-11-03 (UTC). Most on 2026-11-01: 40."
     empty = bars("name", "Title", series[:1], days[1:2], zone="UTC")
     assert (empty.top, empty.description) == (1, "0 in 1 days, 2026-11-02 to 2026-11-02 (UTC).")
