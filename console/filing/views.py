@@ -1,5 +1,6 @@
 """File requests: choose the chatbot, enter the subjects, check the preview, confirm, see the results."""
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 from django.contrib import messages
@@ -16,26 +17,40 @@ from compliance.requests.selectors import ByUci, Selector
 from compliance.requests.submit import MAX_BATCH
 from console.common import pages
 from console.common.pages import chatbot_or_404, csv_file, form, page, refusal, render
-from console.common.scope import DECIDE, MANAGE_REQUESTS, may
+from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may
 from console.common.sealed import InvalidToken, Seal
 from console.conversations.transcript_page import restricted_conversation
 from console.filing import presenters
 from console.filing.drafts import (
     Draft,
+    NotConfirmed,
     Outcomes,
     PreviewToken,
+    confirm,
+    dump,
     dump_subject,
+    load,
     load_subject,
     minutes_left,
+    preview_draft,
     requested_part,
 )
-from console.filing.flow import FILED_BEFORE, FilingFlow
-from console.filing.forms import KINDS, ClosedConversation, ManyForm, NoConversation, OneForm, subjects_of
+from console.filing.forms import KINDS, ClosedConversation, FilingForm, ManyForm, NoConversation, OneForm, subjects_of
 from console.filing.pasted_values import peculiarities
 from console.requests.labels import APPROVED_FIRST
 from conversations import csv_cells
 from conversations.messages import MAX_IDENTITIES
 from conversations.restriction import find_restricted
+
+_NOT_CONFIRMED = {
+    "mistyped": "Nothing was filed: the text you typed does not match. Check the numbers and type it again.",
+    "changed": "Nothing was filed: there is more data now than in your preview. Check the new numbers.",
+    "expired": "Nothing was filed: a preview is valid for 15 minutes. This is a new one.",
+}
+_FILED_BEFORE = (
+    "Nothing new was filed: this preview was confirmed before, and this is its result. To file the same again, start "
+    "with a new preview."
+)
 
 
 @page
@@ -44,12 +59,116 @@ def choose_chatbot(request: HttpRequest) -> HttpResponse:
     return pages.choose_chatbot(request, template, title=title, roles=MANAGE_REQUESTS, then="console:file_request")
 
 
+class FilingFlow(ABC):
+    """The steps of filing, for one request and for many: form, preview, confirmation, result."""
+
+    form_class: type[FilingForm]
+    form_template: str
+    preview_template: str
+    title: str
+    is_many: bool
+
+    def __init__(self, request: HttpRequest, chatbot: Chatbot) -> None:
+        self.request = request
+        self.chatbot = chatbot
+        self.actor = actor_of(request)
+
+    def respond(self) -> HttpResponseBase:
+        """Return the page of the step in the request."""
+        if self.request.method != "POST":
+            return self.ask(self.form())
+        if self.request.POST.get("step") == "file":
+            return self._file()
+        return self._preview()
+
+    def form(self, *data: Any, **options: Any) -> Any:
+        return self.form_class(*data, chatbot=self.chatbot, actor=self.actor, **options)
+
+    def ask(self, form: Any, **context: Any) -> HttpResponse:
+        return render(
+            self.request,
+            self.form_template,
+            title=self.title,
+            chatbot=self.chatbot,
+            form=form,
+            graces={kind: presenters.grace(self.chatbot, kind) for kind in KINDS.values()},
+            **context,
+        )
+
+    def _preview(self) -> HttpResponse:
+        form = self.form(self.request.POST, self.request.FILES)
+        if form.is_valid():
+            try:
+                return self._show(form.draft, form=form)
+            except Refused as refused:
+                form.refuse(refused)
+        return self.ask(form)
+
+    def _show(self, draft: Draft, *, form: Any = None, nonce: str = "", error: str = "") -> HttpResponse:
+        """Return the page of the preview. `nonce` is that of the preview that this one replaces. Raises Refused."""
+        found, seen = preview_draft(self.chatbot, draft)
+        kind = "deletion" if draft.is_deletion else "export"
+        return render(
+            self.request,
+            self.preview_template,
+            title=f"Preview of many {kind}s"
+            if self.is_many
+            else f"Preview of {'a' if draft.is_deletion else 'an'} {kind}",
+            chatbot=self.chatbot,
+            draft=draft,
+            preview=found,
+            part=requested_part(found),
+            stores=presenters.stores(found.deletion) if found.deletion else [],
+            token=dump(self.chatbot, self.actor, draft, seen, nonce=nonce),
+            phrase=seen.phrase,
+            grace=presenters.grace(self.chatbot, draft.kind),
+            error=error,
+            **self.preview_context(draft, found, form),
+        )
+
+    def _file(self) -> HttpResponse:
+        post = self.request.POST
+        try:
+            token = load(self.chatbot, self.actor, post.get("token", ""))
+        except InvalidToken:
+            return self.invalid_token()
+        if token.draft.is_many != self.is_many:
+            return self.invalid_token()
+        try:
+            outcomes = confirm(chatbot=self.chatbot, actor=self.actor, token=token, typed=post.get("typed", ""))
+        except NotConfirmed as error:
+            return self.show_again(token, _NOT_CONFIRMED[error.reason])
+        except Refused as refused:
+            return self.show_again(token, f"Nothing was filed. {refused.detail}")
+        return self.filed(token, outcomes)
+
+    def show_again(self, token: PreviewToken, error: str) -> HttpResponse:
+        """Return the page with a new preview of the same draft, or with the reason why there is none."""
+        try:
+            return self._show(token.draft, nonce=token.nonce, error=error)
+        except Refused as refused:
+            text = f"Nothing was filed. {refused.detail}"
+            return refusal(self.request, status=409, title="Not filed", text=text)
+
+    def invalid_token(self) -> HttpResponse:
+        text = "Nothing was filed: this preview belongs to another user or chatbot. Create a new one."
+        return refusal(self.request, status=400, title="Not filed", text=text)
+
+    @abstractmethod
+    def preview_context(self, draft: Draft, found: Any, form: Any) -> dict[str, Any]:
+        """Return the context of the preview's template that is added to the common one."""
+
+    @abstractmethod
+    def filed(self, token: PreviewToken, outcomes: Outcomes) -> HttpResponse:
+        """Return the page of the result."""
+
+
 @form
 def file_request(request: HttpRequest, slug: str) -> HttpResponseBase:
     return FileOne(request, chatbot_or_404(request, slug, roles=MANAGE_REQUESTS)).respond()
 
 
-class FileOne(FilingFlow[OneForm]):
+class FileOne(FilingFlow):
     form_class = OneForm
     form_template = "console/filing/one.html"
     preview_template = "console/filing/preview.html"
@@ -126,7 +245,7 @@ class FileOne(FilingFlow[OneForm]):
                 approved = APPROVED_FIRST if token.draft.is_deletion and self.chatbot.four_eyes else ""
                 messages.success(self.request, f"Filed. {when}{approved}")
         else:
-            messages.warning(self.request, FILED_BEFORE)
+            messages.warning(self.request, _FILED_BEFORE)
         return redirect("console:request", outcome.pk)
 
 
@@ -162,7 +281,7 @@ class RowResult(NamedTuple):
         return [str(self.row), "existing" if self.outcome.existing else "filed", str(self.outcome.pk), "", ""]
 
 
-class FileMany(FilingFlow[ManyForm]):
+class FileMany(FilingFlow):
     form_class = ManyForm
     form_template = "console/filing/many.html"
     preview_template = "console/filing/many_preview.html"
@@ -200,7 +319,7 @@ class FileMany(FilingFlow[ManyForm]):
             filed=len(filed),
             refused=len(results) - len(filed),
             existing=sum(one.request.existing for one in filed if one.request),
-            filed_before=FILED_BEFORE if any(one.minutes is None for one in filed) else "",
+            filed_before=_FILED_BEFORE if any(one.minutes is None for one in filed) else "",
             grace=min((one.minutes or 0 for one in filed), default=0),
             is_deletion=token.draft.is_deletion,
             token=self._outcomes.seal([one.cells for one in results]),
