@@ -8,12 +8,11 @@ from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.utils.timezone import localdate
 
-from chatbots.models import Chatbot
 from common.times import EARLIEST, LATEST, midnight
 from compliance.holds import LONGEST_REVIEW, HoldInput
 from compliance.models import LegalHold
 from compliance.requests.selectors import Selector
-from console.common.forms import AS_TYPED, ChatbotForm, required_choice
+from console.common.forms import AS_TYPED, ChatbotForm, ConsoleForm, required_choice
 from console.common.lists import day_filter
 from console.filing.forms import SubjectForm
 
@@ -22,26 +21,17 @@ _REVIEW_AFTER = timedelta(days=182)
 _IN_CALENDAR = (MinValueValidator(EARLIEST.date()), MaxValueValidator(LATEST.date() - _ONE_DAY))
 
 
-class HoldForm(ChatbotForm):
-    """A form of an operation on holds; its dates are days in the chatbot's time zone."""
+class ReviewForm(ChatbotForm):
+    """The next review of a hold. Dates are days in the chatbot's time zone."""
 
     use_required_attribute = False
-
-    def __init__(self, *data: Any, chatbot: Chatbot, **options: Any) -> None:
-        super().__init__(*data, chatbot=chatbot, **options)
-        self.zone = ZoneInfo(chatbot.timezone)
-
-    def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
-        return midnight(day + timedelta(days=days), self.zone) if day else None
-
-
-class ReviewForm(HoldForm):
     names: ClassVar = {"review_at": "review_on"}
 
     review_on = day_filter(validators=_IN_CALENDAR)
 
     def __init__(self, *data: Any, review_at: datetime | None = None, **options: Any) -> None:
         super().__init__(*data, **options)
+        self.zone = ZoneInfo(self.chatbot.timezone)
         today = localdate(timezone=self.zone)
         field = self.fields["review_on"]
         field.required = True
@@ -85,6 +75,9 @@ class PlaceForm(SubjectForm, ReviewForm):
             self.selector = self.typed_subject(given)
         return given
 
+    def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
+        return midnight(day + timedelta(days=days), self.zone) if day else None
+
     @property
     def given_input(self) -> HoldInput:
         given = self.cleaned_data
@@ -103,8 +96,10 @@ class PlaceForm(SubjectForm, ReviewForm):
         return {name: self.data.get(name, "") for name in self.fields}
 
 
-class ReleaseForm(HoldForm):
+class ReleaseForm(ConsoleForm):
     """The reason for a release, and the requests that the page said would continue, as one digest."""
+
+    use_required_attribute = False
 
     reason = required_choice(LegalHold.ReleaseReason.choices, "Choose a reason.")
     seen = forms.CharField(required=False, widget=forms.HiddenInput)

@@ -104,7 +104,7 @@ def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
     hold = _find(request, hold_id)
     if hold.released_at or not _may_release(request, hold):
         return redirect("console:hold", hold.pk)
-    filled_in = ReleaseForm(request.POST if request.method == "POST" else None, chatbot=hold.chatbot)
+    filled_in = ReleaseForm(request.POST if request.method == "POST" else None)
     waiting = hold_coverage.waiting_for(hold)
     going = [one for one in waiting if not one.held_by_others]
     if filled_in.is_valid():
