@@ -182,8 +182,13 @@ class DecisionForm(forms.Form):
 
     def __init__(self, *args: Any, decision: Decision, **kwargs: Any) -> None:
         super().__init__(*args, **(kwargs | {"prefix": decision.value}))
+        self.decision = decision
         reason = cast("forms.ChoiceField", self.fields["reason"])
         reason.choices = [("", "Choose one"), *REASONS[decision].choices]
+
+    @property
+    def option(self) -> DecisionOption:
+        return OPTIONS[self.decision]
 
 
 class BulkForm(forms.Form):

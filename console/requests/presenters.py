@@ -9,7 +9,6 @@ from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest
 from compliance.requests.disclosure import DisclosedSubject
 from compliance.requests.preview import Preview
-from compliance.requests.reasons import Decision
 from compliance.requests.results import (
     COUNTED,
     ERASED,
@@ -22,7 +21,6 @@ from compliance.requests.results import (
 from compliance.work.sql import SHARING
 from console.filing.pasted_values import peculiarities
 from console.filing.presenters import StoreCount
-from console.requests.decisions import DecisionForm, DecisionOption
 from console.requests.history import REQUEUE_REASONS
 from conversations.models import Conversation
 
@@ -31,14 +29,6 @@ Status = ComplianceRequest.Status
 
 MOST_CONVERSATIONS = 100
 _MOST_PENDING = 10
-
-
-class Choice(NamedTuple):
-    """A decision that the user can make now."""
-
-    decision: Decision
-    option: DecisionOption
-    form: DecisionForm
 
 
 class ShownSubject(NamedTuple):

@@ -42,7 +42,6 @@ from console.requests.history import timeline
 from console.requests.letters import LETTER_FORMS, answered_by, letter_file, shown_letters
 from console.requests.list_page import UNREAD
 from console.requests.presenters import (
-    Choice,
     ShownSubject,
     ahead_of,
     conversations_of,
@@ -114,11 +113,11 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
     pages.require(request, found.chatbot, decisions.roles_for(decision, found))
     form = DecisionForm(request.POST, decision=decision)
     if not form.is_valid():
-        return _answer(request, found, form=form, decision=decision, status=HTTPStatus.BAD_REQUEST)
+        return _answer(request, found, form=form, status=HTTPStatus.BAD_REQUEST)
 
     def decide(request: HttpRequest, found: ComplianceRequest) -> str:
         decisions.decide(request, decision, found.pk, **form.cleaned_data)
-        return f"The request is {decisions.OPTIONS[decision].done}."
+        return f"The request is {form.option.done}."
 
     return _change(request, found, decide)
 
@@ -216,7 +215,6 @@ def _answer(
     found: ComplianceRequest,
     *,
     form: DecisionForm | None = None,
-    decision: Decision | None = None,
     refused: str = "",
     status: int = HTTPStatus.OK,
     shown: ShownSubject | None = None,
@@ -226,11 +224,7 @@ def _answer(
     manages, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
     held_for = {"held_for": found.hold_reason or found.status}
     choices = [
-        Choice(
-            one,
-            decisions.OPTIONS[one],
-            form if form and one == decision else DecisionForm(decision=one, initial=held_for),
-        )
+        form if form and form.decision == one else DecisionForm(decision=one, initial=held_for)
         for one in decisions.available(request, found, is_retryable=_is_retryable(found))
     ]
     is_under_hold = found.hold_reason == ComplianceRequest.HoldReason.LEGAL_HOLD
