@@ -175,6 +175,14 @@ def tabs(request: HttpRequest, labels: Mapping[str, str], slug: str) -> tuple[st
     ]
 
 
+class FilterForm(forms.Form):
+    """The filters of a list, in its URL."""
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.data.get(name) for name in self.fields)
+
+
 def choice_filter(choices: Iterable[tuple[str, Any]], *, label: str | None = None) -> forms.ChoiceField:
     return forms.ChoiceField(label=label, choices=[("", "Any"), *choices], required=False)
 

@@ -3,7 +3,6 @@
 Object keys contain UCI values and are not shown.
 """
 
-from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.db.models import Q
@@ -13,7 +12,7 @@ from django.shortcuts import redirect
 from chatbots.models import Bucket
 from common.texts import counted
 from compliance.models import ComplianceRequest, Export
-from console.common.lists import MergedQuery, choice_filter
+from console.common.lists import FilterForm, MergedQuery, choice_filter
 from console.common.pages import action, back_to, page, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, scope_of, selected
 from console.requests.list_page import UNREAD
@@ -76,7 +75,7 @@ _EXTRACT_TONES = {
 }
 
 
-class ExtractFilterForm(forms.Form):
+class ExtractFilterForm(FilterForm):
     state = choice_filter(State.choices)
 
 
@@ -95,7 +94,6 @@ def extracts(request: HttpRequest) -> HttpResponse:
         title="Daily extracts",
         scope=scope,
         form=form,
-        is_filtered=bool(form.data.get("state")),
         page=found,
         tones=_EXTRACT_TONES,
         selectable={one.pk for one in found.rows if _is_settled(one) and may(request, one.chatbot, DECIDE)},

@@ -5,7 +5,6 @@ Only scheme and host of a callback's URL are shown. Officers choose the chatbots
 
 from collections import Counter
 
-from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -20,7 +19,7 @@ from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.errors import Refused
 from compliance.models import Callback, Mailbox
 from compliance.notifications import digest
-from console.common.lists import MergedQuery, choice_filter
+from console.common.lists import FilterForm, MergedQuery, choice_filter
 from console.common.pages import action, back_to, form, page, render, report
 from console.common.scope import MANAGE_REQUESTS, Role, actor_of, may, scope_of, selected
 
@@ -31,7 +30,7 @@ _EVENTS = (*_STATES, *Callback.DeadlineEvent.values)
 _TONES = {State.DELIVERED: "ok", State.WAITING: "info", State.GIVEN_UP: "bad"}
 
 
-class CallbackFilterForm(forms.Form):
+class CallbackFilterForm(FilterForm):
     """The filters in the URL. The list is empty if one of them is invalid."""
 
     state = choice_filter(State.choices)
@@ -67,7 +66,6 @@ def callbacks(request: HttpRequest) -> HttpResponse:
         title="Callbacks",
         scope=scope,
         form=filters,
-        is_filtered=any(filters.data.get(name) for name in filters.fields),
         page=found,
         tones=_TONES,
         selectable={one.pk for one in found.rows if may(request, one.chatbot, MANAGE_REQUESTS)},

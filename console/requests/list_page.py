@@ -25,7 +25,7 @@ from compliance.requests import disclosure
 from compliance.requests.decisions import HAS_SUBJECT
 from compliance.requests.queries import matching
 from compliance.requests.reasons import REASONS, Decision
-from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter, tabs
+from console.common.lists import FilterForm, ListPage, MergedQuery, choice_filter, day_filter, tabs
 from console.common.pages import action, back_to, page, render, report
 from console.common.scope import DECIDE, actor_of, may, scope_of, seen_of_selected
 from console.requests.decisions import OPTIONS, BulkForm, available_in_bulk, decide_all
@@ -49,7 +49,7 @@ _DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON, "ahead": Q(due_at__gt=Now(),
 _BY_DEADLINE = {status: HAS_SUBJECT if status == Status.FAILED else Q() for status in OPEN}
 
 
-class RequestFilterForm(forms.Form):
+class RequestFilterForm(FilterForm):
     """The filters in the URL. None identifies a chatter. Dates are days in `zone`."""
 
     kind = choice_filter(ComplianceRequest.Kind.choices)
@@ -74,10 +74,6 @@ class RequestFilterForm(forms.Form):
         self._chatbots, self._zone = chatbots, ZoneInfo(zone)
         self.fields = {"chatbot": choice_filter([(one.slug, one.name) for one in chatbots]), **self.fields}
         self.fields["received_from"].label = f"Filed from ({zone})"
-
-    @property
-    def is_used(self) -> bool:
-        return any(self.data.get(name) for name in self.fields)
 
     def branches(self, view: str) -> list[Q]:
         """Return the conditions of a valid form in a view: one for each state, or one for all of them."""
