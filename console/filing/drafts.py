@@ -70,7 +70,7 @@ class Draft:
 
     @property
     def reference(self) -> str:
-        return self.references[0] if self.references else ""
+        return self.references[0]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -86,11 +86,9 @@ class Draft:
 
     def inputs(self) -> dict[int, RequestInput]:
         selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.subject]
-        references = self.references or ("",) * len(selectors)
-        pairs = zip(selectors, references, strict=True)
         return {
             place: RequestInput(Kind(self.kind), selector, reference, requested_at=self.requested_at, **self.options)
-            for place, (selector, reference) in enumerate(pairs)
+            for place, (selector, reference) in enumerate(zip(selectors, self.references, strict=True))
         }
 
 

@@ -61,8 +61,10 @@ class PreviewLine:
     reference: str
     finds: Finds
     notes: list[str]
-    alike: list[Similar]
-    holds: list[str]
+
+    @property
+    def holds(self) -> list[str]:
+        return hold_texts(self.finds.held_by)
 
     @property
     def is_not_found(self) -> bool:
@@ -72,7 +74,7 @@ class PreviewLine:
     @property
     def needs_review(self) -> bool:
         finds = self.finds
-        found = (finds.refused, self.notes, self.alike, finds.open_requests, finds.held_by, self.is_not_found)
+        found = (finds.refused, self.notes, finds.similar, finds.open_requests, finds.held_by, self.is_not_found)
         return any((*found, finds.total.claimed, finds.unverified_left_out))
 
 
@@ -103,15 +105,7 @@ def similar_values(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> li
 def lines(draft: Draft, found: Preview) -> list[PreviewLine]:
     """Return the rows of the preview of many requests, those that need review first."""
     shown = [
-        PreviewLine(
-            row,
-            value,
-            reference,
-            finds,
-            _notes(draft, row, value),
-            finds.similar,
-            hold_texts(finds.held_by),
-        )
+        PreviewLine(row, value, reference, finds, _notes(draft, row, value))
         for row, value, reference, finds in zip(draft.rows, draft.values, draft.references, found.each, strict=True)
     ]
     return sorted(shown, key=lambda line: (not line.finds.refused, not line.needs_review, line.row))
@@ -129,7 +123,7 @@ def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str
         "refused": sum(bool(line.finds.refused) for line in lines),
         "not_found": sum(line.is_not_found for line in lines),
         "with_open": sum(bool(line.finds.open_requests) for line in lines),
-        "with_alike": sum(bool(line.alike) for line in lines),
+        "with_alike": sum(bool(line.finds.similar) for line in lines),
         "held": sum(bool(line.finds.held_by) for line in lines),
         "claimed": sum(line.finds.total.claimed > 0 for line in lines),
         "unverified": sum(line.finds.unverified_left_out > 0 for line in lines),
