@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
 
+from django import forms
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -17,9 +16,9 @@ from django.utils import timezone
 from chatbots.changelog import VOCABULARY
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from common.times import rfc3339
-from console.common.lists import paginate
+from console.common.lists import FilterForm, paginate
 from console.common.pages import csv_file, page, render
-from console.common.scope import DECIDE, scope_of
+from console.common.scope import DECIDE, ChatbotScope, scope_of
 from conversations import csv_cells
 
 _COLUMNS = ("id", "at", "event", "actor", "actor_name", "request_id", "data")
@@ -27,37 +26,41 @@ _COLUMNS = ("id", "at", "event", "actor", "actor_name", "request_id", "data")
 _DOWNLOADED_AT_ONCE = 1_000
 
 
-@dataclass(frozen=True)
-class EntryRow:
-    """A change log entry with labels. `details` are (name, value, URL or None)."""
+class ChangelogForm(FilterForm):
+    event = forms.ChoiceField(required=False, error_messages={"invalid_choice": "Unknown event."})
+    request = forms.UUIDField(
+        label="Request ID",
+        required=False,
+        error_messages={"invalid": "This is not a request id, such as 01981f7e-0000-7000-8000-0123456789ab."},
+        widget=forms.TextInput(attrs={"maxlength": 36, "autocomplete": "off", "spellcheck": "false"}),
+    )
 
-    entry: ChangeLogEntry
-    event: str
-    actor: str
-    details: list[tuple[str, str, str | None]]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        event: Any = self.fields["event"]
+        event.choices = [("", "All events"), *((each, _label(each)) for each in VOCABULARY)]
 
-
-class Filtered(NamedTuple):
-    """The entries of a chatbot that the URL asks for; none with a `problem`, which says what is wrong with it."""
-
-    chatbots: list[Chatbot]
-    chatbot: Chatbot
-    event: str
-    request_id: str
-    problem: str
-    entries: QuerySet[ChangeLogEntry]
+    def entries(self, chatbot: Chatbot) -> QuerySet[ChangeLogEntry]:
+        entries = ChangeLogEntry.objects.filter(chatbot=chatbot)
+        if not self.is_valid():
+            return entries.none()
+        chosen = {"event": self.cleaned_data["event"], "request_id": self.cleaned_data["request"]}
+        return entries.filter(**{name: value for name, value in chosen.items() if value})
 
 
 @page
 def changelog(request: HttpRequest) -> HttpResponse:
-    chosen = _filtered(request)
-    found = paginate(request, chosen.entries)
+    scope, chatbot = _scope(request)
+    form = ChangelogForm(request.GET)
+    found = paginate(request, form.entries(chatbot))
     return render(
         request,
         "console/changelog.html",
         title="Change log",
-        **chosen._asdict() | {"entries": _rows(found.rows)},
-        events=[(each, _label(each)) for each in VOCABULARY],
+        scope=scope,
+        chatbot=chatbot,
+        form=form,
+        entries=list(_rows(found.rows)),
         page=found,
     )
 
@@ -65,9 +68,17 @@ def changelog(request: HttpRequest) -> HttpResponse:
 @page
 def download(request: HttpRequest) -> HttpResponseBase:
     """Send the entries of the page, on all its pages, as a CSV in the chatbot's dialect. Times are in UTC."""
-    chosen = _filtered(request)
+    _, chatbot = _scope(request)
     name = f"{timezone.now():%Y%m%d_%H%M%S}_change_log.csv"
-    return csv_file(name, _csv(chosen.entries, chosen.chatbot.csv_dialect))
+    return csv_file(name, _csv(ChangelogForm(request.GET).entries(chatbot), chatbot.csv_dialect))
+
+
+def _scope(request: HttpRequest) -> tuple[ChatbotScope, Chatbot]:
+    """Return the chatbots of the page and the one that is shown: an index serves one at a time."""
+    scope = scope_of(request, roles=DECIDE)
+    if scope.first is None:
+        raise PermissionDenied
+    return scope, scope.first
 
 
 def _csv(entries: QuerySet[ChangeLogEntry], dialect: str) -> Iterator[str]:
@@ -84,40 +95,15 @@ def _cells(entry: ChangeLogEntry, names: dict[str, str]) -> Iterator[str]:
     yield from (str(entry.request_id or ""), json.dumps(entry.data))
 
 
-def _filtered(request: HttpRequest) -> Filtered:
-    scope = scope_of(request, roles=DECIDE)
-    # An index serves one chatbot at a time.
-    chatbot = scope.first
-    if chatbot is None:
-        raise PermissionDenied
-    entries = ChangeLogEntry.objects.filter(chatbot=chatbot)
-    event, request_id = request.GET.get("event", ""), request.GET.get("request", "").strip()
-    problem = ""
-    if event in VOCABULARY:
-        entries = entries.filter(event=event)
-    elif event:
-        entries, problem = entries.none(), "Unknown event."
-    if request_id and (request_uuid := _uuid(request_id)) is not None:
-        entries = entries.filter(request_id=request_uuid)
-    elif request_id:
-        entries, problem = (
-            entries.none(),
-            "This is not a request id, such as 01981f7e-0000-7000-8000-0123456789ab.",
-        )
-    return Filtered(scope.visible, chatbot, event, request_id, problem, entries)
+_Details = list[tuple[str, str, str | None]]
 
 
-def _rows(entries: list[ChangeLogEntry]) -> list[EntryRow]:
+def _rows(entries: list[ChangeLogEntry]) -> Iterator[tuple[ChangeLogEntry, str, str, _Details]]:
+    """Yield entries with their event, actor and details in words. Details are (name, value, URL or None)."""
     names = names_of(one for entry in entries for one in _people(entry))
-    return [
-        EntryRow(
-            entry,
-            _label(entry.event),
-            names[entry.actor],
-            [_detail(name, value, names) for name, value in entry.data.items()],
-        )
-        for entry in entries
-    ]
+    for entry in entries:
+        details = [_detail(name, value, names) for name, value in entry.data.items()]
+        yield entry, _label(entry.event), names[entry.actor], details
 
 
 def _people(entry: ChangeLogEntry) -> Iterable[str]:
@@ -136,13 +122,6 @@ def _detail(name: str, value: Any, names: dict[str, str]) -> tuple[str, str, str
 def _label(event: str) -> str:
     label = event.replace("apikey", "API key").replace("uci", "UCI").replace(".", " ").replace("_", " ")
     return label[:1].upper() + label[1:]
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 _OTHERS = {"command": "Operator (command)", "worker": "Worker", "replay": "Replay of the ledger"}
