@@ -59,7 +59,7 @@ EXEMPT = {
     "compliance/retention/expiry.py::count": "What is due is found by age, whatever the chatbot.",
     "compliance/retention/objects.py": "Maintenance of the whole service: by age, whatever the chatbot.",
     "compliance/reconciliation/": "Compares the whole bucket with the whole database.",
-    "console/conversations/transcript_page.py::conversation_or_404": "The address of a page has the number alone.",
+    "console/conversations/transcript_page.py::open_conversation": "The address of a page has the number alone.",
     "compliance/erasure/uci_values.py": "Reads all values once after a designation; no index leads to them.",
 }
 # Modules that run statements for others: what counts is who calls them.

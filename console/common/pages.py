@@ -46,6 +46,14 @@ _SLOW = (
 _NO_CHATBOT = "You do not have access to a chatbot yet. Ask a superuser for a role in one."
 
 
+class Instead(Exception):
+    """Ends a view. The response takes the place of the view's own."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        super().__init__()
+        self.response = response
+
+
 def page(view: View[_Given]) -> View[_Given]:
     """Make a view a GET page of the console, for staff with access to a chatbot. It is never cached.
 
@@ -86,6 +94,8 @@ def _of_console(view: View[_Given], *, needs_chatbot: bool = True) -> View[_Give
             if needs_chatbot and not has_role(request, READ):
                 raise PermissionDenied(_NO_CHATBOT)
             answer = view(request, *args, **kwargs)
+        except Instead as instead:
+            return instead.response
         except Http404:
             text = "This page does not exist, or belongs to a chatbot that you cannot access."
             return refusal(request, status=404, title="Not found", text=text)

@@ -16,14 +16,9 @@ from compliance.redaction import filing
 from compliance.requests.submit import CONSOLE_GRACE
 from compliance.work import legal_holds
 from console.common.forms import RequestedAtForm, required_choice
-from console.common.pages import action, refusal, render, require
-from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may
-from console.conversations.transcript_page import (
-    by_day,
-    closed_conversation,
-    conversation_or_404,
-    restricted_conversation,
-)
+from console.common.pages import action, refusal, render
+from console.common.scope import MANAGE_REQUESTS, actor_of
+from console.conversations.transcript_page import by_day, closed_conversation, open_conversation, viewed
 from console.requests.labels import APPROVED_FIRST
 from conversations import messages
 from conversations.models import Conversation
@@ -38,12 +33,9 @@ class RedactionForm(RequestedAtForm):
 @action
 def redact(request: HttpRequest, number: int) -> HttpResponse:
     """Show what is selected; with `confirmed`, file their redaction and show its request."""
-    conversation, chatbot = conversation_or_404(request, number)
-    require(request, chatbot, MANAGE_REQUESTS)
+    conversation, chatbot = open_conversation(request, number, roles=MANAGE_REQUESTS)
     # In the order of their numbers, whatever the order in the form.
     chosen = {int(one) for one in request.POST.getlist("messages") if re.fullmatch(r"[0-9]{1,18}", one)}
-    if conversation.is_closed:
-        return closed_conversation(request, conversation)
     csat_comment = "csat_comment" in request.POST
     if len(chosen) > MOST_MESSAGES or not (chosen or csat_comment):
         return _select_others(request, conversation, f"Select 1 to {MOST_MESSAGES} messages, or the CSAT comment.")
@@ -76,16 +68,8 @@ def _confirmation_page(
 ) -> HttpResponse:
     """Show what would be redacted. The change log records it as a view of the conversation."""
     chatbot = conversation.chatbot
-    try:
-        with messages.logged_view(
-            conversation, actor=actor_of(request), sees_restricted=may(request, chatbot, DECIDE)
-        ) as open_one:
-            found = messages.read(numbers, conversation=open_one)
-    except messages.ConversationClosed:
-        conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
-        return closed_conversation(request, conversation)
-    except messages.ConversationRestricted:
-        return restricted_conversation(request)
+    with viewed(request, conversation) as open_one:
+        found = messages.read(numbers, conversation=open_one)
     if len(found) < len(numbers) or (csat_comment and not open_one.csat_comment):
         raise Http404
     in_order = sorted(found, key=lambda one: (one.message.sent_at, one.message.pk))

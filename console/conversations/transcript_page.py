@@ -1,6 +1,7 @@
 """The transcript of a conversation, one bubble per message by day, and its files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from http import HTTPStatus
 from itertools import groupby
@@ -16,8 +17,8 @@ from common.storage import StorageError
 from compliance.models import Redaction
 from compliance.redaction import filing
 from console.common.lists import paginate
-from console.common.pages import page, refusal, render, require
-from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_scope
+from console.common.pages import Instead, page, refusal, render, require
+from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, Role, actor_of, may, within_scope
 from console.conversations.log_page import log_url
 from conversations import messages
 from conversations.messages import MessagePages, MessageWithFiles
@@ -44,28 +45,18 @@ class TranscriptPages(MessagePages):
 @page
 def transcript(request: HttpRequest, number: int) -> HttpResponse:
     """Show a conversation's messages. The change log records each view."""
-    conversation, chatbot = conversation_or_404(request, number)
-    if conversation.is_closed:
-        return closed_conversation(request, conversation)
-    try:
-        with messages.logged_view(
-            conversation, actor=actor_of(request), sees_restricted=may(request, chatbot, DECIDE)
-        ) as open_one:
-            places = paginate(
-                request,
-                messages.positions(open_one),
-                ordering=TranscriptPages.ordering,
-                size=MESSAGES,
-                kind=TranscriptPages,
-            )
-            read = messages.read([place["id"] for place in places.rows], conversation=open_one)
-            waiting = filing.waiting(chatbot=chatbot, number=open_one.pk)
-            facts = messages.details(open_one)
-    except messages.ConversationClosed:
-        conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
-        return closed_conversation(request, conversation)
-    except messages.ConversationRestricted:
-        return restricted_conversation(request)
+    conversation, chatbot = open_conversation(request, number)
+    with viewed(request, conversation) as open_one:
+        places = paginate(
+            request,
+            messages.positions(open_one),
+            ordering=TranscriptPages.ordering,
+            size=MESSAGES,
+            kind=TranscriptPages,
+        )
+        read = messages.read([place["id"] for place in places.rows], conversation=open_one)
+        waiting = filing.waiting(chatbot=chatbot, number=open_one.pk)
+        facts = messages.details(open_one)
     return render(
         request,
         "console/conversations/transcript.html",
@@ -91,10 +82,7 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     """Redirect to a download link of a few minutes. This URL contains numbers only, since URLs end up in logs."""
     if request.method != "GET":
         return HttpResponseNotAllowed(["GET"])
-    conversation, chatbot = conversation_or_404(request, number)
-    require(request, chatbot, MANAGE_REQUESTS)
-    if conversation.is_closed:
-        return closed_conversation(request, conversation)
+    conversation, chatbot = open_conversation(request, number, roles=MANAGE_REQUESTS)
     found = UploadedFile.objects.filter(chatbot=chatbot, conversation=conversation, pk=file_id).first()
     if found is None:
         raise Http404
@@ -113,13 +101,35 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
         )
 
 
-def conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversation, Chatbot]:
-    """Return a conversation and its chatbot. Raises Http404 outside the user's chatbots."""
+def open_conversation(
+    request: HttpRequest, number: int, *, roles: Collection[Role] = READ
+) -> tuple[Conversation, Chatbot]:
+    """Return an open conversation and its chatbot, for a user with one of the roles.
+
+    Raises Http404 outside the user's chatbots, and `Instead` for a closed conversation.
+    """
     within = within_scope(Conversation.objects.filter(pk=number), request, chatbot="chatbot_id")
     conversation = within.select_related("chatbot").first()
     if conversation is None:
         raise Http404
+    require(request, conversation.chatbot, roles)
+    if conversation.is_closed:
+        raise Instead(closed_conversation(request, conversation))
     return conversation, conversation.chatbot
+
+
+@contextmanager
+def viewed(request: HttpRequest, conversation: Conversation) -> Iterator[Conversation]:
+    """Record that the user reads the conversation. Raises `Instead` if it is closed meanwhile, or is restricted."""
+    sees_restricted = may(request, conversation.chatbot, DECIDE)
+    try:
+        with messages.logged_view(conversation, actor=actor_of(request), sees_restricted=sees_restricted) as open_one:
+            yield open_one
+    except messages.ConversationClosed:
+        conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=conversation.chatbot))
+        raise Instead(closed_conversation(request, conversation)) from None
+    except messages.ConversationRestricted:
+        raise Instead(restricted_conversation(request)) from None
 
 
 def closed_conversation(request: HttpRequest, conversation: Conversation) -> HttpResponse:
