@@ -113,7 +113,7 @@ def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
                 None, "Nothing was released: other requests wait now than the page showed. Check them."
             )
         else:
-            return _release(request, hold, filled_in)
+            return _release(request, hold, filled_in.cleaned_data["reason"])
     return render(
         request,
         "console/holds/release.html",
@@ -130,14 +130,9 @@ def release(request: HttpRequest, hold_id: UUID) -> HttpResponse:
     )
 
 
-def _release(request: HttpRequest, hold: LegalHold, filled_in: ReleaseForm) -> HttpResponse:
+def _release(request: HttpRequest, hold: LegalHold, reason: str) -> HttpResponse:
     try:
-        _, free = holds.release(
-            chatbot=hold.chatbot,
-            hold_id=hold.pk,
-            reason=filled_in.cleaned_data["reason"],
-            actor=actor_of(request),
-        )
+        _, free = holds.release(chatbot=hold.chatbot, hold_id=hold.pk, reason=reason, actor=actor_of(request))
     except Refused as refused:
         return refusal(request, status=HTTPStatus.CONFLICT, title="Not released", text=refused.detail)
     is_ = "is" if len(free) == 1 else "are"

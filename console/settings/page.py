@@ -161,9 +161,11 @@ def _keys_page(shown: Shown) -> dict[str, Any]:
 
 
 def _callbacks(shown: Shown) -> dict[str, Any]:
+    # The last one signs the chatbot's callbacks. Its ciphertext is not read.
+    secrets = CallbackSecret.objects.filter(chatbot=shown.chatbot).defer("secret_encrypted")
     return {
         "forms": shown.forms(key_forms.CallbackSecretForm),
-        "callback_secret": _callback_secret(shown.chatbot),
+        "callback_secret": secrets.order_by("-created_at", "-pk").first(),
         "callback_receiver": receiver_of(shown.chatbot.callback_url),
         "opened_at": now(),
     }
@@ -309,9 +311,10 @@ def _policies(overview: Overview) -> Iterator[tuple[str, str, str]]:
         return
     is_hosted = bucket.hosting == Bucket.Hosting.HOSTED
     title = "Policy for credentials that read these files" if is_hosted else "Policy that the client must grant"
-    yield "access", title, _as_text(access_policy(chatbot=overview.chatbot))
+    yield "access", title, json.dumps(access_policy(chatbot=overview.chatbot), indent=2)
     if bucket.role_arn:
-        yield "trust", "Trust policy of the client's role", _as_text(trust_policy(chatbot=overview.chatbot))
+        trust = json.dumps(trust_policy(chatbot=overview.chatbot), indent=2)
+        yield "trust", "Trust policy of the client's role", trust
 
 
 def _credentials(shown: Shown) -> dict[str, list[tuple[BucketCredential, str, SettingForm]]]:
@@ -327,16 +330,6 @@ def _credentials(shown: Shown) -> dict[str, list[tuple[BucketCredential, str, Se
         "present": [row for row in rows if row[0].revoked_at is None],
         "ended": [row for row in rows if row[0].revoked_at is not None],
     }
-
-
-def _as_text(policy: dict[str, Any]) -> str:
-    return json.dumps(policy, indent=2)
-
-
-def _callback_secret(chatbot: Chatbot) -> CallbackSecret | None:
-    """Return the secret that signs the chatbot's callbacks, without its ciphertext."""
-    secrets = CallbackSecret.objects.filter(chatbot=chatbot).defer("secret_encrypted")
-    return secrets.order_by("-created_at", "-pk").first()
 
 
 def _keys(shown: Shown) -> dict[str, list[KeyRow]]:
