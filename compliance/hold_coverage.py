@@ -85,7 +85,7 @@ def coverage(hold: LegalHold) -> Coverage:
     return count(hold, digests_of(hold))
 
 
-def count(hold: LegalHold, digests: Sequence[bytes]) -> Coverage:
+def count(hold: LegalHold, digests: list[bytes]) -> Coverage:
     """Return what a hold covers that may not be stored. `digests`: those of the conversations that it names."""
     window = {"began_from": hold.began_from, "began_before": hold.began_before}
     if hold.scope == LegalHold.Scope.CHATBOT:
