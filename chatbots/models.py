@@ -4,6 +4,8 @@ These tables hold no personal data of chatters. Invariants are database constrai
 0002 (append-only change log, no removal of a UCI, immutable public ids).
 """
 
+from collections.abc import Collection
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
@@ -58,6 +60,16 @@ def uci_value_fault(value: str) -> str | None:
 SERVICE_FOLDERS = ["uploads", "erasure_ledger"]
 
 
+# The sets of formats of exports as they are stored.
+SETS_OF_FORMATS = ("csv", "csv json", "csv html", "csv json html", "json", "html", "json html")
+CHOICES_OF_FORMATS = [(each, each) for each in SETS_OF_FORMATS]
+
+
+def stored_formats(formats: Collection[str]) -> str:
+    """Return formats of an export as they are stored: separated by spaces, in the usual order."""
+    return " ".join(one for one in Chatbot.ExportFormat.values if one in formats)
+
+
 class Chatbot(models.Model):
     class RetentionDays(models.IntegerChoices):
         """The product's list of periods. Any other number of days may be chosen, too."""
@@ -81,6 +93,13 @@ class Chatbot(models.Model):
         STANDARD = "standard", "Standard: for programs"
         EXCEL_COMMA = "excel_comma", "Excel, separated by commas"
         EXCEL_SEMICOLON = "excel_semicolon", "Excel, separated by semicolons"
+
+    class ExportFormat(models.TextChoices):
+        """The formats that an export can have, in the order in which they are stored."""
+
+        CSV = "csv", "CSV: a table"
+        JSON = "json", "JSON Lines: for programs"
+        HTML = "html", "Pages: for people"
 
     public_id = models.UUIDField(
         default=uuid7, unique=True, editable=False, help_text="Identifies it in digests and the erasure ledger."
@@ -139,6 +158,13 @@ class Chatbot(models.Model):
         db_default=CsvDialect.STANDARD,
         help_text="Of exports that are filed without a dialect of their own.",
     )
+    export_formats = models.CharField(
+        max_length=16,
+        choices=CHOICES_OF_FORMATS,
+        default=ExportFormat.CSV,
+        db_default=ExportFormat.CSV,
+        help_text="Of exports that are filed without formats of their own, separated by spaces.",
+    )
     callback_url = models.CharField(
         "callback URL",
         max_length=500,
@@ -172,6 +198,9 @@ class Chatbot(models.Model):
             models.CheckConstraint(
                 name="chatbot_csv_dialect_known",
                 condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
+            ),
+            models.CheckConstraint(
+                name="chatbot_export_formats_known", condition=Q(export_formats__in=SETS_OF_FORMATS)
             ),
             models.CheckConstraint(name="chatbot_slug_not_empty", condition=~Q(slug="")),
             # In the hosted bucket the folders of chatbots are beside these folders of the service.

@@ -180,7 +180,8 @@ STORES: tuple[Store, ...] = (
             "named_conversations": (Disposition.LEDGER, "how many conversations it names, as long as their digests"),
             **_all(
                 "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
-                "include_files include_shared csv_dialect received_at requested_at queued_at not_before "
+                "include_files include_shared csv_dialect formats archive "
+                "received_at requested_at queued_at not_before "
                 "deadline due_at extended_at extended_by extension_reason answered_at "
                 "held_at started_at cutoff_at cutoff_number slice waiting_for completed_at failed_at cancelled_at "
                 "rejected_at approved_at approved_by approved_holds filed_by claim attempts lane result error_code "

@@ -21,6 +21,7 @@ urlpatterns = [
     path("api/v1/chatbots/<slug:slug>/", include("compliance.api.urls")),
     path("api/downloads/<str:token>", downloads.download, name="download"),
     path("api/schema/", openapi.schema, name="schema"),
+    path("api/schema/export/", openapi.export_schema, name="export_schema"),
     path("api/docs/", include((openapi.urlpatterns, "docs"))),
     path("api/may-send", may_send),
     re_path(r"^api/", problems.unknown_path),

@@ -37,7 +37,7 @@ urlpatterns: list[URLPattern] = [
     path(_REQUEST, request_page.request_page, name="request"),
     path(f"{_REQUEST}progress/", request_page.progress, name="request_progress"),
     path(f"{_REQUEST}download/", request_page.download, name="request_download"),
-    path(f"{_REQUEST}download/<int:file_id>/", request_page.download, name="request_copy"),
+    path(f"{_REQUEST}download/<str:file>/", request_page.download, name="request_copy"),
     path(f"{_REQUEST}letters/<slug:kind>.<slug:form>", request_page.letter, name="request_letter"),
     path(f"{_REQUEST}whom/", request_page.show_subject, name="request_whom"),
     path(f"{_REQUEST}erase_unheld/", request_page.limit, name="limit_request"),
@@ -69,7 +69,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}bucket/", saving(bucket.BucketForm), name="save_bucket"),
     path(f"{_SETTINGS}bucket/check/", saving(bucket.CheckForm), name="check_access"),
     path(f"{_SETTINGS}bucket/check/progress/", check_progress, name="check_progress"),
-    path(f"{_SETTINGS}bucket/dialect/", saving(forms.CsvDialectForm), name="set_csv_dialect"),
+    path(f"{_SETTINGS}bucket/exports/", saving(forms.ExportsForm), name="set_exports"),
     path(f"{_SETTINGS}credentials/", saving(bucket.NewCredentialForm), name="issue_credentials"),
     path(f"{_SETTINGS}credentials/record/", saving(bucket.RecordCredentialForm), name="record_credentials"),
     path(

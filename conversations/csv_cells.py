@@ -53,7 +53,7 @@ class Column(NamedTuple):
     guarded: bool = False
 
 
-def _time(instant: str) -> str:
+def time_sql(instant: str) -> str:
     """Return the SQL of an instant as `YYYY-MM-DDTHH:MM:SS.ffffffZ`, whatever the session's time zone."""
     return f"""to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
@@ -61,7 +61,7 @@ def _time(instant: str) -> str:
 # `c` is a conversation, `u` the lowest of its identities, `e` a message with its file.
 CONVERSATION_COLUMNS = (
     Column("conversation_id", "c.external_id", guarded=True),
-    Column("conversation_started_at", _time("c.started_at")),
+    Column("conversation_started_at", time_sql("c.started_at")),
     Column("user_channel", "c.channel"),
     Column("language", "c.language", guarded=True),
     Column("user_name", "c.user_name", guarded=True),
@@ -77,7 +77,7 @@ CONVERSATION_COLUMNS = (
 )
 MESSAGE_COLUMNS = (
     Column("message_id", "e.external_id", guarded=True),
-    Column("sent_at", _time("e.sent_at")),
+    Column("sent_at", time_sql("e.sent_at")),
     Column("sender", "e.sender"),
     Column("message_kind", "e.kind"),
     Column("text", "e.text", guarded=True),

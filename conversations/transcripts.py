@@ -216,7 +216,7 @@ class Transcripts:
         self._connection = connection
         self._dialect = dialect
         chatbots = _numbers(chatbot_ids)
-        self._parts = {"head": _HEAD.format(wanted=wanted, chatbots=chatbots), "chatbots": chatbots}
+        self.parts = {"head": _HEAD.format(wanted=wanted, chatbots=chatbots), "chatbots": chatbots}
 
     def conversations(self) -> Generator[list[tuple[int, int]]]:
         """Yield lists of (place, conversation number), in the order of the numbers.
@@ -224,13 +224,13 @@ class Transcripts:
         Read it to the end, or close it, before reading anything else.
         """
         with self._connection.cursor(name="conversations") as cursor:
-            cursor.execute(_IN_ORDER.format(**self._parts))
+            cursor.execute(_IN_ORDER.format(**self.parts))
             while rows := cursor.fetchmany(_CONVERSATIONS_AT_ONCE):
                 yield rows
 
     def count(self) -> dict[int, TranscriptCounts]:
         """Return the counts of each file by its place, including those without conversations."""
-        rows = self._connection.execute(_COUNT.format(**self._parts))
+        rows = self._connection.execute(_COUNT.format(**self.parts))
         return {place: TranscriptCounts(*counts) for place, *counts in rows}
 
     def stored_files(self, places: Iterable[int], *, at_once: int) -> Generator[list[StoredFile]]:
@@ -239,7 +239,7 @@ class Transcripts:
         Read it to the end, or close it, before `pieces`.
         """
         with self._connection.cursor(name="stored_files") as cursor:
-            cursor.execute(_FILES.format(**self._parts), [list(places)])
+            cursor.execute(_FILES.format(**self.parts), [list(places)])
             while rows := cursor.fetchmany(at_once):
                 yield [StoredFile(*row) for row in rows]
 
@@ -252,7 +252,7 @@ class Transcripts:
         # Without parameters: COPY takes none. What `_cells` composes as literals is the same in every file.
         separator = SEPARATORS[self._dialect]
         delimiter = sql.SQL(f"'{separator}'")
-        statement = _COPY.format(**self._parts, **cells(separator), delimiter=delimiter)
+        statement = _COPY.format(**self.parts, **cells(separator), delimiter=delimiter)
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             lines: Iterable[Buffer] = copy
             if self._dialect != CsvDialect.STANDARD:

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.models import Bucket, BucketCredential, Chatbot, Variable
+from chatbots.models import Bucket, BucketCredential, Chatbot, Variable, stored_formats
 from chatbots.operations.buckets import BucketCheckResult
 from chatbots.operations.chatbots import NewVariable
 
@@ -76,6 +76,30 @@ def add_csv_dialect_argument(
         default=default,
         help=f"{meaning}: those for Excel have a byte-order mark, CRLF, and commas or semicolons",
     )
+
+
+def add_formats_argument(
+    parser: CommandParser,
+    name: str = "--export-formats",
+    *,
+    default: str | None = None,
+    meaning: str = "of exports that are filed without any",
+) -> None:
+    """Add an argument whose value is the formats as they are stored."""
+    parser.add_argument(
+        name,
+        type=_parse_formats,
+        default=default,
+        metavar="FORMATS",
+        help=f"{meaning}, separated by commas: csv (a table), json (JSON Lines), html (pages that read like a chat)",
+    )
+
+
+def _parse_formats(text: str) -> str:
+    formats = text.split(",")
+    if unknown := set(formats) - set(Chatbot.ExportFormat.values):
+        raise ArgumentTypeError(f"{', '.join(sorted(unknown))!r} is none of {', '.join(Chatbot.ExportFormat.values)}")
+    return stored_formats(formats)
 
 
 def add_deadline_argument(parser: CommandParser, *, default: str | None = None) -> None:

@@ -34,6 +34,7 @@ SETTINGS = (
     "grace_minutes",
     "export_assurance",
     "csv_dialect",
+    "export_formats",
     "deadline",
     "callback_url",
 )
@@ -72,6 +73,7 @@ def create_chatbot(
     enable_extracts: bool = False,
     export_assurance: str = Chatbot.ExportAssurance.ANY,
     csv_dialect: str = Chatbot.CsvDialect.STANDARD,
+    export_formats: str = Chatbot.ExportFormat.CSV,
     deadline: str = GDPR,
     callback_url: str = "",
 ) -> Chatbot:
@@ -88,6 +90,7 @@ def create_chatbot(
         extracts_enabled=enable_extracts,
         export_assurance=export_assurance,
         csv_dialect=csv_dialect,
+        export_formats=export_formats,
         deadline=deadline,
         callback_url=callback_url and checked_url(callback_url, field="callback_url"),
     )

@@ -26,6 +26,8 @@ from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind
 
+Formats = list[Annotated[Chatbot.ExportFormat, Field(strict=False)]]
+
 
 class AddressBody(BaseModel):
     """An address for callbacks. In optional fields, `null` means absent."""
@@ -131,6 +133,11 @@ class ExportBody(_RequestBody):
     csv_dialect: Chatbot.CsvDialect | None = Field(None, strict=False)
     """How the CSV is written, in place of the chatbot's setting. `standard` has commas, and its lines end in LF. The
     others are for Excel, with a byte-order mark, CRLF, and commas or semicolons."""
+    formats: Formats | None = Field(None, min_length=1, json_schema_extra={"uniqueItems": True})
+    """In place of the chatbot's setting: `csv`, `json` (JSON Lines) and `html` (pages that read like a chat). The CSV
+    alone is one file; other formats are a folder of files with a manifest."""
+    archive: Literal["zip"] | None = None
+    """One ZIP with all files of the export and a manifest, in place of a folder."""
     again: bool | None = None
     """File it also if an equal export waits, which would be returned otherwise."""
 
@@ -140,6 +147,8 @@ class ExportBody(_RequestBody):
             include_shared=self.include_shared,
             include_files=self.include_files,
             csv_dialect=self.csv_dialect,
+            formats=self.formats,
+            archive=self.archive,
             again=self.again,
         )
 
@@ -150,7 +159,7 @@ _OPTIONS_OF_AN_ACTION: list[JsonValue] = [
     {
         "properties": {
             "action": {"const": "delete"},
-            **dict.fromkeys(("include_shared", "include_files", "csv_dialect"), False),
+            **dict.fromkeys(("include_shared", "include_files", "csv_dialect", "formats", "archive"), False),
         }
     },
     {"properties": {"action": {"const": "export"}, "erase_exports": False}},
@@ -173,6 +182,10 @@ class PreviewBody(_RequestBody):
     include_files: bool | None = None
     """Of an export."""
     csv_dialect: Chatbot.CsvDialect | None = Field(None, strict=False)
+    """An option of an export. It does not change the preview."""
+    formats: Formats | None = Field(None, min_length=1, json_schema_extra={"uniqueItems": True})
+    """An option of an export. It does not change the preview."""
+    archive: Literal["zip"] | None = None
     """An option of an export. It does not change the preview."""
 
 

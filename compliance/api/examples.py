@@ -44,6 +44,8 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "continues": None,
         "continued_by": None,
         "csv_dialect": "standard" if kind == "export" else None,
+        "formats": ["csv"] if kind == "export" else None,
+        "archive": None,
         "export": None,
         "kept_exports": [],
         "delivered_extracts": [],

@@ -161,7 +161,7 @@ class RequestView(ComplianceView):
 
 
 class DownloadView(ComplianceView):
-    """Redirects to the file of a hosted export, or with `file` to the copy of an uploaded file beside it."""
+    """Redirects to the file of a hosted export, or with `file` to one beside it."""
 
     scope = Scope.REQUESTS_READ
 
@@ -179,9 +179,10 @@ class DownloadView(ComplianceView):
         parameters=[
             OpenApiParameter(
                 "file",
-                {"type": "string", "pattern": "^[0-9]{1,18}$"},
-                description="Instead of the CSV, the copy of the uploaded file with this `file_id` in the CSV.",
-                examples=[OpenApiExample("file", "17")],
+                {"type": "string", "pattern": "^[0-9a-z.-]{1,40}$"},
+                description="Instead of the export's own file, the one with this `name` in `files`: for the copy of "
+                "an uploaded file, its `file_id`.",
+                examples=[OpenApiExample("file", "index.html")],
             ),
             location_header(
                 "The link.",
@@ -193,12 +194,10 @@ class DownloadView(ComplianceView):
     )
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         found = find_request(request, request_id)
-        file_id = request.query_params.get("file")
-        if file_id is not None and not re.fullmatch(r"[0-9]{1,18}", file_id):
-            raise invalid_field("/file", "invalid", "Must be a file's number, as in the CSV's file_id.")
-        token = downloads.issue(
-            found, actor=caller_of(request).actor, file_id=None if file_id is None else int(file_id)
-        )
+        name = request.query_params.get("file")
+        if name is not None and not re.fullmatch(r"[0-9a-z.-]{1,40}", name):
+            raise invalid_field("/file", "invalid", "Must be the name of a file of the export, as in its status.")
+        token = downloads.issue(found, actor=caller_of(request).actor, name=name)
         headers = {"Location": address_of(request._request, token), "Cache-Control": "no-store"}
         return Response(status=HTTPStatus.FOUND, headers=headers)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from django.conf import settings
@@ -63,10 +63,12 @@ class AssuranceCounts(ResponseModel):
 
 
 class CopiedFile(ResponseModel):
-    """An uploaded file's copy beside an export."""
+    """A file beside an export: of one of its formats, or an uploaded file's copy."""
 
-    file_id: int
-    """As in the CSV's column `file_id`."""
+    name: str
+    """`index.html`, `conversations.jsonl` and so on; of a copy its `file_id`."""
+    file_id: int | None
+    """Of a copy, as in the CSV's column `file_id`."""
     key: str | None
     """Null for keys without `requests:read`, and once the copy is removed."""
     bytes: Stored[int]
@@ -88,7 +90,8 @@ class ExportFile(ResponseModel):
     expires_at: UtcInstant | None
     """Null in your own bucket: there the file is yours."""
     files: list[CopiedFile]
-    """With `include_files`: the copies of uploaded files, the first 100 of them."""
+    """The files of its formats, and with `include_files` the copies of uploaded files; the first 100 of them. None of
+    a ZIP, which contains them."""
 
     @classmethod
     def of(cls, export: models.Export, copies: Iterable[models.ExportFile], *, shows_key: bool) -> Self:
@@ -104,6 +107,7 @@ class ExportFile(ResponseModel):
                 "expires_at": export.expires_at,
                 "files": [
                     {
+                        "name": copy.name,
                         "file_id": copy.file_id,
                         "key": copy.key if shows_key else None,
                         "bytes": copy.bytes,
@@ -239,6 +243,10 @@ class RequestObject(ResponseModel):
     """Of a deletion with the result `partial`: the deletion that was filed for the rest."""
     csv_dialect: Stored[Chatbot.CsvDialect] | None
     """Of an export: how its CSV is written. As it was filed, or else as the chatbot was set then."""
+    formats: list[Stored[Chatbot.ExportFormat]] | None
+    """Of an export: as it was filed, or else as the chatbot was set then."""
+    archive: Literal["zip"] | None
+    """Of an export: `zip` if its files are one ZIP."""
     export: ExportFile | None
     kept_exports: list[KeptExport]
     """Of a completed deletion or redaction: the exports that it left."""
@@ -312,6 +320,8 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "continues": request.continues_id,
         "continued_by": continued.pk if (continued := outcomes.continued_by.get(request.pk)) else None,
         "csv_dialect": request.csv_dialect if request.kind == ComplianceRequest.Kind.EXPORT else None,
+        "formats": request.formats.split() if request.kind == ComplianceRequest.Kind.EXPORT else None,
+        "archive": request.archive or None,
         "export": ExportFile.of(export, outcomes.copies.get(export.pk, ()), shows_key=shows_key)
         if export and export.finished_at
         else None,

@@ -20,7 +20,7 @@ from common.db import execute
 from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import StepFailed
-from compliance.export.records import Target, copy_key, met_since
+from compliance.export.records import Target, beside, met_since
 from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
 from compliance.work.upload_pool import THREADS, UploadPool
@@ -135,7 +135,7 @@ class FileCopier:
         digest = hashlib.sha256()
 
         def pieces() -> Iterator[bytes]:
-            for piece in _read(copy.file):
+            for piece in read_file(copy.file):
                 digest.update(piece)
                 yield piece
 
@@ -156,10 +156,10 @@ class FileCopier:
 
 
 def _copy_of(file: StoredFile, target: Target) -> Copy:
-    return Copy(target, file, copy_key(target.key, file_id=file.file_id))
+    return Copy(target, file, beside(target.key, file.file_id))
 
 
-def _read(file: StoredFile) -> Iterator[bytes]:
+def read_file(file: StoredFile) -> Iterator[bytes]:
     """Yield the uploaded file. Raises StorageError, with `export_file_lost` if there is no such object."""
     missing = False
     try:

@@ -12,7 +12,9 @@ from operator import attrgetter
 from typing import Any
 
 import psycopg
+from django.utils import timezone
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from common.database_errors import REFUSED, describe_database_error, was_refused_temporarily
 from common.leases import LeaseRenewer
@@ -20,7 +22,9 @@ from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.cluster import occurrences
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
-from compliance.export.attachments import FileCopier
+from compliance.export.attachments import COPIES_AT_ONCE, FileCopier, read_file
+from compliance.export.folder import Folder
+from compliance.export.formats import Contents, Part, zipped
 from compliance.export.records import Target
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
@@ -52,7 +56,12 @@ SELECT r.seq AS place, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r
  WHERE {{which}}
 """)
 
-_OF_CLAIM = sql.SQL("r.claim_id = {claim} AND r.include_files = {with_files} AND r.csv_dialect = {dialect}")
+_OF_CLAIM = sql.SQL("""
+r.claim_id = {claim} AND r.formats = 'csv' AND r.archive = '' AND r.include_files = {with_files}
+AND r.csv_dialect = {dialect}
+""")
+# Found by its id: `seq` would be a constant (`wanted`).
+_ONE_OF_CLAIM = sql.SQL("r.claim_id = {claim} AND r.id = {request}")
 
 
 class Reporter:
@@ -120,10 +129,18 @@ class Delivery:
         try:
             with self._pool, snapshot() as reader:
                 # FileCopier files can take long: exports without any do not wait for it. A COPY has one dialect.
-                for with_files, dialect in sorted({each.reading_group for each in self._uploads}):
+                for with_files, dialect in sorted(
+                    {each.reading_group for each in self._uploads if each.reading_group}
+                ):
                     if self._pool.begun and time.monotonic() > deadline:
                         break
                     self._read_and_send(reader, deadline, with_files=with_files, dialect=dialect)
+                for target in [each for each in self._uploads if each.reading_group is None]:
+                    if (self._pool.begun or self._report.settled) and time.monotonic() > deadline:
+                        break
+                    if reader.info.transaction_status != TransactionStatus.INTRANS:
+                        break  # the storage failed, and the statement that was read meanwhile was cancelled
+                    self._deliver_formats(reader, target)
         except psycopg.Error as error:
             # From the snapshot's connection: Django's raises Django's errors.
             unread = _unread(error)
@@ -171,6 +188,60 @@ class Delivery:
                     self._stream(target, chain([head], data))
                     if time.monotonic() > deadline:
                         break
+
+    def _deliver_formats(self, reader: psycopg.Connection[Any], target: Target) -> None:
+        """Deliver an export in several formats: its files, then the manifest; or one ZIP."""
+        self._pool.wait_for_all()
+        self._settle()
+        which = {"claim": self._held.id, "request": target.request_id}
+        transcripts = Transcripts(
+            reader,
+            wanted(_ONE_OF_CLAIM.format(**{name: sql.Literal(value) for name, value in which.items()})),
+            chatbot_ids={target.chatbot_id},
+            dialect=target.csv_dialect,
+        )
+        counts = transcripts.count()
+        if counts.keys() != {target.place}:
+            raise ClaimLost
+        self._counts |= counts
+        self._lines[target.place] = counts[target.place].messages
+        self._record_conversations(transcripts)
+        if target in self._report.settled:
+            return
+        contents = Contents(
+            reader,
+            transcripts,
+            target,
+            counts[target.place],
+            made_at=timezone.now(),
+            meanwhile=self._renewer.renew_if_due,
+        )
+        if target.archive:
+            self._stream(target, zipped(contents, chain(contents.parts(), self._zipped_copies(target, contents))))
+            return
+        if target.include_files:
+            self._copy_files(transcripts, [target])
+        if target not in self._report.settled:
+            self._write_folder(target, contents)
+
+    def _zipped_copies(self, target: Target, contents: Contents) -> Generator[Part]:
+        for part in contents.copies(read_file, at_once=COPIES_AT_ONCE):
+            yield part
+            self._copied[target] += 1
+
+    def _write_folder(self, target: Target, contents: Contents) -> None:
+        """Write the files of the formats, and then the manifest, by which the export is completed."""
+        folder = Folder(self._held, self._renewer, self._storage, target)
+        try:
+            with closing(contents.parts()) as parts:
+                is_whole = all(folder.write(part) for part in parts)
+        except StorageError as error:
+            self._report.failed({target: StepFailed.of(error)})
+            return
+        if is_whole:
+            self._stream(target, [contents.manifest(folder.files())])
+        else:
+            self._report.overtaken([target])
 
     def _record_conversations(self, transcripts: Transcripts) -> None:
         """Record the conversations of the files, and leave out files that a deletion has met."""

@@ -31,13 +31,13 @@ from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.export import records
 from compliance.export.delivery import Delivery, Reporter
+from compliance.export.formats import media_type_of
 from compliance.export.records import Leftover, Target
 from compliance.models import ComplianceRequest, Export
 from compliance.storage_locations import HOSTED, open_location, storage_of
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import UploadPool
-from conversations.transcripts import CONTENT_TYPE
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def _start(
 def _purge(held: HeldClaim, renewer: LeaseRenewer, left: Collection[Leftover], *, until: float) -> set[Leftover]:
     """Remove the files of earlier attempts. Return the leftovers that are removed entirely."""
     failures = objects.erase_copies(
-        held.transaction, [each.request.pk for each in left if each.request.include_files]
+        held.transaction, [each.request.pk for each in left if each.request.has_files_beside]
     )
     storages = {}
     for each in left:
@@ -168,7 +168,7 @@ def _open_uploads(
     # Always a multipart upload: it can be aborted. A single PUT of a stale worker could bring an erased file back.
     with opening:
         opening.submit_all(
-            targets, lambda target: storage.open_upload(target.key, content_type=CONTENT_TYPE), until=until
+            targets, lambda target: storage.open_upload(target.key, content_type=media_type_of(target)), until=until
         )
 
     def record(_now: datetime, chatbots: set[int]) -> set[Target]:

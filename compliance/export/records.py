@@ -7,7 +7,8 @@ used. The keys are
 `chatter_data_exports/<uci value>/<YYYYMMDD>_<HHMMSS>_conversation_export.csv`, the time in UTC; a second file of the
 same second ends in `_export_2.csv`. An export by conversation ids is in the folder `!conversations`, which no value
 can have: it would be percent-encoded. Copies of uploaded files are beside it, in a folder named like the file with
-`_files` in place of `.csv`. In the hosted bucket all this is below the chatbot's slug.
+`_files` in place of `.csv`. An export in several formats is a folder `..._conversation_export/` with `manifest.json`
+and all other files, or `..._conversation_export.zip`. In the hosted bucket all this is below the chatbot's slug.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from uuid import UUID
 
 from chatbots import locks
 from chatbots.buckets import StorageLocation
+from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.storage_locations import RecordedLocation
@@ -27,6 +29,7 @@ from conversations.placement import by_place
 
 MAX_KEY_BYTES = 900
 _BY_CONVERSATIONS = "!conversations"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,14 @@ class Target:
     key: str
     include_files: bool
     csv_dialect: str
+    formats: tuple[str, ...]
+    archive: str
 
     @property
-    def reading_group(self) -> tuple[bool, str]:
-        """The options that exports must share to be read together."""
-        return self.include_files, self.csv_dialect
+    def reading_group(self) -> tuple[bool, str] | None:
+        """The options that exports of the CSV alone must share to be read together. None: it is read by itself."""
+        is_plain = not self.archive and self.formats == (Chatbot.ExportFormat.CSV,)
+        return (self.include_files, self.csv_dialect) if is_plain else None
 
 
 class Leftover(NamedTuple):
@@ -226,7 +232,11 @@ def _fresh_keys(
         number += 1
         named = {
             request: export_key(
-                prefix=places[request.chatbot_id].prefix, value=request.uci_value, at=now, number=number
+                prefix=places[request.chatbot_id].prefix,
+                value=request.uci_value,
+                at=now,
+                number=number,
+                ending=_ending(request),
             )
             for request in left
         }
@@ -271,27 +281,37 @@ def _save(
             key=keys[request],
             include_files=request.include_files,
             csv_dialect=request.csv_dialect,
+            formats=tuple(request.formats.split()),
+            archive=request.archive,
         )
         for request, export in zip(requests, exports, strict=True)
     ]
 
 
-def export_key(*, prefix: str, value: str | None, at: datetime, number: int = 1) -> str:
+def _ending(request: ComplianceRequest) -> str:
+    """Return the end of the key of the object that the export itself is: the CSV, the ZIP, or the manifest."""
+    if request.archive:
+        return f".{request.archive}"
+    return ".csv" if request.formats == Chatbot.ExportFormat.CSV else f"/{MANIFEST}"
+
+
+def export_key(*, prefix: str, value: str | None, at: datetime, number: int = 1, ending: str = ".csv") -> str:
     """Return the key of the `number`-th export of a UCI value (None: by conversation ids) in the second of `at`.
 
     `prefix` is empty, or ends in `/`.
     """
     suffix = "" if number == 1 else f"_{number}"
-    file_name = f"{at.astimezone(UTC):%Y%m%d_%H%M%S}_conversation_export{suffix}.csv"
+    file_name = f"{at.astimezone(UTC):%Y%m%d_%H%M%S}_conversation_export{suffix}{ending}"
     above = f"{prefix}chatter_data_exports/"
     room = MAX_KEY_BYTES - len(above.encode()) - len(f"/{file_name}")
     folder = _BY_CONVERSATIONS if value is None else _folder(value, room)
     return f"{above}{folder}/{file_name}"
 
 
-def copy_key(key: str, *, file_id: int) -> str:
-    """Return the key of an uploaded file's copy beside the export with this key; it contains no name."""
-    return f"{key.removesuffix('.csv')}_files/{file_id}"
+def beside(key: str, name: str | int) -> str:
+    """Return the key of a file beside the export with this key. The copy of an uploaded file has its number."""
+    folder = key.removesuffix(MANIFEST) if key.endswith(f"/{MANIFEST}") else f"{key.removesuffix('.csv')}_files/"
+    return f"{folder}{name}"
 
 
 def _folder(value: str, room: int) -> str:

@@ -113,6 +113,8 @@ class FilingCommand(RequestCommand):
             callback_url=options["callback_url"],
             requested_at=options["requested_at"],
             csv_dialect=options.get("csv_dialect", ""),
+            formats=(options.get("formats") or "").split(),
+            archive=options.get("archive", ""),
             replay=None,
             **{name: options[name] for name in self.choices},
         )

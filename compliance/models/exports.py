@@ -138,11 +138,15 @@ class LeftCopy(models.Model):
 
 
 class ExportFile(models.Model):
-    """A copy of an uploaded file beside an export (`include_files`): one object, removed with the export."""
+    """A file beside an export, one object, which is removed with it: a copy of an uploaded file (`include_files`),
+    with its number, or a file of one of its formats.
+    """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     export = models.ForeignKey(Export, on_delete=models.CASCADE, related_name="copies", db_index=False)
-    file_id = models.BigIntegerField(help_text="The uploaded file's number, as in the CSV; no database constraint.")
+    file_id = models.BigIntegerField(
+        null=True, help_text="The uploaded file's number, as in the CSV; no database constraint."
+    )
     key = models.CharField(max_length=1024, help_text="In the export's bucket; it may contain the chatter's value.")
     bytes = models.BigIntegerField(null=True)
     sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
@@ -156,3 +160,8 @@ class ExportFile(models.Model):
 
     def __str__(self) -> str:
         return f"export file {self.pk}"
+
+    @property
+    def name(self) -> str:
+        """The last part of its key, which contains nothing personal."""
+        return self.key.rpartition("/")[2]

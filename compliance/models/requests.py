@@ -12,7 +12,7 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 
 from chatbots.callback_urls import CALLBACK_URL
-from chatbots.models import DEADLINE, Chatbot, Variable
+from chatbots.models import CHOICES_OF_FORMATS, DEADLINE, SETS_OF_FORMATS, Chatbot, Variable
 from common.texts import REFERENCE
 from compliance.models.workers import Claim
 
@@ -135,6 +135,15 @@ class ComplianceRequest(models.Model):
         db_default=Chatbot.CsvDialect.STANDARD,
         help_text="Of the file of an export.",
     )
+    # As they were resolved when the export was filed.
+    formats = models.CharField(
+        max_length=16,
+        choices=CHOICES_OF_FORMATS,
+        default=Chatbot.ExportFormat.CSV,
+        db_default=Chatbot.ExportFormat.CSV,
+        help_text="Of an export, as Chatbot.export_formats.",
+    )
+    archive = models.CharField(max_length=4, choices=[("zip", "ZIP")], blank=True, default="", db_default="")
 
     # One timestamp per state, all by the database's clock.
     received_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -377,6 +386,8 @@ class ComplianceRequest(models.Model):
                 name="request_csv_dialect_known",
                 condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
             ),
+            models.CheckConstraint(name="request_formats_known", condition=Q(formats__in=SETS_OF_FORMATS)),
+            models.CheckConstraint(name="request_archive_known", condition=Q(archive__in=["", "zip"])),
             models.CheckConstraint(
                 name="request_hold_has_reason",
                 condition=Q(status="on_hold", hold_reason__isnull=False, held_at__isnull=False)
@@ -440,6 +451,11 @@ class ComplianceRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    @property
+    def has_files_beside(self) -> bool:
+        """Whether an export can have files beside its own: copies of uploaded files, or those of its formats."""
+        return self.include_files or self.formats != Chatbot.ExportFormat.CSV
 
     @property
     def conversation_digests(self) -> list[bytes] | None:

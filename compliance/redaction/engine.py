@@ -179,6 +179,8 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
         include_shared=removed.include_shared,
         include_files=removed.include_files,
         csv_dialect=removed.csv_dialect,
+        formats=removed.formats,
+        archive=removed.archive,
         deadline=deadline.rule,
         due_at=deadline.due_at,
     )

@@ -26,6 +26,7 @@ from common.crypto import SecretUnreadable, decrypt, encrypt
 from common.storage import ObjectStorage, StorageError
 from common.storage.s3 import LINK_LIFE
 from compliance.errors import Refused
+from compliance.export.records import beside
 from compliance.models import ComplianceRequest, Export
 
 _PURPOSE = "download of an export"
@@ -35,16 +36,16 @@ _LOOK_SECONDS = 3.0
 
 
 class _Token(NamedTuple):
-    """The export, the uploaded file whose copy beside it is meant or None, who asked, and when (Unix seconds)."""
+    """The export, the name of a file beside it or None for its own, who asked, and when (Unix seconds)."""
 
     export_id: int
-    file_id: int | None
+    name: str | None
     actor: str
     at: int
 
 
-def issue(request: ComplianceRequest, *, actor: str, file_id: int | None = None) -> str:
-    """Return the token of an address for an export's file, or for the copy of an uploaded file beside it.
+def issue(request: ComplianceRequest, *, actor: str, name: str | None = None) -> str:
+    """Return the token of an address for an export's file, or for a file beside it by its name (`ExportFile.name`).
 
     The change log records the actor. Raises Refused (`not_found`, `not_ready`, `in_client_bucket`, `export_expired`).
     """
@@ -55,8 +56,8 @@ def issue(request: ComplianceRequest, *, actor: str, file_id: int | None = None)
         raise Refused("not_ready", "The export is not finished. Ask for its status.")
     if export.hosting == Bucket.Hosting.CLIENT:
         raise Refused("in_client_bucket", "The export was written into your own bucket. Fetch it there.")
-    if export.key is not None and _key_of(export, file_id) is None:
-        raise Refused("not_found", "There is no copy of this file beside the export.")
+    if export.key is not None and _key_of(export, name) is None:
+        raise Refused("not_found", "There is no such file beside the export.")
     with transaction.atomic():
         # A deletion that removes it waits for this lock, or has committed.
         if not _available(export).select_for_update():
@@ -66,9 +67,9 @@ def issue(request: ComplianceRequest, *, actor: str, file_id: int | None = None)
             chatbot_id=request.chatbot_id,
             request_id=request.pk,
             actor=actor,
-            data={"file": file_id},
+            data={"file": int(name) if name and name.isdecimal() else name},
         )
-    token = _Token(export.pk, file_id, actor, int(timezone.now().timestamp()))
+    token = _Token(export.pk, name, actor, int(timezone.now().timestamp()))
     return encrypt(json.dumps(token), bound_to=_PURPOSE)
 
 
@@ -89,14 +90,14 @@ def storage_link(token: str) -> str:
     if timezone.now().timestamp() - asked.at >= LINK_LIFE.total_seconds():
         raise Refused("download_expired", f"This link worked for {LINK_LIFE.seconds // 60} minutes.")
     _require_right(asked.actor, export.chatbot)
-    key = _key_of(export, asked.file_id)
+    key = _key_of(export, asked.name)
     if key is None:
         raise _gone(export)
     storage = hosted_storage()
-    # The object of a copied file has the file's name.
-    name = key.rpartition("/")[2] if asked.file_id is None else ""
+    # The copy of an uploaded file was stored with that file's name.
+    filename = "" if asked.name and asked.name.isdecimal() else key.rpartition("/")[2]
     try:
-        link = storage.link(key, filename=name, expires=_STORAGE_LINK_LIFE)
+        link = storage.link(key, filename=filename, expires=_STORAGE_LINK_LIFE)
     except StorageError:
         raise Refused("unavailable", "The storage cannot be used for now.") from None
     if not _may_exist(storage, key) or not _available(export).exists():
@@ -146,12 +147,12 @@ def _require_right(actor: str, chatbot: Chatbot) -> None:
     raise Refused("download_expired", "Whoever asked for this link has no access any more.")
 
 
-def _key_of(export: Export, file_id: int | None) -> str | None:
-    """Return the key of the object, or None if there is no copy of this file."""
-    if file_id is None:
+def _key_of(export: Export, name: str | None) -> str | None:
+    """Return the key of the object, or None if there is no file of this name beside the export."""
+    if name is None or export.key is None:
         return export.key
-    copy = export.copies.filter(file_id=file_id).first()
-    return None if copy is None else copy.key
+    key = beside(export.key, name)
+    return key if export.copies.filter(key=key).exists() else None
 
 
 def _may_exist(storage: ObjectStorage, key: str) -> bool:

@@ -36,7 +36,7 @@ SELECT given.id AS asked_id, found.*
   FROM jsonb_to_recordset(%s::jsonb)
        AS given(id uuid, chatbot_id bigint, origin text, variable_id bigint, uci_digest bytea,
                 conversation_digests bytea[], reference text, callback_url text, requested_at timestamptz,
-                include_shared bool, include_files bool, csv_dialect text)
+                include_shared bool, include_files bool, csv_dialect text, formats text, archive text)
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_compliancerequest r
         WHERE {same} AND r.chatbot_id = given.chatbot_id AND r.kind = 'export' AND r.status = 'accepted'
@@ -44,7 +44,7 @@ SELECT given.id AS asked_id, found.*
           AND r.reference = given.reference AND r.callback_url = given.callback_url
           AND r.requested_at IS NOT DISTINCT FROM given.requested_at
           AND r.include_shared = given.include_shared AND r.include_files = given.include_files
-          AND r.csv_dialect = given.csv_dialect
+          AND r.csv_dialect = given.csv_dialect AND r.formats = given.formats AND r.archive = given.archive
           AND NOT EXISTS (
               SELECT FROM compliance_compliancerequest d
                WHERE {same_deletion} AND d.kind = 'deletion' AND d.seq > r.seq
@@ -53,8 +53,10 @@ SELECT given.id AS asked_id, found.*
 """
 _GIVEN = (
     *("chatbot_id", "origin", "variable_id", "uci_digest", "conversation_digests", "reference", "callback_url"),
-    *("requested_at", "include_shared", "include_files", "csv_dialect"),
+    *("requested_at", "include_shared", "include_files", "csv_dialect", "formats", "archive"),
 )
+
+_OPTIONS = (*_GIVEN[_GIVEN.index("reference") :],)
 
 
 def find(requests: Sequence[ComplianceRequest]) -> dict[UUID, ComplianceRequest]:
@@ -97,8 +99,7 @@ def answers(
             deleted |= subject
             filed = {same: one for same, one in filed.items() if subject.isdisjoint(_subject(one))}
             continue
-        options = (request.include_shared, request.include_files, request.csv_dialect, request.requested_at)
-        same = (subject, *options, request.reference, request.callback_url)
+        same = (subject, *(getattr(request, name) for name in _OPTIONS))
         if inputs[place].accepts_equal:
             stored = waiting.get(request.pk) if subject.isdisjoint(deleted) else None
             if equal := filed.get(same) or stored:

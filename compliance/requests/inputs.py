@@ -1,6 +1,7 @@
 """The input of a request, and its validation against the settings of its chatbot."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -13,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.callback_secrets import can_sign
 from chatbots.callback_urls import canonical_url
-from chatbots.models import Bucket, Chatbot, Variable
+from chatbots.models import Bucket, Chatbot, Variable, stored_formats
 from common.crypto import digest
 from common.network_guard import UrlRefused
 from common.texts import REFERENCE, RULES
@@ -108,8 +109,9 @@ class Subject(NamedTuple):
 class RequestInput:
     """A request to be filed: its kind, its selector, and its options.
 
-    `requested_at`: when the person asked, in a form for `read_requested_at`. `csv_dialect`: for an export; empty for
-    the chatbot's dialect. `again`: file an export even if an equal one waits (`equal_exports`).
+    `requested_at`: when the person asked, in a form for `read_requested_at`. `csv_dialect` and `formats`: for an
+    export; empty for the chatbot's. `archive`: `zip` for an export that is one ZIP. `again`: file an export even if
+    an equal one waits (`equal_exports`).
     """
 
     kind: Kind
@@ -121,6 +123,8 @@ class RequestInput:
     include_shared: bool = False
     include_files: bool = False
     csv_dialect: str = ""
+    formats: Collection[str] = ()
+    archive: str = ""
     again: bool = False
 
     @property
@@ -146,6 +150,8 @@ class RequestInput:
             include_shared=self.include_shared,
             include_files=self.include_files,
             csv_dialect=self._dialect(config.chatbot),
+            formats=self._formats(config.chatbot),
+            archive=self.archive if self.kind == Kind.EXPORT else "",
         )
 
     def _dialect(self, chatbot: Chatbot) -> str:
@@ -153,6 +159,12 @@ class RequestInput:
         if self.kind != Kind.EXPORT:
             return Chatbot.CsvDialect.STANDARD
         return self.csv_dialect or chatbot.csv_dialect
+
+    def _formats(self, chatbot: Chatbot) -> str:
+        """Return the formats as they are stored, which stay if the chatbot's setting changes."""
+        if self.kind != Kind.EXPORT:
+            return Chatbot.ExportFormat.CSV
+        return stored_formats(self.formats) if self.formats else chatbot.export_formats
 
 
 def check(

@@ -32,7 +32,7 @@ _GIVEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
     "named_conversations",
     *("reference", "callback_url", "requested_at", "erase_exports", "include_shared", "include_files"),
-    "csv_dialect",
+    *("csv_dialect", "formats", "archive"),
 )
 _KEY_TYPES = {"place": "int", "digest": "bytea", "request_id": "uuid", "existing": "bool", "kept": "float8"}
 _FEW = 2

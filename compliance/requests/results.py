@@ -53,8 +53,9 @@ SELECT e.* FROM unnest(%s::uuid[]) AS ours(id)
 _COPIES = """
 SELECT f.* FROM unnest(%s::bigint[]) AS ours(id)
  CROSS JOIN LATERAL (
-       SELECT * FROM compliance_exportfile WHERE export_id = ours.id ORDER BY file_id LIMIT %s) AS f
- ORDER BY f.export_id, f.file_id
+       SELECT * FROM compliance_exportfile WHERE export_id = ours.id
+        ORDER BY file_id NULLS FIRST, id LIMIT %s) AS f
+ ORDER BY f.export_id, f.file_id NULLS FIRST, f.id
 """
 # Each branch uses an index of its own.
 _REPEATED = """
@@ -104,7 +105,7 @@ def read(requests: Collection[ComplianceRequest]) -> Outcomes:
     with_copies = [
         exports[request.pk].pk
         for request in requests
-        if request.pk in exports and request.include_files and exports[request.pk].finished_at
+        if request.pk in exports and request.has_files_beside and exports[request.pk].finished_at
     ]
     redactions = [request.pk for request in requests if request.kind == Kind.REDACTION]
     repeated = _repeated(requests, exports)

@@ -15,7 +15,7 @@ from common.markdown import EXAMPLE_SLUG, Article, render, title_of
 _FOLDER = settings.BASE_DIR / "docs"
 _INDEX = "clients/index.md"
 # Pages that the service shows in another form.
-_OWN_PAGES = {"reference/error-codes.md": "docs:errors"}
+_OWN_PAGES = {"reference/error-codes.md": "docs:errors", "clients/export.schema.json": "export_schema"}
 _LINE = re.compile(r"^## (?P<heading>.+)$|\]\((?P<page>[^)#:]+\.md)\)", re.MULTILINE)
 
 

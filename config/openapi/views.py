@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any
 
 from csp.decorators import csp_replace
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -43,6 +44,8 @@ _SERVED_AS = {
 
 # The document's tags, by their names in addresses. A part of the document is one of these, or the id of a call.
 TAG_SLUGS = {slugify(tag["name"]): tag["name"] for tag in TAGS}
+
+_EXPORT_SCHEMA = settings.BASE_DIR / "docs" / "clients" / "export.schema.json"
 
 # drf-spectacular is not thread-safe while it looks up its extensions on first use.
 _one_at_a_time = Lock()
@@ -118,6 +121,13 @@ def schema(request: HttpRequest) -> HttpResponse:
     response = HttpResponse(_rendered(media_type, _part(request)), content_type=f"{media_type}; charset=utf-8")
     response["Vary"] = "Accept"
     return response
+
+
+@require_safe
+@cache_control(public=True, max_age=300)
+def export_schema(_request: HttpRequest) -> HttpResponse:
+    """Return the JSON Schema of a line of an export's `conversations.jsonl`."""
+    return HttpResponse(_EXPORT_SCHEMA.read_bytes(), content_type="application/schema+json")
 
 
 # --- Pages

@@ -27,6 +27,7 @@ from console.common.sealed import InvalidToken, Opened, Seal
 Kind = ComplianceRequest.Kind
 Outcomes = dict[int, ComplianceRequest | Refused]
 
+_SHORT = {"json": "JSON Lines", "html": "pages"}
 TOKEN_LIFETIME = timedelta(minutes=15)
 # Used in place of the path of an API call in the idempotency key of a preview.
 _REPLAY_PATH = "console:filing"
@@ -51,6 +52,8 @@ class Draft:
     include_shared: bool = False
     include_files: bool = False
     csv_dialect: str = Chatbot.CsvDialect.STANDARD
+    formats: tuple[str, ...] = (Chatbot.ExportFormat.CSV,)
+    archive: str = ""
 
     @classmethod
     def of(cls, subject: Selector, **others: Any) -> Self:
@@ -77,12 +80,15 @@ class Draft:
         """The options of the draft's kind."""
         if self.is_deletion:
             return {"erase_exports": self.erase_exports}
-        names = ("include_shared", "include_files", "csv_dialect")
+        names = ("include_shared", "include_files", "csv_dialect", "formats", "archive")
         return {name: getattr(self, name) for name in names}
 
     @property
-    def csv_dialect_label(self) -> str:
-        return str(Chatbot.CsvDialect(self.csv_dialect).label)
+    def formats_label(self) -> str:
+        """The formats as a preview shows them, with the dialect of the CSV."""
+        dialect = str(Chatbot.CsvDialect(self.csv_dialect).label)
+        shown = [f"CSV ({dialect})" if one == Chatbot.ExportFormat.CSV else _SHORT[one] for one in self.formats]
+        return ", ".join(shown) + (", as one ZIP" if self.archive else "")
 
     def inputs(self) -> dict[int, RequestInput]:
         selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.subject]

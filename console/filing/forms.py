@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.db.models import Q
 
-from chatbots.models import Chatbot, Variable
+from chatbots.models import Chatbot, Variable, stored_formats
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import MOST_CONVERSATIONS, ByConversations, ByUci, Selector
 from console.common.forms import AS_TYPED, ChatbotForm, RequestedAtForm
@@ -87,6 +87,10 @@ class FilingForm(KeyForm, RequestedAtForm):
     include_files = forms.BooleanField(required=False)
     include_shared = forms.BooleanField(required=False)
     csv_dialect = forms.ChoiceField(required=False, choices=Chatbot.CsvDialect.choices)
+    formats = forms.MultipleChoiceField(
+        required=False, choices=Chatbot.ExportFormat.choices, widget=forms.CheckboxSelectMultiple
+    )
+    archive = forms.BooleanField(required=False)
     reference = forms.CharField(required=False, widget=forms.TextInput(attrs=AS_TYPED))
 
     draft: Draft
@@ -95,14 +99,23 @@ class FilingForm(KeyForm, RequestedAtForm):
         super().__init__(data, files, chatbot=chatbot, **options)
         self.actor = actor
         self.initial.setdefault("csv_dialect", chatbot.csv_dialect)
+        self.initial.setdefault("formats", chatbot.export_formats.split())
 
     def clean_csv_dialect(self) -> str:
         """Return the dialect of the preview, which stays if the chatbot's setting changes before the confirmation."""
         return self.cleaned_data["csv_dialect"] or self.chatbot.csv_dialect
 
+    def clean_formats(self) -> tuple[str, ...]:
+        """Return the formats of the preview, in the usual order."""
+        return tuple(stored_formats(self.cleaned_data["formats"] or self.chatbot.export_formats.split()).split())
+
+    def clean_archive(self) -> str:
+        return "zip" if self.cleaned_data["archive"] else ""
+
     def options(self) -> dict[str, Any]:
         given = self.cleaned_data
-        names = ("erase_exports", "include_files", "include_shared", "csv_dialect", "requested_at")
+        of_exports = ("include_files", "include_shared", "csv_dialect", "formats", "archive")
+        names = ("erase_exports", *of_exports, "requested_at")
         return {"kind": str(KINDS[given["action"]]), **{name: given[name] for name in names}}
 
 

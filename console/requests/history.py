@@ -88,7 +88,7 @@ def _erased(data: Data) -> str:
 
 
 def _file(data: Data) -> str:
-    return "" if data.get("file") is None else f"Copy of file {data['file']}."
+    return "" if data.get("file") is None else f"File {data['file']}."
 
 
 def _letter(data: Data) -> str:

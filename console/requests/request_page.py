@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from chatbots.callback_urls import receiver_of
+from chatbots.models import Chatbot
 from common.texts import counted
 from compliance import hold_coverage, letters
 from compliance.callbacks import resend
@@ -70,15 +71,15 @@ def progress(request: HttpRequest, request_id: UUID) -> HttpResponse:
 
 
 @page
-def download(request: HttpRequest, request_id: UUID, file_id: int | None = None) -> HttpResponse:
-    """Redirect to the file of an export, or to its copy of an uploaded file. The change log records it."""
+def download(request: HttpRequest, request_id: UUID, file: str | None = None) -> HttpResponse:
+    """Redirect to the file of an export, or to one beside it. The change log records it."""
     found = _find(request, request_id)
     pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
-        token = downloads.issue(found, actor=actor_of(request), file_id=file_id)
+        token = downloads.issue(found, actor=actor_of(request), name=file)
     except Refused as refused:
-        # An unfinished export has no copies of files either.
-        if refused.code in ({"not_found", "not_ready"} if file_id is not None else {"not_found"}):
+        # An unfinished export has no files beside it either.
+        if refused.code in ({"not_found", "not_ready"} if file is not None else {"not_found"}):
             raise Http404 from None
         status = int(_REFUSALS.get(refused.code, HTTPStatus.CONFLICT))
         return pages.refusal(request, status=status, title="File not available", text=refused.detail)
@@ -259,6 +260,7 @@ def _answer(
         assurance=results.assurance_of(found),
         unverified=results.unverified_left_out(found),
         export=export if export and export.finished_at else None,
+        is_folder=found.formats != Chatbot.ExportFormat.CSV and not found.archive,
         copies=outcomes.copies.get(export.pk, ()) if export else (),
         most_copies=results.MOST_FILES,
         kept=outcomes.kept.get(found.pk, ()),

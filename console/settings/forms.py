@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 
-from chatbots.models import CCPA, GDPR, MOST_DAYS_OF_DEADLINE, Chatbot, Membership, Variable
+from chatbots.models import CCPA, GDPR, MOST_DAYS_OF_DEADLINE, Chatbot, Membership, Variable, stored_formats
 from chatbots.operations import chatbots
 from chatbots.operations.chatbots import NewVariable
 from compliance.lookups import trial
@@ -254,18 +254,31 @@ class AssuranceForm(_ChangeForm):
     )
 
 
-class CsvDialectForm(_ChangeForm):
-    section, form_name = "bucket", "csv_dialect"
+class ExportsForm(_ChangeForm):
+    section, form_name = "bucket", "exports"
     roles = DECIDE
     asks_password = False
-    saved = "CSV dialect saved. It applies to exports that are filed from now on."
+    saved = "Saved. It applies to exports that are filed from now on."
 
+    export_formats = forms.MultipleChoiceField(
+        label="Formats of exports",
+        choices=Chatbot.ExportFormat.choices,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Preset of new exports; each can have others.",
+    )
     csv_dialect = forms.ChoiceField(
         label="CSV dialect of exports",
         choices=Chatbot.CsvDialect.choices,
         widget=forms.RadioSelect,
         help_text="Preset of new exports; each can have another. Daily extracts always have the standard one.",
     )
+
+    def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
+        formats = {"export_formats": chatbot.export_formats.split()}
+        super().__init__(*args, chatbot=chatbot, initial=formats, **kwargs)
+
+    def clean_export_formats(self) -> str:
+        return stored_formats(self.cleaned_data["export_formats"])
 
 
 class UciForm(SettingForm):

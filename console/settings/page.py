@@ -135,7 +135,7 @@ def _identity(shown: Shown) -> dict[str, Any]:
 
 
 def _bucket(shown: Shown) -> dict[str, Any]:
-    others = shown.forms(forms.CsvDialectForm, bucket.NewCredentialForm, bucket.RecordCredentialForm)
+    others = shown.forms(forms.ExportsForm, bucket.NewCredentialForm, bucket.RecordCredentialForm)
     return {
         "forms": others | {"bucket": shown.form(bucket.BucketForm, stored=shown.overview.bucket)},
         "check": bucket_checks.last(shown.chatbot),

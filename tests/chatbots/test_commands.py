@@ -42,6 +42,7 @@ def test_create_chatbot_prints_one_json_document():
         "extracts_enabled": False,
         "export_assurance": "any",
         "csv_dialect": "excel_comma",
+        "export_formats": "csv",
         "deadline": "gdpr",
         "callback_receiver": None,
     }
@@ -137,7 +138,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
     words = (
         "--name Care --timezone Europe/Paris --enable-extracts --disable-compliance --four-eyes --grace-minutes 15"
         " --token-names-conversation"
-        " --export-assurance verified --csv-dialect excel_semicolon --deadline 21"
+        " --export-assurance verified --csv-dialect excel_semicolon --export-formats html,csv --deadline 21"
     )
     shown = json.loads(set_acme(*words.split(), "--variable", "custom:customer", "--uci", "customer", "--json"))
     assert shown == {
@@ -153,6 +154,7 @@ def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour
         "grace_minutes": 15,
         "export_assurance": "verified",
         "csv_dialect": "excel_semicolon",
+        "export_formats": "csv html",
         "deadline": "21",
         "callback_receiver": None,
         "variables": ["custom:member_id", "user_channel:plan", "custom:customer"],

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from common.storage import ObjectStorage
+from tests.oracle.words import unzipped
 from tests.under_roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +61,7 @@ def everything_in(storage: ObjectStorage) -> str:
     for version in storage.versions():
         parts.append(version.key)
         answer = client.get_object(Bucket=storage.bucket_name, Key=version.key, VersionId=version.version_id)
-        parts.append(answer["Body"].read().decode("utf-8", "replace"))
+        parts.append(unzipped(answer["Body"].read()).decode("utf-8", "replace"))
     return "\n".join(parts)
 
 

@@ -122,7 +122,7 @@ def in_the_console(company: Company, options: dict[str, str], page: str = "") ->
         filer.preview_many("alice", action="export", **options) if page else filer.preview(action="export", **options)
     )
     chosen = options.get("csv_dialect", preset)
-    assert f"CSV dialect: {Chatbot.CsvDialect(chosen).label}." in preview.text
+    assert f"Formats: CSV ({Chatbot.CsvDialect(chosen).label})." in preview.text
     filer.confirm(preview)
 
 

@@ -70,7 +70,9 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
     made = {"rows": 1, "bytes": 1, "sha256": "0" * 64, "finished_at": midnight}
     expires_at = datetime.now(UTC) + timedelta(days=1)
     export = ExportFactory.create(request=request, key=f"{chatbot.slug}/export.csv", expires_at=expires_at, **made)
-    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=file.pk, key=f"{chatbot.slug}/copy")
+    ExportFile.objects.create(
+        chatbot=chatbot, export=export, file_id=file.pk, key=f"{chatbot.slug}/export_files/{file.pk}"
+    )
     RefusedIdentity.objects.create(
         chatbot=chatbot, conversation=conversation, request_id=request.pk, way="asserted", expires_at=expires_at
     )
@@ -81,6 +83,7 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
         "request_id": request.pk,
         "number": conversation.pk,
         "file_id": file.pk,
+        "file": file.pk,
         "extract": extract.pk,
         "message": conversation.message_set.earliest("pk").pk,
         "callback": callback.pk,

@@ -38,8 +38,8 @@ class Comparison:
 
     @cached_property
     def contents(self) -> dict[str, bytes]:
-        """The content of each object, by its key."""
-        versions = self.evidence.objects.versions
+        """The content of each object, also in clients' buckets, by its key."""
+        versions = [*self.evidence.client_objects.versions, *self.evidence.objects.versions]
         return {one.key: one.body for one in versions if one.is_latest and one.body is not None}
 
     def strangers(self, words: Collection[Word], bots: Collection[str]) -> set[Word]:

@@ -3,9 +3,11 @@
 import csv
 import hashlib
 import io
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+from zipfile import ZipFile
 
 from tests.oracle.comparison import Comparison, Findings
 from tests.oracle.evidence import ExtractRow, ObjectVersion, RequestRow
@@ -43,14 +45,37 @@ def lines_of(raw: bytes, dialect: str = "standard") -> Lines:
 
 
 def faults_of(
-    export: Request, raw: bytes, shown: Mapping[str, Any], conversations: Mapping[str, Conversation]
+    export: Request,
+    raw: bytes,
+    shown: Mapping[str, Any],
+    conversations: Mapping[str, Conversation],
+    beside: Mapping[str, bytes] | None = None,
 ) -> Iterator[str]:
     """Yield the faults of the file of a completed export.
 
-    `conversations` are all of its chatbot, by id; `shown` is the part `export` of the request object.
+    `conversations` are all of its chatbot, by id; `shown` is the part `export` of the request object; `beside` are
+    the files beside a manifest, by name, if they are known.
     """
     if hashlib.sha256(raw).hexdigest() != shown["sha256"] or len(raw) != shown["bytes"]:
         yield "its sha256 or size differs from what the request says"
+    options = options_of(export.flags)
+    if "archive" in options:
+        with ZipFile(io.BytesIO(raw)) as archive:
+            beside = {name: archive.read(name) for name in archive.namelist()}
+            raw = beside.pop("manifest.json")
+    if "formats" in options:
+        if beside is None:
+            return
+        listed = {one["name"]: one["sha256"] for one in json.loads(raw)["files"]}
+        if listed != {name: hashlib.sha256(data).hexdigest() for name, data in beside.items()}:
+            yield "its files are not those of its manifest"
+        raw = beside.get("conversations.csv", b"")
+    yield from _faults_of_csv(export, raw, shown, conversations)
+
+
+def _faults_of_csv(
+    export: Request, raw: bytes, shown: Mapping[str, Any], conversations: Mapping[str, Conversation]
+) -> Iterator[str]:
     try:
         lines = lines_of(raw, str(options_of(export.flags).get("csv_dialect", "standard")))
     except (ValueError, csv.Error) as error:
@@ -152,14 +177,23 @@ def _faults_of_file(comparison: Comparison, row: RequestRow, stored: ObjectVersi
     own = which.surely | which.possibly
     words = found_in(stored.key, stored.body)
     yield from _holds_its_own(comparison, which, own if is_known else own | again, words, row)
-    if stored.key != row.key:
+    if stored.key != row.key and not stored.key.rpartition("/")[2].isdecimal():
+        manifest = comparison.contents.get(row.key or "", b"")
+        if row.status == "completed" and digest not in manifest.decode(errors="replace"):
+            yield "export", f"a file of {which} is not as its manifest says"
+    elif stored.key != row.key:
         comparison.met["copies of files"] += 1
         if digest not in {one for each in own | again for one in each.tried_files.values()}:
             yield "export", f"a copy beside the file of {which} is not as it was sent"
     elif is_known:
         comparison.met[f"exports ({row.hosting})"] += 1
         said = {"sha256": row.sha256, "bytes": row.bytes, "rows": row.rows}
-        for fault in faults_of(which, stored.body, said, {each.id: each for each in ours}):
+        folder = stored.key.removesuffix("manifest.json")
+        beside = {
+            key.removeprefix(folder): body for key, body in comparison.contents.items() if key.startswith(folder)
+        }
+        beside.pop("manifest.json", None)
+        for fault in faults_of(which, stored.body, said, {each.id: each for each in ours}, beside):
             yield "export", f"{fault} ({which})"
     elif digest != row.sha256:
         yield "export", f"the file of the repeated {which} is not what its request says"
@@ -202,9 +236,10 @@ def _may_be_there(comparison: Comparison, export: Request, words: Collection[Wor
 
 
 def _export_of(key: str, keys: Collection[str | None]) -> str | None:
-    """Return the key of the export to which an object belongs: itself, or a copy of a file beside it."""
+    """Return the key of the export to which an object belongs: itself, or one beside it."""
     folder = key.rpartition("/")[0]
-    return key if key in keys else f"{folder.removesuffix('_files')}.csv" if folder.endswith("_files") else None
+    beside = (key, f"{folder.removesuffix('_files')}.csv", f"{folder}/manifest.json")
+    return next((one for one in beside if one in keys), None)
 
 
 def uploads(comparison: Comparison) -> Findings:

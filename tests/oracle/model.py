@@ -145,8 +145,14 @@ class Request:
 
 
 def options_of(flags: Iterable[str]) -> dict[str, Any]:
-    """Return the options of a call: each flag is one that is true, or the CSV dialect of an export."""
-    return dict(("csv_dialect", flag) if flag.startswith("excel_") else (flag, True) for flag in sorted(flags))
+    """Return the options of a call: each flag is one that is true, or the CSV dialect or formats of an export."""
+    options: dict[str, Any] = {}
+    for flag in sorted(flags):
+        if flag in {"pages", "zip"}:
+            options |= {"formats": ["csv", "json", "html"]} | ({"archive": "zip"} if flag == "zip" else {})
+        else:
+            options |= {"csv_dialect": flag} if flag.startswith("excel_") else {flag: True}
+    return options
 
 
 def is_allowed(one: Request, after: str) -> bool:

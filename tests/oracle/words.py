@@ -5,12 +5,14 @@ A word is in every personal text that clients send: values, ids, names, messages
 
 import base64
 import binascii
+import io
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import count
 from random import Random
 from typing import NamedTuple
+from zipfile import ZipFile, is_zipfile
 
 _PERSON, _CONVERSATION = "a", "b"
 _WORD = re.compile(f"zq([{_PERSON}{_CONVERSATION}])([0-9a-f]{{5}})[0-9a-f]{{6}}")
@@ -59,9 +61,17 @@ class Words:
         return f"zq{owner}{number:05x}{next(self._numbers):06x}"
 
 
+def unzipped(raw: bytes) -> bytes:
+    """Return the contents of all files of a ZIP with their names, or what is none as it is."""
+    if not is_zipfile(io.BytesIO(raw)):
+        return raw
+    with ZipFile(io.BytesIO(raw)) as archive:
+        return b"\n".join(name.encode() + b"\n" + archive.read(name) for name in archive.namelist())
+
+
 def found_in(*texts: str | bytes | None) -> set[Word]:
     """Return the planted words in texts, or in the contents of an object."""
-    plain = (text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts)
+    plain = (unzipped(text).decode(errors="replace") if isinstance(text, bytes) else text for text in texts)
     found = (match for text in plain if text for match in _WORD.finditer(text))
     return {Word(match[1] == _PERSON, int(match[2], 16), match[0]) for match in found}
 

@@ -301,7 +301,8 @@ class Author:
         return self._random.choice([name for name, of in self._requests if of == kind or not kind] or ["r1"])
 
     def _file(self, kind: str, person: str) -> str:
-        flags = ["erase_exports"] if kind == "delete" else ["include_shared", "include_files", "excel_semicolon"]
+        of_exports = ["include_shared", "include_files", "excel_semicolon", "zip", "pages"]
+        flags = ["erase_exports"] if kind == "delete" else of_exports
         chosen = " ".join(flag for flag in flags if self._luck(0.4))
         name = self._request(kind)
         if "ids" in self._has and self._luck(0.3):

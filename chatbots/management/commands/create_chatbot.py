@@ -7,6 +7,7 @@ from chatbots.management.base import (
     add_csv_dialect_argument,
     add_deadline_argument,
     add_export_assurance_argument,
+    add_formats_argument,
     add_variables_argument,
 )
 from chatbots.models import GDPR, Chatbot
@@ -16,7 +17,7 @@ from common.commands import ACTOR, ReportingCommand
 # The operation's arguments, whose names are those of the options.
 _ARGUMENTS = (
     *("slug", "name", "timezone", "variables", "uci", "enable_compliance", "hosted_bucket", "enable_extracts"),
-    *("export_assurance", "csv_dialect", "deadline", "callback_url"),
+    *("export_assurance", "csv_dialect", "export_formats", "deadline", "callback_url"),
 )
 
 
@@ -55,6 +56,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
         )
         add_export_assurance_argument(parser, default=Chatbot.ExportAssurance.ANY)
         add_csv_dialect_argument(parser, default=Chatbot.CsvDialect.STANDARD)
+        add_formats_argument(parser, default=Chatbot.ExportFormat.CSV)
         add_deadline_argument(parser, default=GDPR)
         parser.add_argument(
             "--callback-url",
@@ -76,6 +78,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
             "extracts_enabled": chatbot.extracts_enabled,
             "export_assurance": chatbot.export_assurance,
             "csv_dialect": chatbot.csv_dialect,
+            "export_formats": chatbot.export_formats,
             "deadline": chatbot.deadline,
             "callback_receiver": receiver_of(chatbot.callback_url),
         }

@@ -8,6 +8,7 @@ from chatbots.management.base import (
     add_csv_dialect_argument,
     add_deadline_argument,
     add_export_assurance_argument,
+    add_formats_argument,
     add_variables_argument,
     find_chatbot,
 )
@@ -29,7 +30,7 @@ examples:
   manage.py set_chatbot acme --variable custom:customer_id --uci customer_id
   manage.py set_chatbot acme --disable-compliance --json
   manage.py set_chatbot acme --export-assurance verified
-  manage.py set_chatbot acme --csv-dialect excel_semicolon
+  manage.py set_chatbot acme --csv-dialect excel_semicolon --export-formats csv,html
   manage.py set_chatbot acme --deadline ccpa
   manage.py set_chatbot acme --callback-url http://127.0.0.1:9000/privacy
 
@@ -64,6 +65,7 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
         )
         add_export_assurance_argument(parser)
         add_csv_dialect_argument(parser)
+        add_formats_argument(parser)
         add_deadline_argument(parser)
         parser.add_argument(
             "--callback-url",

@@ -2,15 +2,15 @@ from typing import ClassVar
 
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import add_csv_dialect_argument
+from chatbots.management.base import add_csv_dialect_argument, add_formats_argument
 from compliance.management.base import FilingCommand
 from compliance.models import ComplianceRequest
 
 
 class Command(FilingCommand):
     help = (
-        "File an export: put a CSV of all messages of one chatter's conversations, or of certain conversations,\n"
-        "into the bucket."
+        "File an export: put all messages of one chatter's conversations, or of certain conversations, into the\n"
+        "bucket, as a CSV, as JSON Lines, or as pages that read like a chat."
     )
     examples = """\
 examples:
@@ -18,6 +18,7 @@ examples:
   manage.py request_export acme member_id 42 --include-shared --json
   manage.py request_export acme member_id 42 --include-files --wait
   manage.py request_export acme member_id 42 --csv-dialect excel_semicolon
+  manage.py request_export acme member_id 42 --formats csv,html --archive zip --wait
   manage.py request_export acme --conversation - --wait < ids.txt
 
 exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refused, 3 failed, 4 on hold,
@@ -34,3 +35,7 @@ exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refu
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         add_csv_dialect_argument(parser, default="", meaning="how the CSV is written, in place of the chatbot's")
+        add_formats_argument(parser, "--formats", meaning="the formats, in place of the chatbot's")
+        parser.add_argument(
+            "--archive", choices=["zip"], default="", help="one ZIP with all files, in place of a folder"
+        )

@@ -29,6 +29,8 @@ FIELDS = {
         "received_at",
         "requested_at",
         "csv_dialect",
+        "formats",
+        "archive",
     ),
     "not_before",
     *("deadline", "extended_at", "extension_reason", "answered_at"),
@@ -168,7 +170,7 @@ def test_what_another_version_has_stored_is_shown_as_it_is(caller, chatbot):
     assert [kept["hosting"] for kept in shown[str(done.pk)]["kept_exports"]] == ["outside"]
     assert shown[str(export.request_id)]["export"]["hosting"] == "outside"
     assert shown[str(export.request_id)]["export"]["files"] == [
-        {"file_id": 1, "key": "c1", "bytes": None, "sha256": None}
+        {"name": "c1", "file_id": 1, "key": "c1", "bytes": None, "sha256": None}
     ]
     [callback] = answer(f"requests/{held.pk}/callbacks")["callbacks"]
     assert callback["last_error"] == "from_elsewhere"

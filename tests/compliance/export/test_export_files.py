@@ -97,7 +97,14 @@ def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbo
     head = place.client.head_object(Bucket=place.bucket_name, Key=f"{folder}{files[0].pk}")
     assert head["ContentType"] == "image/jpeg"
     assert RequestObject.of(request, status_url="", shows_key=True).model_dump(mode="json")["export"]["files"] == [
-        {"file_id": file.pk, "key": f"{folder}{file.pk}", "bytes": file.size, "sha256": file.sha256} for file in files
+        {
+            "name": str(file.pk),
+            "file_id": file.pk,
+            "key": f"{folder}{file.pk}",
+            "bytes": file.size,
+            "sha256": file.sha256,
+        }
+        for file in files
     ]
     assert {
         file["key"]

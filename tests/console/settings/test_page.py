@@ -1,6 +1,7 @@
 """The pages of settings: contents by role, number of queries; settings are saved with log entries or refused."""
 
 import re
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ FOR_OFFICERS = {
     "assurance": {"export_assurance": "verified"},
     "variables": {"category": "custom", "name": "customer_id"},
     "bucket/check": {},
-    "bucket/dialect": {"csv_dialect": "excel_comma"},
+    "bucket/exports": {"csv_dialect": "excel_comma", "export_formats": ["csv", "html"]},
     "callbacks/test": {},
 }
 FOR_SUPERUSERS = (
@@ -241,16 +242,24 @@ def test_an_officer_demands_verified_identities_of_exports(chatbot: Chatbot, nei
     assert "Verified only" in shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
 
 
-def test_an_officer_chooses_the_csv_dialect_of_exports(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_an_officer_chooses_the_presets_of_exports(chatbot: Chatbot, neighbour: Chatbot) -> None:
     client = client_of(staff(chatbot, Role.OFFICER))
-    assert_saved(save(client, chatbot, "bucket/dialect", csv_dialect="excel_comma"), chatbot, "bucket")
-    assert_refused(save(client, chatbot, "bucket/dialect", csv_dialect="tabs"), "Select a valid choice")
-    assert_refused(save(client, chatbot, "bucket/dialect"), "This field is required")
+    formats = ["html", "csv"]
+    saved = save(client, chatbot, "bucket/exports", csv_dialect="excel_comma", export_formats=formats)
+    assert_saved(saved, chatbot, "bucket")
+    refused = save(client, chatbot, "bucket/exports", csv_dialect="tabs", export_formats=formats)
+    assert_refused(refused, "Select a valid choice")
+    assert_refused(save(client, chatbot, "bucket/exports"), "This field is required")
 
-    dialects = dict(Chatbot.objects.values_list("slug", "csv_dialect"))
-    assert dialects == {chatbot.slug: "excel_comma", neighbour.slug: "standard"}
-    assert recorded("chatbot.changed") == [{"setting": "csv_dialect", "value": "excel_comma"}]
-    assert "Excel, separated by commas" in shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
+    presets = {one.slug: (one.csv_dialect, one.export_formats) for one in Chatbot.objects.all()}
+    assert presets == {chatbot.slug: ("excel_comma", "csv html"), neighbour.slug: ("standard", "csv")}
+    assert sorted(recorded("chatbot.changed"), key=itemgetter("setting")) == [
+        {"setting": "csv_dialect", "value": "excel_comma"},
+        {"setting": "export_formats", "value": "csv html"},
+    ]
+    viewed = shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
+    assert "Excel, separated by commas" in viewed
+    assert "CSV HTML" in viewed
 
 
 def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: Chatbot) -> None:

@@ -57,7 +57,7 @@ def export(state: ClientState) -> None:
 
 def export_conversations(state: ClientState) -> None:
     if conversations := _some(state, 3):
-        flags = _flags(state, include_files=0.4, excel_comma=0.3)
+        flags = _flags(state, include_files=0.4, excel_comma=0.3, pages=0.2)
         filing.file(state, filing.export_by_ids(state, conversations, *flags))
 
 
@@ -86,7 +86,9 @@ def redact(state: ClientState) -> None:
 
 
 def _export_of(state: ClientState, value: str) -> Request:
-    return filing.export_of(state, value, *_flags(state, include_shared=0.4, include_files=0.3, excel_semicolon=0.3))
+    return filing.export_of(
+        state, value, *_flags(state, include_shared=0.4, include_files=0.3, excel_semicolon=0.3, zip=0.2)
+    )
 
 
 def _some(state: ClientState, most: int) -> list[Conversation]:

@@ -1,0 +1,128 @@
+"""The conversations of an export, one after the other, with their messages: as JSON Lines, and for people to read.
+
+The keys of the objects are the names of the CSV's columns. Instants are `YYYY-MM-DDTHH:MM:SS.ffffffZ`.
+docs/clients/export.schema.json is the schema of a line.
+"""
+
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from psycopg import Connection, sql
+
+from conversations.csv_cells import time_sql
+from conversations.transcripts import CHUNK_BYTES, Transcripts
+
+JSON_LINES = "application/x-ndjson"
+# jsonb_agg: json_agg writes line ends between objects.
+_FILES = """
+(SELECT coalesce(jsonb_agg(jsonb_build_object('file_id', f.id, 'file_name', f.name) ORDER BY f.id), '[]')
+   FROM conversations_uploadedfile AS f
+  WHERE f.conversation_id = {conversation} AND f.chatbot_id = ANY({{chatbots}}) AND f.state = 'stored'
+    AND f.message_id IS NOT DISTINCT FROM {message})
+"""
+# A line for each conversation, which begins with its number, and one for each of its messages. JSON contains neither
+# the separator nor the quote, so COPY quotes nothing. As in the CSV, the order of each step lets PostgreSQL sort
+# conversation by conversation.
+_SEPARATOR = b"\x02"
+_COPY = sql.SQL(f"""
+COPY (
+    {{head}}, chosen AS (
+        SELECT c.*
+          FROM stored AS s
+         CROSS JOIN LATERAL (
+               SELECT * FROM conversations_conversation
+                WHERE id = s.id AND chatbot_id = ANY({{chatbots}}) OFFSET 0) AS c
+         WHERE s.is_chosen
+         ORDER BY c.started_at, c.id
+    ), lines AS (
+        SELECT c.started_at, c.id, l.*
+          FROM chosen AS c
+         CROSS JOIN LATERAL (
+               SELECT c.id AS number, NULL::timestamptz AS sent_at, NULL::bigint AS message_id, json_build_object(
+                      'conversation_id', c.external_id, 'conversation_started_at', {time_sql("c.started_at")},
+                      'user_channel', c.channel, 'language', c.language, 'user_name', c.user_name,
+                      'push', c.has_push, 'agent_handover', c.has_agent_handover, 'file_upload', c.has_file_upload,
+                      'conversation_score', c.score, 'csat_score', c.csat_score, 'csat_vote', c.csat_vote,
+                      'csat_comment', c.csat_comment, 'uci_key', u.name, 'uci_value', u.value,
+                      'files', CASE WHEN c.has_file_upload
+                           THEN {_FILES.format(conversation="c.id", message="NULL::bigint")} ELSE '[]' END) AS line
+                 FROM (SELECT) AS once
+                 LEFT JOIN LATERAL (
+                      SELECT v.name, i.value
+                        FROM conversations_identity i JOIN chatbots_variable v ON v.id = i.variable_id
+                       WHERE i.conversation_id = c.id AND i.chatbot_id = ANY({{chatbots}})
+                       ORDER BY i.value COLLATE "C", v.name COLLATE "C" LIMIT 1) AS u ON TRUE
+                UNION ALL
+               SELECT NULL, m.sent_at, m.id, json_build_object(
+                      'message_id', m.external_id, 'sent_at', {time_sql("m.sent_at")}, 'sender', m.sender,
+                      'message_kind', m.kind, 'text', m.text,
+                      'files', CASE WHEN c.has_file_upload
+                           THEN {_FILES.format(conversation="c.id", message="m.id")} ELSE '[]' END)
+                 FROM (SELECT * FROM conversations_message
+                        WHERE conversation_id = c.id AND chatbot_id = ANY({{chatbots}}) OFFSET 0) AS m) AS l
+         ORDER BY c.started_at, c.id, l.sent_at NULLS FIRST, l.message_id
+    )
+    SELECT number, line FROM lines ORDER BY started_at, id, sent_at NULLS FIRST, message_id
+) TO STDOUT (FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')
+""")  # noqa: S608  (texts of ours)
+
+
+class Chat(NamedTuple):
+    """A conversation: its number, a JSON object without messages, and one of each message, all in UTF-8.
+
+    The messages can be read once, before the next chat.
+    """
+
+    number: int
+    about: bytes
+    messages: Iterator[bytes]
+
+
+def read(connection: Connection[Any], transcripts: Transcripts) -> Generator[Chat]:
+    """Yield the conversations of one file, by their beginning, in the caller's transaction.
+
+    Read it to the end, or close it, before reading anything else. Raises psycopg's errors.
+    """
+    ahead = b""
+
+    def of_one() -> Iterator[bytes]:
+        nonlocal ahead
+        for line in lines:
+            if not line.startswith(_SEPARATOR):
+                ahead = line
+                return
+            yield line[1:-1]
+
+    with connection.cursor() as cursor, cursor.copy(_COPY.format(**transcripts.parts)) as copy:
+        # libpq yields whole lines, one at a time.
+        lines = map(bytes, copy)
+        next(of_one(), None)
+        while ahead:
+            number, _, about = ahead[:-1].partition(_SEPARATOR)
+            ahead = b""
+            messages = of_one()
+            yield Chat(int(number), about, messages)
+            for _ in messages:
+                pass  # what the caller has not read
+
+
+def json_lines(chats: Iterable[Chat]) -> Generator[bytes]:
+    """Yield one line for each conversation, in chunks of CHUNK_BYTES or slightly more."""
+    buffer = bytearray()
+    for piece in _lines(chats):
+        buffer += piece
+        if len(buffer) >= CHUNK_BYTES:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
+
+
+def _lines(chats: Iterable[Chat]) -> Iterator[bytes]:
+    for chat in chats:
+        yield chat.about[:-1] + b', "messages" : ['
+        separator = b""
+        for message in chat.messages:
+            yield separator + message
+            separator = b", "
+        yield b"]}\n"
