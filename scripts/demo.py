@@ -115,6 +115,7 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
         client=Client(address, SLUG, secret=signing["secret"], token=token["secret"]),
         browser=_staff_browser(address),
         documents=sample.file_documents(datetime.now(UTC)),
+        pages=VAR_DIR / "pages",
     )
     file = VAR_DIR / "conversations.jsonl"
     lines = [json.dumps(document, ensure_ascii=False) + "\n" for document in scene.documents]

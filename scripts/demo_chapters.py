@@ -2,11 +2,13 @@
 
 import csv
 import hashlib
+import html
 import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from chatbots.buckets import hosted_storage
@@ -32,6 +34,7 @@ class Scene:
     client: Client
     browser: Browser
     documents: list[Document]
+    pages: Path  # where the pages of an export are written
     numbers: dict[str, int] = field(default_factory=dict)  # the platform's id of a conversation -> our number
     exports: dict[str, Request] = field(default_factory=dict)  # UCI value -> the completed request
     deletions: dict[str, Request] = field(default_factory=dict)
@@ -89,6 +92,24 @@ def export(scene: Scene) -> None:
         )
     _check_csv(scene, NADIA)
     _check_csv(scene, OMAR)
+    _write_pages(scene)
+
+
+def _write_pages(scene: Scene) -> None:
+    request, _ = _carry_out(scene, "data-export", RUTH, formats=["html", "json"])
+    scene.exports[RUTH] = request
+    scene.pages.mkdir(parents=True)
+    for one in request["export"]["files"]:
+        content = hosted_storage().read(one["key"])
+        require(hashlib.sha256(content).hexdigest() == one["sha256"], f"{one['name']} is not as the status says.")
+        (scene.pages / one["name"]).write_bytes(content)
+    shown = html.unescape((scene.pages / "page-1.html").read_text())
+    texts = [message["text"] for document in scene.of(RUTH) for message in document["messages"]]
+    require(all(text in shown for text in texts), "A message of Ruth is not on her pages.")
+    scene.story.fact(
+        f"Ruth's export has pages to read and JSON Lines for programs, with her {len(texts)} messages. To look at "
+        f"them, open {'/'.join(scene.pages.parts[-3:])}/index.html"
+    )
 
 
 def _check_csv(scene: Scene, chatter: str) -> None:
@@ -289,11 +310,11 @@ def count_tasks(scene: Scene) -> None:
     )
 
 
-def _about(chatter: str, **options: bool) -> dict[str, Any]:
+def _about(chatter: str, **options: Any) -> dict[str, Any]:
     return {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": chatter, **options}
 
 
-def _carry_out(scene: Scene, path: str, chatter: str, **options: bool) -> tuple[Request, float]:
+def _carry_out(scene: Scene, path: str, chatter: str, **options: Any) -> tuple[Request, float]:
     """File a signed request and wait until it is completed; return it and the seconds it took."""
     answer = scene.client.file(path, _about(chatter, **options))
     require(answer.status == 200, f"{path} of {chatter} was answered {answer.status} instead of 200.")

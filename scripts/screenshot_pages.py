@@ -75,6 +75,10 @@ def _save_period(page: "Page", _scene: "Scene") -> None:
     page.get_by_label("to confirm").wait_for()
 
 
+def _read_pages(page: "Page", scene: "Scene") -> None:
+    page.goto((scene.pages / "page-1.html").as_uri())
+
+
 def _of_request(name: str) -> "Callable[[Scene], str]":
     return lambda scene: f"/admin/requests/{scene.requests[name]}/"
 
@@ -97,6 +101,7 @@ PICTURES = (
     Picture("request-held", _of_request("held"), then=_approve),
     Picture("request-failed", _of_request("failed")),
     Picture("request-completed", _of_request("completed")),
+    Picture("export-pages", _of_request("exported_too"), then=_read_pages),
     Picture("extracts", lambda scene: f"/admin/extracts/?chatbot={scene.slug}"),
     Picture("callbacks", lambda scene: f"/admin/callbacks/?chatbot={scene.slug}"),
     Picture("changelog", lambda scene: f"/admin/changelog/?chatbot={scene.slug}"),

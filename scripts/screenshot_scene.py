@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from pathlib import Path
 from random import Random
+from tempfile import mkdtemp
 from typing import Any
 from uuid import UUID
 
@@ -22,12 +24,13 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
+from chatbots.buckets import hosted_storage
 from chatbots.models import ApiKey, Chatbot, Membership
 from chatbots.operations.chatbots import change_chatbot, set_role
 from chatbots.operations.keys import create_api_key
 from compliance import worker
 from compliance.erasure import extracts
-from compliance.models import Callback, Claim, ComplianceRequest, Export
+from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportFile
 from compliance.requests import decisions
 from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
@@ -57,6 +60,7 @@ class Scene:
     deleted_value: str
     open_value: str
     many_values: Sequence[str]
+    pages: Path
 
 
 def build(start: Callable[[], str]) -> Scene:
@@ -83,7 +87,16 @@ def build(start: Callable[[], str]) -> Scene:
         deleted_value=values[0],
         open_value=values[6],
         many_values=[*values[6:11], values[7], f" {values[11]}", "M-99999"],
+        pages=_pages(requests["exported_too"]),
     )
+
+
+def _pages(request: ComplianceRequest) -> Path:
+    """Write the pages of an export as its recipient has them, and return their folder."""
+    folder = Path(mkdtemp(dir=settings.BASE_DIR / "var" / "screenshots"))
+    for file in ExportFile.objects.filter(export__request=request):
+        (folder / file.name).write_bytes(hosted_storage().read(file.key))
+    return folder
 
 
 def _people() -> dict[str, User]:
@@ -135,16 +148,25 @@ def _requests(chatbot: Chatbot, values: Sequence[str], *, officer: User) -> dict
         *,
         origin: ComplianceRequest.Origin = Origin.API,
         reference: str = "",
+        formats: Sequence[str] = (),
     ) -> ComplianceRequest:
         actor = mira if origin == Origin.CONSOLE else client
         about = ByUci(SHOWN.uci.name, value)
-        return submit(chatbot=chatbot, kind=kind, selector=about, origin=origin, actor=actor, reference=reference)
+        return submit(
+            chatbot=chatbot,
+            kind=kind,
+            selector=about,
+            origin=origin,
+            actor=actor,
+            reference=reference,
+            formats=formats,
+        )
 
     made = {
         "completed": file(Kind.DELETION, values[0], reference="CASE-20417"),
         "nothing": file(Kind.DELETION, "M-90001", reference="CASE-20418"),
         "exported": file(Kind.EXPORT, values[1], reference="CASE-20419"),
-        "exported_too": file(Kind.EXPORT, values[2], reference="CASE-20422"),
+        "exported_too": file(Kind.EXPORT, values[2], reference="CASE-20422", formats=["csv", "html"]),
     }
     worker.drain(seconds=60)
     guard = {"max_conversations_per_deletion": 2}
