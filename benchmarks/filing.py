@@ -21,7 +21,7 @@ class NotCompleted(Exception):
     """Requests ended otherwise than completed, or not in time."""
 
 
-def file(filled: FilledChatbot, values: Iterable[str], kind: str = "deletion") -> list[UUID]:
+def file(filled: FilledChatbot, values: Iterable[str], kind: str = "deletion", *, formats: str = "csv") -> list[UUID]:
     """File one request for each value, in one transaction, notify the workers, and return the requests' ids."""
     requests = [
         ComplianceRequest(
@@ -29,6 +29,7 @@ def file(filled: FilledChatbot, values: Iterable[str], kind: str = "deletion") -
             chatbot_id=filled.chatbot,
             variable_id=filled.variable,
             kind=kind,
+            formats=formats,
             origin=ComplianceRequest.Origin.COMMAND,
             filed_by="command",
             uci_value=value,
