@@ -133,7 +133,7 @@ class ExportBody(_RequestBody):
     csv_dialect: Chatbot.CsvDialect | None = Field(None, strict=False)
     """How the CSV is written, in place of the chatbot's setting. `standard` has commas, and its lines end in LF. The
     others are for Excel, with a byte-order mark, CRLF, and commas or semicolons."""
-    formats: Formats | None = Field(None, min_length=1, json_schema_extra={"uniqueItems": True})
+    formats: Formats | None = Field(None, min_length=1)
     """In place of the chatbot's setting: `csv`, `json` (JSON Lines) and `html` (pages that read like a chat). The CSV
     alone is one file; other formats are a folder of files with a manifest."""
     archive: Literal["zip"] | None = None
@@ -183,7 +183,7 @@ class PreviewBody(_RequestBody):
     """Of an export."""
     csv_dialect: Chatbot.CsvDialect | None = Field(None, strict=False)
     """An option of an export. It does not change the preview."""
-    formats: Formats | None = Field(None, min_length=1, json_schema_extra={"uniqueItems": True})
+    formats: Formats | None = Field(None, min_length=1)
     """An option of an export. It does not change the preview."""
     archive: Literal["zip"] | None = None
     """An option of an export. It does not change the preview."""
