@@ -61,7 +61,7 @@ def names_of_parameters() -> tuple[list[str], list[str]]:
         found(r'(?:GET|POST)\)?\.get(?:list)?\("(\w+)"'),
         found(r"^    (\w+)(?:: \w+)? = (?:forms\.|_\w+\()"),
     )
-    assert {"chatbot", "cursor", "token", "selected", "event", "wanted"} <= read
+    assert {"chatbot", "cursor", "token", "selected", "event", "wanted"} <= read | fields
     everything = read | fields | found(r'\bname="(\w+)"') | {"_popup", "_to_field", "o", "p", "e", "q"}
     return sorted(everything), sorted(found(r'GET\)?\.get\("(\w+)"') | {"next"})
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from common import crypto
 from common.storage import ObjectStorage
-from compliance import holds
+from compliance import hold_coverage, holds
 from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, JournalEntry, LegalHold
 from compliance.requests import decisions
@@ -272,7 +272,7 @@ def test_a_cancellation_while_a_hold_is_released_is_final(company: Company, monk
     deletion = company.delete(about)
     work()
     cancel = partial(decisions.cancel, request_id=UUID(deletion), actor="api:x")
-    after(monkeypatch, holds, "_find_held", lambda _: Elsewhere(cancel).end())
+    after(monkeypatch, hold_coverage, "find_held", lambda _: Elsewhere(cancel).end())
     release(hold)
     work()
     assert company.status(deletion) == "cancelled"

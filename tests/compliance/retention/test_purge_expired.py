@@ -274,8 +274,11 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
 def test_other_expired_data_is_removed_when_storage_refuses_to_list(expired, storage, monkeypatch, listed, store):
     to_count = {"keys": 2, "uploads": 1}[listed]
     listings: list[object] = []
+    uploads_of = ObjectStorage.uploads
 
-    def denied_later(*args: object) -> Any:
+    def denied_later(*args: Any) -> Any:
+        if listed == "uploads" and len(args) > 1:
+            return uploads_of(*args)  # those of one key, which is removed
         listings.append(args)
         if len(listings) > to_count:
             raise StorageError("storage_access_denied", "The access key needs s3:ListBucket.")
