@@ -217,7 +217,8 @@ class Delivery:
             meanwhile=self._renewer.renew_if_due,
         )
         if target.archive:
-            self._stream(target, zipped(contents, chain(contents.parts(), self._zipped_copies(target, contents))))
+            with closing(contents.parts()) as parts, closing(self._zipped_copies(target, contents)) as copies:
+                self._stream(target, zipped(contents, chain(parts, copies)))
             return
         if target.include_files:
             self._copy_files(transcripts, [target])

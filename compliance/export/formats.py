@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -79,26 +80,27 @@ class Contents:
         self.made_at, self._meanwhile = made_at, meanwhile
 
     def parts(self) -> Generator[Part]:
-        """Yield the files of the formats. Read each to its end before the next."""
+        """Yield the files of the formats. Read each to its end before the next, or close the generator."""
         formats = self._target.formats
         if Format.CSV in formats:
-            pieces = self._patiently(self._transcripts.pieces([self._target.place]))
-            yield Part("conversations.csv", CONTENT_TYPE, (piece.data for piece in pieces))
+            with self._patiently(self._transcripts.pieces([self._target.place])) as pieces:
+                yield Part("conversations.csv", CONTENT_TYPE, (piece.data for piece in pieces))
         if Format.JSON in formats:
-            lines = chats.json_lines(chats.read(self._reader, self._transcripts))
-            yield Part("conversations.jsonl", chats.JSON_LINES, self._patiently(lines))
+            with self._patiently(chats.json_lines(chats.read(self._reader, self._transcripts))) as lines:
+                yield Part("conversations.jsonl", chats.JSON_LINES, lines)
         if Format.HTML in formats:
-            chunks = self._patiently(self._pages(self._cover()))
-            for name, of_page in groupby(chunks, key=itemgetter(0)):
-                yield Part(name, pages.CONTENT_TYPE, (chunk for _, chunk in of_page))
+            with self._patiently(self._pages(self._cover())) as chunks:
+                for name, of_page in groupby(chunks, key=itemgetter(0)):
+                    yield Part(name, pages.CONTENT_TYPE, (chunk for _, chunk in of_page))
 
     def _pages(self, cover: pages.Cover) -> Generator[tuple[str, bytes]]:
         for name, page in pages.write(chats.read(self._reader, self._transcripts), cover):
             for start in range(0, len(page), CHUNK_BYTES):
                 yield name, page[start : start + CHUNK_BYTES]
 
-    def _patiently(self, pieces: Generator[_Piece]) -> Generator[_Piece]:
-        return read_patiently(self._reader, pieces, meanwhile=self._meanwhile)
+    def _patiently(self, pieces: Generator[_Piece]) -> "closing[Generator[_Piece]]":
+        """Return the pieces, which are closed at once if their reader breaks off: its statement must end first."""
+        return closing(read_patiently(self._reader, pieces, meanwhile=self._meanwhile))
 
     def copies(self, read_file: Callable[[StoredFile], Iterable[bytes]], *, at_once: int) -> Generator[Part]:
         """Yield the uploaded files, for a ZIP. Empty unless the export includes them."""

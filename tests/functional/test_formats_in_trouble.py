@@ -1,0 +1,37 @@
+"""Exports in several formats when storage, claims or hostile files get in the way."""
+
+import gc
+import secrets
+
+import pytest
+
+from compliance import worker
+from compliance.models import ComplianceRequest
+from conversations.documents import MAX_TEXT
+from tests.factories import conversation_of
+from tests.functional.company import attempts
+from tests.functional.refusing import in_the_gap
+
+
+@pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
+def test_a_storage_that_fails_in_the_middle_of_a_file_stops_no_worker(company, storage, monkeypatch, options) -> None:
+    conversation_of(company.chatbot, "bob", text=secrets.token_hex(MAX_TEXT // 2), messages=500)
+    company.talk("c-1", "alice")
+    broken = company.export("bob", formats=["json"], **options)
+    for formats in (["json"], ["html"], ["csv", "json"], ["csv", "html"]):
+        company.export("alice", formats=formats)
+
+    def abort() -> None:
+        for upload in [each for each in storage.uploads("") if "/bob/" in each.key]:
+            storage.abort(upload.key, upload.upload_id)
+
+    met = in_the_gap(monkeypatch, "write_parts", "/bob/", "before", abort)
+    gc.disable()  # what has to be closed is closed by the code
+    try:
+        worker.drain(seconds=30)
+    finally:
+        gc.enable()
+    assert met
+    assert attempts(broken) == [1]
+    others = ComplianceRequest.objects.exclude(pk=broken).values_list("status", "lane", "attempts")
+    assert set(others) == {("completed", "normal", 0)}
