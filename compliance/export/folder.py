@@ -42,7 +42,7 @@ class Folder:
 
     def files(self) -> Iterator[Listed]:
         """Yield all files beside the manifest, the copies of uploaded files last."""
-        for row in self._rows().order_by(F("file_id").asc(nulls_first=True), "pk").iterator():
+        for row in self._rows().order_by(F("file_id").asc(nulls_first=True), "pk"):
             yield Listed(row.name, row.bytes or 0, row.sha256 or "")
 
     def _rows(self) -> QuerySet[ExportFile]:

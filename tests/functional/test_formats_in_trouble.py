@@ -4,6 +4,7 @@ import gc
 import secrets
 
 import pytest
+from django.db import connections
 
 from compliance import worker
 from compliance.models import ComplianceRequest
@@ -11,6 +12,8 @@ from conversations.documents import MAX_TEXT
 from tests.factories import conversation_of
 from tests.functional.company import attempts
 from tests.functional.refusing import in_the_gap
+from tests.functional.test_export_formats import export_of, talk
+from tests.patches import failing
 
 
 @pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
@@ -35,3 +38,10 @@ def test_a_storage_that_fails_in_the_middle_of_a_file_stops_no_worker(company, s
     assert attempts(broken) == [1]
     others = ComplianceRequest.objects.exclude(pk=broken).values_list("status", "lane", "attempts")
     assert set(others) == {("completed", "normal", 0)}
+
+
+def test_no_cursor_outlives_its_transaction(company, storage, monkeypatch) -> None:
+    """A pooler in transaction mode would give its next statement another session."""
+    monkeypatch.setattr(type(connections["default"]), "chunked_cursor", failing(AssertionError("a cursor")))
+    talk(company, "c-1")
+    export_of(company, formats=["html"])
