@@ -30,7 +30,13 @@ class Folder:
         if self._was_met(record=key):
             return False
         upload_id = self._storage.open_upload(key, content_type=part.media_type)
-        if self._was_met():
+        try:
+            was_met = self._was_met()
+        except BaseException:
+            # Another worker that has the claim by now may have removed the row before the upload was open.
+            self._storage.abort_after_error(key, upload_id)
+            raise
+        if was_met:
             self._storage.abort(key, upload_id)
             return False
         written = self._storage.write_parts(

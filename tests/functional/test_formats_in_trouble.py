@@ -2,17 +2,19 @@
 
 import gc
 import secrets
+from datetime import timedelta
 
 import pytest
 from django.db import connections
+from django.db.models import F
 
 from compliance import worker
-from compliance.models import ComplianceRequest
+from compliance.models import Claim, ComplianceRequest
 from conversations.documents import MAX_TEXT
 from tests.factories import conversation_of
-from tests.functional.company import attempts
+from tests.functional.company import attempts, settle
 from tests.functional.refusing import in_the_gap
-from tests.functional.test_export_formats import export_of, talk
+from tests.functional.test_export_formats import ALL, assert_whole, export_of, talk
 from tests.patches import failing
 
 
@@ -45,3 +47,17 @@ def test_no_cursor_outlives_its_transaction(company, storage, monkeypatch) -> No
     monkeypatch.setattr(type(connections["default"]), "chunked_cursor", failing(AssertionError("a cursor")))
     talk(company, "c-1")
     export_of(company, formats=["html"])
+
+
+def test_a_worker_that_lost_its_claim_leaves_no_upload_open(company, storage, monkeypatch) -> None:
+    company.talk("c-1", "alice")
+    export = company.export("alice", formats=ALL)
+
+    def take_over() -> None:
+        Claim.objects.update(expires_at=F("expires_at") - timedelta(hours=1))
+        settle()
+
+    met = in_the_gap(monkeypatch, "open_upload", "/conversations.jsonl", "before", take_over)
+    worker.drain(seconds=30)
+    assert met
+    assert_whole(company, storage, export)
