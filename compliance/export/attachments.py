@@ -132,18 +132,7 @@ class FileCopier:
         )
 
     def _send(self, copy: Copy, upload_id: str) -> Written:
-        digest = hashlib.sha256()
-
-        def pieces() -> Iterator[bytes]:
-            for piece in read_file(copy.file):
-                digest.update(piece)
-                yield piece
-
-        def compare() -> None:
-            if digest.hexdigest() != copy.file.sha256:
-                raise _source_lost()
-
-        return self._storage.write_parts(copy.key, upload_id, pieces(), before_complete=compare)
+        return self._storage.write_parts(copy.key, upload_id, read_file(copy.file))
 
     def _abort(self, uploads: dict[Copy, str]) -> None:
         for copy, upload_id in uploads.items():
@@ -160,15 +149,17 @@ def _copy_of(file: StoredFile, target: Target) -> Copy:
 
 
 def read_file(file: StoredFile) -> Iterator[bytes]:
-    """Yield the uploaded file. Raises StorageError, with `export_file_lost` if there is no such object."""
-    missing = False
+    """Yield the uploaded file. Raises StorageError, with `export_file_lost` if it is missing or was changed."""
+    digest, missing = hashlib.sha256(), False
     try:
-        yield from hosted_storage().stream(file.object_key)
+        for piece in hosted_storage().stream(file.object_key):
+            digest.update(piece)
+            yield piece
     except StorageError as error:
         if error.code != "storage_incomplete":
             raise
         missing = True
-    if missing:
+    if missing or digest.hexdigest() != file.sha256:
         raise _source_lost()
 
 

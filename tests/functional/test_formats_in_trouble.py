@@ -12,7 +12,7 @@ from compliance import worker
 from compliance.models import Claim, ComplianceRequest
 from conversations.documents import MAX_TEXT
 from tests.factories import conversation_of
-from tests.functional.company import attempts, settle
+from tests.functional.company import attempts, key_of_file, settle
 from tests.functional.refusing import in_the_gap
 from tests.functional.test_export_formats import ALL, assert_whole, export_of, talk
 from tests.patches import failing
@@ -61,3 +61,13 @@ def test_a_worker_that_lost_its_claim_leaves_no_upload_open(company, storage, mo
     worker.drain(seconds=30)
     assert met
     assert_whole(company, storage, export)
+
+
+@pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
+def test_a_changed_file_is_not_handed_over(company, storage, options) -> None:
+    key = key_of_file(company.talk("c-1", "alice", has_file=True))
+    storage.purge(key)
+    storage.put(key, b"another content", "image/jpeg")
+    company.export("alice", formats=["html"], include_files=True, **options)
+    worker.drain(seconds=30)
+    assert list(ComplianceRequest.objects.values_list("status", "error_code")) == [("accepted", "export_file_lost")]
