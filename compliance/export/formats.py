@@ -63,7 +63,7 @@ class Listed(NamedTuple):
 class Contents:
     """The files of one export, but its manifest. Each is read from the snapshot when its turn comes.
 
-    `meanwhile` is called regularly while the database is read. Raises psycopg's errors and StorageError.
+    `meanwhile` is called regularly while it is read. Raises psycopg's errors and StorageError.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Contents:
         meanwhile: Callable[[], object],
     ) -> None:
         self._reader, self._transcripts, self._target, self._counts = reader, transcripts, target, counts
-        self.made_at, self._meanwhile = made_at, meanwhile
+        self.made_at, self.meanwhile = made_at, meanwhile
 
     def parts(self) -> Generator[Part]:
         """Yield the files of the formats. Read each to its end before the next, or close the generator."""
@@ -100,7 +100,7 @@ class Contents:
 
     def _patiently(self, pieces: Generator[_Piece]) -> "closing[Generator[_Piece]]":
         """Return the pieces, which are closed at once if their reader breaks off: its statement must end first."""
-        return closing(read_patiently(self._reader, pieces, meanwhile=self._meanwhile))
+        return closing(read_patiently(self._reader, pieces, meanwhile=self.meanwhile))
 
     def copies(self, read_file: Callable[[StoredFile], Iterable[bytes]], *, at_once: int) -> Generator[Part]:
         """Yield the uploaded files, for a ZIP. Empty unless the export includes them."""
@@ -164,6 +164,8 @@ def zipped(contents: Contents, parts: Iterable[Part]) -> Iterator[bytes]:
             size, digest = 0, hashlib.sha256()
             with archive.open(_entry(part.name, made_at), "w", force_zip64=True) as entry:
                 for piece in part.data:
+                    # Before a part of the ZIP is full, much can be read that shrinks.
+                    contents.meanwhile()
                     entry.write(piece)
                     size += len(piece)
                     digest.update(piece)

@@ -8,14 +8,17 @@ import pytest
 from django.db import connections
 from django.db.models import F
 
+from common import leases
+from common.storage.s3 import STREAM_BYTES
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest
+from compliance.work.claims import HeldClaim
 from conversations.documents import MAX_TEXT
 from tests.factories import conversation_of
 from tests.functional.company import attempts, key_of_file, settle
 from tests.functional.refusing import in_the_gap
 from tests.functional.test_export_formats import ALL, assert_whole, export_of, talk
-from tests.patches import failing
+from tests.patches import before, failing
 
 
 @pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
@@ -71,3 +74,13 @@ def test_a_changed_file_is_not_handed_over(company, storage, options) -> None:
     company.export("alice", formats=["html"], include_files=True, **options)
     worker.drain(seconds=30)
     assert list(ComplianceRequest.objects.values_list("status", "error_code")) == [("accepted", "export_file_lost")]
+
+
+def test_a_lease_is_renewed_while_a_file_shrinks_in_a_zip(company, storage, monkeypatch) -> None:
+    number = company.talk("c-1", "alice")
+    assert company.upload(number, "x" * (20 * STREAM_BYTES)).status_code == 201
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
+    renewed: list[HeldClaim] = []
+    before(monkeypatch, HeldClaim, "renew", renewed.append)
+    export_of(company, formats=["csv"], archive="zip", include_files=True)
+    assert len(renewed) >= 20
