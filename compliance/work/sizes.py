@@ -26,6 +26,8 @@ LARGE_TEXT_BYTES = 64 * 1024 * 1024
 # An export copies files one by one; a deletion removes many in a call, whatever their sizes.
 LARGE_FILES = {Kind.EXPORT: 50, Kind.DELETION: 1_000}
 LARGE_FILE_BYTES = {Kind.EXPORT: 64 * 1024 * 1024, Kind.DELETION: None}
+# As many exports in several formats take as long as a large one: they are read and sent one after the other.
+FORMATS_AT_ONCE = 10
 
 # A character has up to 4 bytes in UTF-8.
 _MOST_BYTES_OF_TEXT = 4 * MAX_TEXT
@@ -37,12 +39,12 @@ _MOST_BYTES_OF_TEXT = 4 * MAX_TEXT
 _MEASURE = f"""
 WITH r AS MATERIALIZED (
     SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
-           r.include_files, greatest(b.max_conversations_per_deletion, %(most)s) AS most
+           r.include_files, r.formats <> 'csv' OR r.archive <> '' AS is_apart, greatest(b.max_conversations_per_deletion, %(most)s) AS most
       FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s) AS r
       JOIN chatbots_chatbot b ON b.id = r.chatbot_id
 ), measured AS MATERIALIZED (
     SELECT r.id, live.conversations, live.messages, counted.conversations AS named,
-           greatest(held.files, held.bytes, said.bytes) AS load
+           greatest(held.files, held.bytes, said.bytes, r.is_apart::int::float / %(apart)s) AS load
       FROM r
      CROSS JOIN LATERAL (
         SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages,
@@ -84,7 +86,7 @@ class Size(NamedTuple):
     """Live conversations of a request and their messages, counted up to the guard's limit.
 
     `named` includes erased conversations, each of which may have data left. `load` is the amount of files to copy or
-    remove, or of text, in proportion to that of a large request.
+    remove, or of text, in proportion to that of a large request; that of several formats is a fixed one.
     """
 
     conversations: int
@@ -112,6 +114,7 @@ def measure(held: HeldClaim) -> dict[UUID, Size]:
         # Fewer messages are not that long.
         "few_messages": LARGE_TEXT_BYTES // _MOST_BYTES_OF_TEXT,
         "text_bytes": LARGE_TEXT_BYTES,
+        "apart": FORMATS_AT_ONCE,
         "files": LARGE_FILES[held.kind],
         "file_bytes": LARGE_FILE_BYTES[held.kind],
     }

@@ -8,10 +8,12 @@ import pytest
 from django.db import connections
 from django.db.models import F
 
+from chatbots.models import ChangeLogEntry
 from common import leases
 from common.storage.s3 import STREAM_BYTES
 from compliance import worker
 from compliance.models import Claim, ComplianceRequest
+from compliance.work import sizes
 from compliance.work.claims import HeldClaim
 from conversations.documents import MAX_TEXT
 from tests.factories import conversation_of
@@ -84,3 +86,20 @@ def test_a_lease_is_renewed_while_a_file_shrinks_in_a_zip(company, storage, monk
     before(monkeypatch, HeldClaim, "renew", renewed.append)
     export_of(company, formats=["csv"], archive="zip", include_files=True)
     assert len(renewed) >= 20
+
+
+def test_few_exports_in_several_formats_begin_in_a_claim(company, storage, monkeypatch) -> None:
+    monkeypatch.setattr(sizes, "FORMATS_AT_ONCE", 2)
+    for number in range(5):
+        company.export(f"p{number}", formats=["csv", "html"])
+    company.export("plain")
+    begun: list[int] = []
+
+    def count(*_: object, **__: object) -> None:
+        begun.append(ComplianceRequest.objects.filter(status="processing").exclude(formats="csv").count())
+
+    before(monkeypatch, type(storage), "open_upload", count)
+    settle()
+    assert max(begun) == 2
+    assert set(ComplianceRequest.objects.values_list("status", flat=True)) == {"completed"}
+    assert ChangeLogEntry.objects.filter(event="request.started").count() == 6
