@@ -13,13 +13,15 @@ from conversations.csv_cells import time_sql
 from conversations.transcripts import CHUNK_BYTES, Transcripts
 
 JSON_LINES = "application/x-ndjson"
-# jsonb_agg: json_agg writes line ends between objects.
+# The files of conversation `c` by message (0: none), read once for all its messages. jsonb_agg: json_agg writes line
+# ends between objects.
 _FILES = """
-(SELECT coalesce(jsonb_agg(jsonb_build_object('file_id', f.id, 'file_name', f.name) ORDER BY f.id), '[]')
-   FROM conversations_uploadedfile AS f
-  WHERE f.conversation_id = {conversation} AND f.chatbot_id = ANY({{chatbots}}) AND f.state = 'stored'
-    AND f.message_id IS NOT DISTINCT FROM {message})
-"""
+SELECT jsonb_object_agg(coalesce(message_id, 0), files) AS by_message
+  FROM (SELECT message_id, jsonb_agg(jsonb_build_object('file_id', id, 'file_name', name) ORDER BY id) AS files
+          FROM conversations_uploadedfile
+         WHERE conversation_id = c.id AND chatbot_id = ANY({chatbots}) AND state = 'stored' AND c.has_file_upload
+         GROUP BY message_id) AS of_message
+"""  # noqa: S608  (a text of ours)
 # A line for each conversation, which begins with its number, and one for each of its messages. JSON contains neither
 # the separator nor the quote, so COPY quotes nothing. As in the CSV, the order of each step lets PostgreSQL sort
 # conversation by conversation.
@@ -37,6 +39,7 @@ COPY (
     ), lines AS (
         SELECT c.started_at, c.id, l.*
           FROM chosen AS c
+         CROSS JOIN LATERAL ({_FILES}) AS f
          CROSS JOIN LATERAL (
                SELECT c.id AS number, NULL::timestamptz AS sent_at, NULL::bigint AS message_id, json_build_object(
                       'conversation_id', c.external_id, 'conversation_started_at', {time_sql("c.started_at")},
@@ -44,8 +47,7 @@ COPY (
                       'push', c.has_push, 'agent_handover', c.has_agent_handover, 'file_upload', c.has_file_upload,
                       'conversation_score', c.score, 'csat_score', c.csat_score, 'csat_vote', c.csat_vote,
                       'csat_comment', c.csat_comment, 'uci_key', u.name, 'uci_value', u.value,
-                      'files', CASE WHEN c.has_file_upload
-                           THEN {_FILES.format(conversation="c.id", message="NULL::bigint")} ELSE '[]' END) AS line
+                      'files', coalesce(f.by_message -> '0', '[]')) AS line
                  FROM (SELECT) AS once
                  LEFT JOIN LATERAL (
                       SELECT v.name, i.value
@@ -56,8 +58,7 @@ COPY (
                SELECT NULL, m.sent_at, m.id, json_build_object(
                       'message_id', m.external_id, 'sent_at', {time_sql("m.sent_at")}, 'sender', m.sender,
                       'message_kind', m.kind, 'text', m.text,
-                      'files', CASE WHEN c.has_file_upload
-                           THEN {_FILES.format(conversation="c.id", message="m.id")} ELSE '[]' END)
+                      'files', coalesce(f.by_message -> m.id::text, '[]'))
                  FROM (SELECT * FROM conversations_message
                         WHERE conversation_id = c.id AND chatbot_id = ANY({{chatbots}}) OFFSET 0) AS m) AS l
          ORDER BY c.started_at, c.id, l.sent_at NULLS FIRST, l.message_id
