@@ -19,8 +19,9 @@ from conversations.models import Conversation
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 INDEX = "index.html"
-# A page begins before it would be larger.
+# A page begins before it would be larger, with what is around the conversations.
 MOST_BYTES = 10_000_000
+_AROUND = 10_000
 # Conversations that the index lists one by one.
 MOST_LISTED = 5_000
 
@@ -151,7 +152,7 @@ class _Writer:
         yield INDEX, self._index()
 
     def _is_full(self, piece: bytes) -> bool:
-        return bool(self._parts) and self._bytes + len(piece) > MOST_BYTES
+        return bool(self._parts) and self._bytes + len(piece) > MOST_BYTES - _AROUND
 
     def _put(self, piece: bytes) -> None:
         self._parts.append(piece)

@@ -15,11 +15,13 @@ from compliance import worker
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import sizes
 from compliance.work.claims import HeldClaim
+from conversations import pages
 from conversations.documents import MAX_TEXT
 from tests.factories import conversation_of
-from tests.functional.company import attempts, key_of_file, settle
+from tests.functional.company import attempts, document, key_of_file, settle
+from tests.functional.redacting import said
 from tests.functional.refusing import in_the_gap
-from tests.functional.test_export_formats import ALL, assert_whole, export_of, talk
+from tests.functional.test_export_formats import ALL, assert_whole, export_of, files_of, talk
 from tests.patches import before, failing
 
 
@@ -103,3 +105,11 @@ def test_few_exports_in_several_formats_begin_in_a_claim(company, storage, monke
     assert max(begun) == 2
     assert set(ComplianceRequest.objects.values_list("status", flat=True)) == {"completed"}
     assert ChangeLogEntry.objects.filter(event="request.started").count() == 6
+
+
+def test_pages_are_within_the_limit(company, storage, monkeypatch) -> None:
+    monkeypatch.setattr(pages, "MOST_BYTES", 30_000)
+    messages = [said(f"m{number}", f"{number} " + "x" * 2_000) for number in range(60)]
+    company.send(document("c-1", "alice", messages=messages))
+    files = files_of(storage, export_of(company, formats=["html"]))
+    assert max(len(data) for name, data in files.items() if name.startswith("page-")) <= 30_000
