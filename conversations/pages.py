@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from common.texts import counted
 from conversations.chats import Chat
 from conversations.models import Conversation
+from conversations.uploads import download_name
 
 CONTENT_TYPE = "text/html; charset=utf-8"
 INDEX = "index.html"
@@ -219,8 +220,8 @@ class _Writer:
         return "".join(f'<p class="text">{self._file(one["file_id"], one["file_name"])}</p>' for one in files)
 
     def _file(self, file_id: int, name: str) -> str:
-        link = self._cover.link(file_id, name)
-        return f'File: <a href="{escape(link)}">{_bdi(name)}</a>' if link else f"File: {_bdi(name)}"
+        link, shown = self._cover.link(file_id, name), _bdi(download_name(name))
+        return f'File: <a href="{escape(link)}">{shown}</a>' if link else f"File: {shown}"
 
     def _index(self) -> bytes:
         cover = self._cover

@@ -15,8 +15,9 @@ from compliance import worker
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import sizes
 from compliance.work.claims import HeldClaim
-from conversations import pages
+from conversations import pages, uploads
 from conversations.documents import MAX_TEXT
+from conversations.models import Conversation
 from tests.factories import conversation_of
 from tests.functional.company import attempts, document, key_of_file, settle
 from tests.functional.redacting import said
@@ -113,3 +114,10 @@ def test_pages_are_within_the_limit(company, storage, monkeypatch) -> None:
     company.send(document("c-1", "alice", messages=messages))
     files = files_of(storage, export_of(company, formats=["html"]))
     assert max(len(data) for name, data in files.items() if name.startswith("page-")) <= 30_000
+
+
+def test_the_name_of_a_file_does_not_mislead(company, storage) -> None:
+    conversation = Conversation.objects.get(pk=company.talk("c-1", "alice"))
+    uploads.receive(conversation=conversation, name="photo\u202egpj.exe", content_type="image/jpeg", chunks=[b"x"])
+    page = files_of(storage, export_of(company, formats=["html"], include_files=True))["page-1.html"].decode()
+    assert "photo_gpj.exe" in page
