@@ -108,7 +108,9 @@ def storage_link(token: str) -> str:
 
 def _opened(token: str) -> _Token:
     try:
-        return _Token(*json.loads(decrypt(token, bound_to=_PURPOSE)))
+        export_id, name, actor, at = json.loads(decrypt(token, bound_to=_PURPOSE))
+        # In a token of the version before, a number.
+        return _Token(export_id, None if name is None else str(name), actor, at)
     except SecretUnreadable:
         pass
     # Raised outside of the except block: its context would contain the token.

@@ -1,18 +1,23 @@
 """Exports in several formats when storage, claims or hostile files get in the way."""
 
 import gc
+import json
 import secrets
 from datetime import timedelta
 
 import pytest
 from django.db import connections
 from django.db.models import F
+from django.test import Client
+from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry
 from common import leases
+from common.crypto import encrypt
 from common.storage.s3 import STREAM_BYTES
 from compliance import worker
-from compliance.models import Claim, ComplianceRequest
+from compliance.models import Claim, ComplianceRequest, Export
+from compliance.requests import downloads
 from compliance.work import sizes
 from compliance.work.claims import HeldClaim
 from conversations import pages, uploads
@@ -121,3 +126,14 @@ def test_the_name_of_a_file_does_not_mislead(company, storage) -> None:
     uploads.receive(conversation=conversation, name="photo\u202egpj.exe", content_type="image/jpeg", chunks=[b"x"])
     page = files_of(storage, export_of(company, formats=["html"], include_files=True))["page-1.html"].decode()
     assert "photo_gpj.exe" in page
+
+
+def test_a_link_of_the_version_before_leads_to_its_file(company, storage) -> None:
+    company.talk("c-1", "alice", has_file=True)
+    shown = export_of(company, include_files=True)
+    [one] = shown["export"]["files"]
+    address = company.caller.get(f"requests/{shown['request_id']}/download?file={one['name']}")["Location"]
+    actor = downloads._opened(address.rpartition("/")[2]).actor
+    old = [Export.objects.get().pk, one["file_id"], actor, int(timezone.now().timestamp())]
+    token = encrypt(json.dumps(old), bound_to=downloads._PURPOSE)
+    assert Client(raise_request_exception=False).get(f"/api/downloads/{token}").status_code == 302
