@@ -21,7 +21,7 @@ SELECT jsonb_object_agg(coalesce(message_id, 0), files) AS by_message
           FROM conversations_uploadedfile
          WHERE conversation_id = c.id AND chatbot_id = ANY({chatbots}) AND state = 'stored' AND c.has_file_upload
          GROUP BY message_id) AS of_message
-"""  # noqa: S608  (a text of ours)
+"""
 # A line for each conversation, which begins with its number, and one for each of its messages. JSON contains neither
 # the separator nor the quote, so COPY quotes nothing. As in the CSV, the order of each step lets PostgreSQL sort
 # conversation by conversation.

@@ -1,4 +1,4 @@
-"""Write the CSV of each export of a claim into the bucket, as one whole object or not at all.
+"""Write the files of each export of a claim into the bucket, each as one whole object or not at all.
 
 Set-wise, so that many small exports cost little more than their calls to the storage:
 
@@ -52,8 +52,9 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     begins. Each export fails by itself: with a storage code, a code of its bucket, `export_file_lost` (a file to be
     copied) or `export_not_read` (the database). Raises ClaimLost.
 
-    An export that was not completed leaves nothing visible, unless the storage broke while it published, or the
-    worker stopped between publishing and completing. The next attempt removes that.
+    An export that was not completed leaves nothing visible under its key, unless the storage broke while it
+    published, or the worker stopped between publishing and completing. The next attempt removes that, and the files
+    beside it that were complete. A sweep does so if there is none.
     """
     places = _choose_destination(held)
     if not places:

@@ -292,7 +292,7 @@ def _ending(request: ComplianceRequest) -> str:
     """Return the end of the key of the object that the export itself is: the CSV, the ZIP, or the manifest."""
     if request.archive:
         return f".{request.archive}"
-    return ".csv" if request.formats == Chatbot.ExportFormat.CSV else f"/{MANIFEST}"
+    return f"/{MANIFEST}" if request.is_folder else ".csv"
 
 
 def export_key(*, prefix: str, value: str | None, at: datetime, number: int = 1, ending: str = ".csv") -> str:

@@ -453,9 +453,14 @@ class ComplianceRequest(models.Model):
         return f"{self.kind} {self.pk}"
 
     @property
+    def is_folder(self) -> bool:
+        """Whether an export is a folder of files, whose own object is a manifest."""
+        return self.formats != Chatbot.ExportFormat.CSV and not self.archive
+
+    @property
     def has_files_beside(self) -> bool:
         """Whether an export can have files beside its own: copies of uploaded files, or those of its formats."""
-        return self.include_files or self.formats != Chatbot.ExportFormat.CSV
+        return self.is_folder or (self.include_files and not self.archive)
 
     @property
     def conversation_digests(self) -> list[bytes] | None:

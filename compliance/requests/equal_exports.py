@@ -56,7 +56,7 @@ _GIVEN = (
     *("requested_at", "include_shared", "include_files", "csv_dialect", "formats", "archive"),
 )
 
-_OPTIONS = (*_GIVEN[_GIVEN.index("reference") :],)
+_OPTIONS = _GIVEN[_GIVEN.index("reference") :]
 
 
 def find(requests: Sequence[ComplianceRequest]) -> dict[UUID, ComplianceRequest]:

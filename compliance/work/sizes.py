@@ -39,7 +39,8 @@ _MOST_BYTES_OF_TEXT = 4 * MAX_TEXT
 _MEASURE = f"""
 WITH r AS MATERIALIZED (
     SELECT r.id, r.chatbot_id, r.variable_id, r.uci_digest, {digests_of("r")} AS conversation_digests,
-           r.include_files, r.formats <> 'csv' OR r.archive <> '' AS is_apart, greatest(b.max_conversations_per_deletion, %(most)s) AS most
+           r.include_files, r.formats <> 'csv' OR r.archive <> '' AS is_apart,
+           greatest(b.max_conversations_per_deletion, %(most)s) AS most
       FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s) AS r
       JOIN chatbots_chatbot b ON b.id = r.chatbot_id
 ), measured AS MATERIALIZED (

@@ -12,7 +12,6 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from chatbots.callback_urls import receiver_of
-from chatbots.models import Chatbot
 from common.texts import counted
 from compliance import hold_coverage, letters
 from compliance.callbacks import resend
@@ -260,7 +259,6 @@ def _answer(
         assurance=results.assurance_of(found),
         unverified=results.unverified_left_out(found),
         export=export if export and export.finished_at else None,
-        is_folder=found.formats != Chatbot.ExportFormat.CSV and not found.archive,
         copies=outcomes.copies.get(export.pk, ()) if export else (),
         most_copies=results.MOST_FILES,
         kept=outcomes.kept.get(found.pk, ()),
