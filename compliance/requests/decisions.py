@@ -103,12 +103,12 @@ def erase_unheld(*, request_id: UUID, actor: str, reason: str | None = None, not
             raise Refused("officers_only", "An officer decides in the console what a deletion under a hold erases.")
         if request.hold_reason != HoldReason.LEGAL_HOLD or request.kind != Kind.DELETION:
             raise Refused("not_held", "Only a deletion under a legal hold can erase a part of its data.")
-        if legal_holds.covers_all_of(request.pk, request.chatbot_id):
-            raise Refused("legal_hold", "Legal holds cover all of its data, so there is nothing to erase yet.")
         if request.cutoff_at is not None:
             raise Refused(
                 "not_held", "It had erased before the database was restored, and erases the same as a whole."
             )
+        if legal_holds.covers_all_of(request.pk, request.chatbot_id):
+            raise Refused("legal_hold", "Legal holds cover all of its data, so there is nothing to erase yet.")
         request.withholds, request.status, request.hold_reason = True, Status.ACCEPTED, None
         request.save(update_fields=["withholds", "status", "hold_reason"])
     return request

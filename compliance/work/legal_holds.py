@@ -69,6 +69,17 @@ SELECT DISTINCT h.id
         WHERE id = given.number AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL OFFSET 0) AS c
   JOIN {HOLDS} ON {IS_COVERED}
 """
+_ERASES_SOMETHING = f"""
+SELECT EXISTS (
+    SELECT
+      FROM {GIVEN}
+     CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
+     CROSS JOIN LATERAL (
+           SELECT id, chatbot_id, started_at, external_id_digest FROM conversations_conversation
+            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL
+            OFFSET 0) AS c
+     WHERE NOT EXISTS (SELECT 1 FROM {HOLDS} WHERE {IS_COVERED}))
+"""
 _NAMED = f"""
 SELECT r.id, c.id
   FROM {GIVEN}
@@ -147,8 +158,8 @@ def find_named(request_ids: Collection[UUID]) -> dict[UUID, set[int]]:
 
 def covers_all_of(request_id: UUID, chatbot_id: int) -> bool:
     """Return whether holds cover everything that a deletion would erase now."""
-    named = find_named([request_id]).get(request_id, set())
-    return named == find_held([chatbot_id], named)
+    [(holds,)] = fetch(_OF_CHATBOTS, [array([chatbot_id])])
+    return fetch(_ERASES_SOMETHING, given([request_id]) | {"holds": holds}) == [(False,)]
 
 
 def find_covered(hold_ids: Collection[UUID], chatbot_id: int, numbers: Collection[int]) -> set[int]:
