@@ -168,7 +168,7 @@ class Company:
         return set(self.ours.open)
 
     def wrong(self, *, seconds: float = 180.0, is_restored: bool = False) -> list[str]:
-        """Wait until all requests have ended, and return all violations of data ever sent to the site.
+        """Wait until all requests have ended, and return the new violations of data ever sent to the site.
 
         A restored database rightly lacks some objects and uploads, and repeats erasures.
         """
@@ -183,7 +183,10 @@ class Company:
         wrong = [*checks.all(), *site_checks.of_site(self.site, found)]
         wrong += [(one.kind, one.told) for one in self.known.violations.news()]
         explained = {"orphan", "open upload", "late"} if is_restored else set()
-        return [f"{kind}: {what}" for kind, what in wrong if kind not in explained]
+        told = [f"{kind}: {what}" for kind, what in wrong if kind not in explained]
+        new = [one for one in told if one not in self.known.told]
+        self.known.told.update(told)
+        return new
 
 
 @dataclass

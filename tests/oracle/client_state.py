@@ -156,6 +156,8 @@ class Known:
     model: Model = field(default_factory=lambda: Model(Words()))
     violations: Violations = field(default_factory=Violations)
     traffic: Traffic = field(default_factory=Traffic)
+    # What was told of rows and objects, which stay as they are: each is told once.
+    told: set[str] = field(default_factory=set)
 
     def state(self, client: Client, seed: str, *, longest_pause: float = 2.0, **of: Any) -> ClientState:
         """Return the state for one thread of a client. `longest_pause` is the longest wait before a repetition."""
