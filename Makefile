@@ -9,11 +9,12 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo run test test-all check docs bench fuzz stress faults drill soak citus screenshots lock release fmt clean
 .DEFAULT_GOAL := test
 
-$(READY): requirements-dev.txt
+$(READY): requirements-dev.txt client/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo '$(PYTHON) is missing or older than 3.11: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e client
 	@touch $@
 
 $(DOCS): requirements-docs.txt
@@ -44,6 +45,7 @@ check: $(READY)  ## all that must pass before a change is merged; the long tests
 
 test-all: $(READY)  ## all tests, with all that are long, and their coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+	$(BIN)/python -m coverage report --include="client/*" --fail-under=95
 
 docs: $(DOCS)  ## the documentation as a site in var/docs/; a broken link or anchor is an error
 	.venv-docs/bin/sphinx-build -q -W -n --keep-going -j auto -c docs -b dirhtml -d var/doctrees . var/docs

@@ -80,7 +80,14 @@ def pytest_configure_node(node: WorkerController) -> None:
 
 _CASES: Counter[str] = Counter()
 # Tests of these folders have the database without a mark; where it is true, with transactions that are committed.
-_COMMITS = {"accounts": False, "compliance": False, "console": False, "conversations": False, "functional": True}
+_COMMITS = {
+    "accounts": False,
+    "client": True,
+    "compliance": False,
+    "console": False,
+    "conversations": False,
+    "functional": True,
+}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,0 +1,304 @@
+"""What the client can do. Each method is a generator of steps: see `core`."""
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
+from urllib.parse import urlencode, urlsplit
+
+from data_compliance_client import bodies
+from data_compliance_client.bodies import ConversationFilters, Filters, LogPage, Request, Stored
+from data_compliance_client.core import Item, Items, Pause, Steps, Transport, read
+from data_compliance_client.downloads import MANIFEST, File, Target, contents, listed_in
+from data_compliance_client.errors import APIError, DownloadIncomplete, Unreachable, WaitTimeout
+
+T = TypeVar("T")
+# Limits of the service. A lot that it finds too large is halved.
+_MOST_ITEMS = 1_000
+_MOST_BYTES = 8 << 20
+_MOST_SIGNED_BYTES = 1_000_000
+_FIRST_POLL, _LAST_POLL = 0.5, 30.0
+_CHANGELOG_PAGE = 1_000
+_NEXT = re.compile(r'<([^>]+)>; rel="next"')
+
+
+class Operations:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def delete(self, *, idempotency_key: str | None = None, **options: Unpack[bodies.Deletion]) -> Steps[Request]:
+        """File a deletion, and return the request. It cannot be undone: `preview` it first.
+
+        `idempotency_key` makes the call safe to repeat for 24 hours, also by another process; by default it is safe
+        to repeat within this call alone.
+        """
+        return (yield from self._file("data-deletion", bodies.deletion(**options), idempotency_key))
+
+    def export(self, *, idempotency_key: str | None = None, **options: Unpack[bodies.Export]) -> Steps[Request]:
+        """File an export, and return the request. `wait` for it, then `download` it."""
+        return (yield from self._file("data-export", bodies.export(**options), idempotency_key))
+
+    def file(
+        self, requests: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> Items[Request | APIError]:
+        """File many requests, and yield what became of each, in order: a request, or the error that refused it.
+
+        `requests` are bodies by `deletion()` and `export()`. They are filed in lots of up to 1,000. With the same
+        `idempotency_key` and the same requests, the call can be repeated for 24 hours.
+        """
+        key = idempotency_key or str(uuid.uuid4())
+        most = _MOST_SIGNED_BYTES if self._transport.signing_secret else _MOST_BYTES
+        encoded = (json.dumps(one, separators=(",", ":")).encode() for one in requests)
+        for number, lot in enumerate(_lots(encoded, most, size=len)):
+            body = b'{"requests":[' + b",".join(lot) + b"]}"
+            answer = yield from self._transport.call(
+                "POST", "requests/batch", body=body, idempotency_key=f"{key}-{number}", is_filing=True
+            )
+            for one in read(answer)["results"]:
+                yield Item(Request.of(one) if "request_id" in one else APIError.of(one["error"]))
+
+    def preview(self, action: str | None = None, **subject: Unpack[bodies.Subject]) -> Steps[Any]:
+        """Return what a request would do now, and similar values. `action` is `delete` or `export`; default: both."""
+        body = bodies.fields({"action": action, **subject})
+        return (yield from self._json("POST", "preview", body))
+
+    def request(self, request_id: str) -> Steps[Request]:
+        """Return a request as it is now."""
+        return Request.of((yield from self._json("GET", f"requests/{request_id}")))
+
+    def requests(self, **filters: Unpack[Filters]) -> Items[Request]:
+        """Yield requests, the newest first."""
+        yield from self._pages("requests", filters, Request.of)
+
+    def lookup(self, **subject: Unpack[bodies.Subject]) -> Steps[list[Request]]:
+        """Return the requests about a chatter or about conversations, the newest first: 200 at most."""
+        found = yield from self._json("POST", "requests/lookup", bodies.fields(subject))
+        return [Request.of(one) for one in found["results"]]
+
+    def wait(
+        self,
+        request_id: str,
+        *,
+        timeout: float | None = None,
+        on_change: Callable[[Request], object] | None = None,
+    ) -> Steps[Request]:
+        """Return the request once no worker will go on with it, whether completed, failed, ended or on hold.
+
+        `timeout` is in seconds; None waits for good. `on_change` gets the request after each look at it. Raises
+        WaitTimeout.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_POLL
+        while True:
+            request = yield from self.request(request_id)
+            if on_change is not None:
+                on_change(request)
+            if not request.is_unfinished:
+                return request
+            if until is not None and time.monotonic() + pause > until:
+                raise WaitTimeout(request_id, timeout or 0)
+            yield Pause(pause)
+            pause = min(pause * 1.5, _LAST_POLL)
+
+    def decide(
+        self, request_id: str, decision: str, *, reason: str | None = None, note: str | None = None
+    ) -> Steps[Request]:
+        """Decide on a request, and return it: `cancel`, `approve`, `reject` or `extend`, with a reason code."""
+        body = bodies.fields({"reason": reason, "note": note})
+        answer = yield from self._json("POST", f"requests/{request_id}/{decision}", body, can_repeat=False)
+        return Request.of(answer)
+
+    def redact(
+        self,
+        number: int,
+        message_ids: Sequence[str] = (),
+        *,
+        reason: str,
+        csat_comment: bool = False,
+        reference: str | None = None,
+        callback_url: str | None = None,
+    ) -> Steps[Request]:
+        """Redact messages of the conversation with this number, and return the request. It cannot be undone.
+
+        An attempt that may have arrived is not repeated: Unreachable is raised. Call again then: a second request
+        finds nothing.
+        """
+        body = {"ids": list(message_ids), "reason": reason, "csat_comment": csat_comment or None}
+        body |= {"reference": reference, "callback_url": callback_url}
+        path = f"conversations/{number}/messages/redact"
+        return Request.of((yield from self._json("POST", path, bodies.fields(body), can_repeat=False)))
+
+    def download(self, request: Request | str, path: str | Path, *, file: str | None = None) -> Steps[list[Path]]:
+        """Download the files of a completed export in the operator's bucket, and return their paths.
+
+        An export of one file is written to `path`, or into it if it is a folder. One of several files is written
+        into the folder `path`. `file` is the name of a single one. Length and SHA-256 of each are checked. Files are
+        readable by their owner alone, take their names once they are whole, and replace older ones. Raises
+        DownloadIncomplete, and the APIErrors InClientBucket, NotReady and ExportExpired.
+        """
+        if isinstance(request, str):
+            request = yield from self.request(request)
+        if not request.data["export"]:
+            # The service says why. If it was finished just now, the next look has it.
+            yield from self._transport.call("GET", f"requests/{request.id}/download")
+            request = yield from self.request(request.id)
+        main, others, left_out = contents(request)
+        path = Path(path)
+        if file is not None:
+            chosen = next((one for one in others if one.name == file), None)
+            if chosen is None:
+                raise DownloadIncomplete("The request lists no file of this name.")
+            return [(yield from self._save(request.id, path / file if path.is_dir() else path, chosen))]
+        if not others:
+            target = path / main.name if path.is_dir() else path
+            return [(yield from self._save(request.id, target, main))]
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        saved = [(yield from self._save(request.id, path / main.name, main))]
+        if main.name == MANIFEST:
+            others, left_out = listed_in(saved[0]), 0
+        for one in others:
+            saved += [(yield from self._save(request.id, path / one.name, one))]
+        if left_out:
+            raise DownloadIncomplete(
+                f"The request lists its first {len(others)} files alone, and {left_out} are missing. Export with "
+                "archive='zip', or with a second format: then a manifest lists all."
+            )
+        return saved
+
+    def send(self, documents: Iterable[Mapping[str, Any] | str | bytes]) -> Items[Stored]:
+        """Store conversations, and yield what became of each, in order. It is safe to repeat.
+
+        A document is a mapping, or a line of JSON; empty lines have no result. They are sent in lots as
+        newline-delimited JSON, so a long file needs little memory.
+        """
+        lines = ((number, _line(one)) for number, one in enumerate(documents, start=1))
+        some = ((number, line) for number, line in lines if line)
+        yield from self._send(some, "conversations", "application/x-ndjson", (b"", b"\n", b"\n"))
+
+    def identify(self, identities: Iterable[tuple[str, str, str]]) -> Items[Stored]:
+        """Say who chatted in conversations, and yield what became of each, in order. It is safe to repeat.
+
+        An identity is the platform's id of the conversation, the key and the value of the chatter.
+        """
+        bodies_of = ({"id": one, **bodies.fields({"key": key, "value": value})} for one, key, value in identities)
+        lines = ((number, _line(one)) for number, one in enumerate(bodies_of, start=1))
+        yield from self._send(lines, "conversations/identify", "application/json", (b'{"identities":[', b",", b"]}"))
+
+    def conversations(self, **filters: Unpack[ConversationFilters]) -> Items[dict[str, Any]]:
+        """Yield the conversations of the log, the newest first."""
+        yield from self._pages("conversations", filters, dict)
+
+    def changelog(
+        self,
+        *,
+        after: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        event: str | None = None,
+        request_id: str | None = None,
+    ) -> Items[LogPage]:
+        """Yield the change log in pages, the oldest first, up to now. `after` is `next` of a page: go on there."""
+        filters = {"since": since, "until": until, "event": event, "request_id": request_id}
+        query = urlsplit(after).query if after else _query(filters | {"limit": _CHANGELOG_PAGE})
+        while True:
+            answer = yield from self._transport.call("GET", f"changelog?{query}")
+            entries = [json.loads(line) for line in answer.body.splitlines()]
+            found = _NEXT.search(answer.headers.get("link", ""))
+            if found is None:
+                raise Unreachable("something answered that is not the service")
+            yield Item(LogPage(entries, found[1]))
+            if not entries:
+                return
+            query = urlsplit(found[1]).query
+
+    def call(self, method: str, path: str, body: Any = None) -> Steps[Any]:
+        """Make any other call of the API below the chatbot's address, and return its JSON. GET alone is repeated."""
+        return (yield from self._json(method, path, body, can_repeat=method == "GET"))
+
+    def _file(self, path: str, body: Mapping[str, Any], idempotency_key: str | None) -> Steps[Request]:
+        key = idempotency_key or str(uuid.uuid4())
+        answer = yield from self._transport.call("POST", path, body, idempotency_key=key, is_filing=True)
+        return Request.of(read(answer))
+
+    def _json(self, method: str, path: str, body: Any = None, *, can_repeat: bool = True) -> Steps[Any]:
+        return read((yield from self._transport.call(method, path, body, can_repeat=can_repeat)))
+
+    def _pages(self, path: str, filters: Mapping[str, Any], of: Callable[[dict[str, Any]], T]) -> Items[T]:
+        query = _query(filters)
+        while True:
+            page = yield from self._json("GET", f"{path}?{query}")
+            for one in page["results"]:
+                yield Item(of(one))
+            if not page["next"]:
+                return
+            # Below the address that we have, and not below another one that the service knows itself by.
+            query = urlsplit(page["next"]).query
+
+    def _save(self, request_id: str, path: Path, file: File) -> Steps[Path]:
+        query = f"?{_query({'file': file.listed_as})}" if file.listed_as else ""
+        with Target(path) as target:
+            yield from self._transport.call("GET", f"requests/{request_id}/download{query}", sink=target)
+            target.finish(file)
+        return path
+
+    def _send(
+        self, lines: Iterable[tuple[int, bytes]], path: str, content_type: str, around: tuple[bytes, bytes, bytes]
+    ) -> Items[Stored]:
+        for lot in _lots(lines, _MOST_BYTES, size=lambda one: len(one[1])):
+            yield from self._send_lot(lot, path, content_type, around)
+
+    def _send_lot(
+        self, lot: list[tuple[int, bytes]], path: str, content_type: str, around: tuple[bytes, bytes, bytes]
+    ) -> Items[Stored]:
+        before, between, after = around
+        body = before + between.join(line for _, line in lot) + after
+        try:
+            answer = yield from self._transport.call("POST", path, body=body, content_type=content_type)
+        except APIError as error:
+            # The lot as a whole is too large, or has too many values. Or one of it is what no list may contain.
+            if error.status not in {400, 413}:
+                raise
+            if len(lot) == 1:
+                yield Item(Stored(lot[0][0], None, None, "refused", error))
+                return
+            middle = len(lot) // 2
+            for half in (lot[:middle], lot[middle:]):
+                yield from self._send_lot(half, path, content_type, around)
+            return
+        for (position, _), result in zip(lot, read(answer)["results"], strict=True):
+            yield Item(Stored.of(position, result))
+
+
+def _query(parameters: Mapping[str, Any]) -> str:
+    def as_text(value: Any) -> str:
+        return str(value).lower() if isinstance(value, bool) else str(bodies.text(value))
+
+    return urlencode({name: as_text(value) for name, value in parameters.items() if value is not None})
+
+
+def _line(document: Mapping[str, Any] | str | bytes) -> bytes:
+    """Return a document as one line of JSON, without its end."""
+    if isinstance(document, bytes):
+        return document.strip(b" \t\r\n")
+    if isinstance(document, str):
+        return document.strip(" \t\r\n").encode()
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _lots(items: Iterable[T], most_bytes: int, *, size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield the items in lists, each within what one call may have; an item that is larger comes alone."""
+    lot: list[T] = []
+    total = 0
+    for item in items:
+        if lot and (len(lot) == _MOST_ITEMS or total + size(item) > most_bytes):
+            yield lot
+            lot, total = [], 0
+        lot.append(item)
+        # And what stands between two.
+        total += size(item) + 1
+    if lot:
+        yield lot
