@@ -121,7 +121,10 @@ def release(version: str, notes: str, *, dry_run: bool) -> Path:
         git("restore", "--staged", "--worktree", PROJECT, CHANGELOG)
     archive = folder / f"{NAME}-{version}.tar.gz"
     git("archive", f"--prefix={NAME}-{version}/", f"--output={archive}", source)
-    files = sorted(folder.glob(f"{NAME}-*"))
+    # The client has a version of its own.
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), "client"]
+    subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    files = sorted([*folder.glob(f"{NAME}-*"), *folder.glob("data_compliance_client-*")])
     sums = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
     (folder / "SHA256SUMS").write_text("".join(sums))
     return folder

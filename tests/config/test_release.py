@@ -21,6 +21,7 @@ ROOT = Path(settings.BASE_DIR)
 READ = (
     *(".gitignore", "pyproject.toml", "requirements.txt", "config/settings.py"),
     *("common/__init__.py", "common/version.py", "scripts/__init__.py", "scripts/release.py"),
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "client").rglob("*") if path.suffix in {".toml", ".md", ".py"}),
 )
 CHANGELOG = (
     f"## Unreleased\n\n### Added\n\n- **A thing.**\n\n## {VERSION} - 2026-11-26\n\n### Requests\n\n- **Old.**\n"
@@ -59,7 +60,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
         monkeypatch.setenv(f"GIT_{role}_NAME", "A developer")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "developer@example.com")
     for name in READ:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(ROOT / name, tmp_path / name)
     made = Repository(tmp_path)
     made.git("init", "--quiet", "--initial-branch=main")
@@ -94,7 +95,8 @@ def test_a_release_has_a_tag_with_notes_and_files_that_match_it_and_a_dry_run_ha
 
     folder = repository.folder / "var/release" / SECOND
     checked = subprocess.check_output(["sha256sum", "--check", "SHA256SUMS"], cwd=folder, text=True)
-    assert checked == f"{NAME}-{SECOND}.cdx.json: OK\n{NAME}-{SECOND}.tar.gz: OK\n"
+    names = (f"{NAME}-{SECOND}.cdx.json", f"{NAME}-{SECOND}.tar.gz", "data_compliance_client-0.1.0-py3-none-any.whl")
+    assert checked == "".join(f"{name}: OK\n" for name in names)
     with tarfile.open(folder / f"{NAME}-{SECOND}.tar.gz") as archive:
         archive.extractall(repository.folder / "var", filter="data")
         assert archive.pax_headers["comment"] == repository.git("rev-parse", f"v{SECOND}^{{commit}}").strip()
