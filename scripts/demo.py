@@ -5,6 +5,7 @@ Exit code 0 if every fact holds; 1 with the first that does not, and with the pl
 
 import fcntl
 import json
+import logging
 import secrets
 import subprocess
 import sys
@@ -28,9 +29,10 @@ ENVIRONMENT = own_copy.begin(VAR_DIR) | {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0
 
 from django.core.management import call_command  # noqa: E402
 
+import data_compliance_client as package  # noqa: E402
 from devservers import control  # noqa: E402
 from scripts import demo_conversations as sample  # noqa: E402
-from scripts.demo_client import Browser, Client  # noqa: E402
+from scripts.demo_browser import Browser  # noqa: E402
 from scripts.demo_conversations import SLUG, UCI  # noqa: E402
 from scripts.demo_story import CheckFailed, Story, require  # noqa: E402
 from scripts.processes import Processes, exit_on_sigterm  # noqa: E402
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run all chapters and return the exit code. Everything that was started is stopped in any case."""
     exit_on_sigterm()
+    # httpx logs each call. The demo's output is a story.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     story = Story()
     began = time.monotonic()
     story.title(
@@ -112,7 +116,8 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
 
     scene = Scene(
         story=story,
-        client=Client(address, SLUG, secret=signing["secret"], token=token["secret"]),
+        address=address,
+        client=package.Client(address, SLUG, signing_secret=signing["secret"], token=token["secret"]),
         browser=_staff_browser(address),
         documents=sample.file_documents(datetime.now(UTC)),
         pages=VAR_DIR / "pages",

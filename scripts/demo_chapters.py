@@ -5,20 +5,21 @@ import hashlib
 import html
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import data_compliance_client as package
 from chatbots.buckets import hosted_storage
 from conversations.models import Conversation
 from conversations.uploads import receive
 from scripts import demo_conversations as sample
 from scripts import demo_evidence as evidence
-from scripts.demo_client import Browser, Client
-from scripts.demo_conversations import NADIA, OMAR, RUTH, UCI, Document
-from scripts.demo_story import Story, require
+from scripts.demo_browser import Browser
+from scripts.demo_conversations import NADIA, OMAR, RUTH, SLUG, UCI, Document
+from scripts.demo_story import CheckFailed, Story, require
 
 # The longest time of a request here; it takes less than a second.
 PATIENCE = 30.0
@@ -31,7 +32,8 @@ class Scene:
     """The state that the chapters share."""
 
     story: Story
-    client: Client
+    address: str
+    client: package.Client
     browser: Browser
     documents: list[Document]
     pages: Path  # where the pages of an export are written
@@ -44,10 +46,8 @@ class Scene:
 
 
 def send_document(scene: Scene, document: Document) -> None:
-    answer = scene.client.post("conversations", document)
-    require(answer.status == 200, f"The API did not take a conversation in: status {answer.status}.")
-    outcome = answer.body["results"][0]["outcome"]
-    require(outcome == "created", f"A new conversation was {outcome} by the API instead of created.")
+    [stored] = scene.client.send([document])
+    require(stored.outcome == "created", f"A new conversation was {stored.outcome} by the API instead of created.")
     scene.documents.append(document)
     scene.numbers |= {str(row.external_id): row.pk for row in Conversation.objects.all()}
     require(len(scene.numbers) == len(scene.documents), "Not every conversation has a row of its own.")
@@ -75,16 +75,20 @@ def add_file(scene: Scene) -> None:
 
 
 def refuse_bad_signature(scene: Scene) -> None:
-    answer = scene.client.file("data-deletion", _about(NADIA), secret="not the secret")  # noqa: S106
-    require(answer.status == 401, f"A deletion with a wrong signature was answered {answer.status} instead of 401.")
-    require(answer.body.get("code") == "invalid_signature", "The refusal does not name the signature as the reason.")
+    stranger = package.Client(scene.address, SLUG, signing_secret="not the secret")  # noqa: S106
+    try:
+        stranger.delete(key=UCI, value=NADIA)
+    except package.codes.InvalidSignature:
+        pass
+    else:
+        raise CheckFailed("A deletion with a wrong signature was accepted.")
     require(evidence.count("compliance_compliancerequest") == 0, "A request with a wrong signature was stored.")
     scene.story.fact("A deletion with a wrong signature is refused, 401 invalid_signature, and nothing is filed")
 
 
 def export(scene: Scene) -> None:
     for chatter in (NADIA, OMAR):
-        request, seconds = _carry_out(scene, "data-export", chatter)
+        request, seconds = _carry_out(scene, scene.client.export, chatter)
         scene.exports[chatter] = request
         scene.story.fact(
             f"An export of {chatter} is accepted with HTTP 200 and completed {seconds:.1f} s later: "
@@ -96,13 +100,10 @@ def export(scene: Scene) -> None:
 
 
 def _write_pages(scene: Scene) -> None:
-    request, _ = _carry_out(scene, "data-export", RUTH, formats=["html", "json"])
+    request, _ = _carry_out(scene, scene.client.export, RUTH, formats=["html", "json"])
     scene.exports[RUTH] = request
-    scene.pages.mkdir(parents=True)
-    for one in request["export"]["files"]:
-        content = hosted_storage().read(one["key"])
-        require(hashlib.sha256(content).hexdigest() == one["sha256"], f"{one['name']} is not as the status says.")
-        (scene.pages / one["name"]).write_bytes(content)
+    # Each file is checked against the manifest.
+    scene.client.download(request["request_id"], scene.pages)
     shown = html.unescape((scene.pages / "page-1.html").read_text())
     texts = [message["text"] for document in scene.of(RUTH) for message in document["messages"]]
     require(all(text in shown for text in texts), "A message of Ruth is not on her pages.")
@@ -168,7 +169,7 @@ def delete(scene: Scene) -> None:
 
 
 def _delete_with_the_export(scene: Scene) -> None:
-    request, seconds = _carry_out(scene, "data-deletion", NADIA, erase_exports=True)
+    request, seconds = _carry_out(scene, scene.client.delete, NADIA, erase_exports=True)
     scene.deletions[NADIA] = request
     counts = request["counts"]
     expected = {
@@ -190,10 +191,10 @@ def _delete_with_the_export(scene: Scene) -> None:
 
 
 def _delete_without_the_export(scene: Scene) -> None:
-    request, seconds = _carry_out(scene, "data-deletion", OMAR)
+    request, seconds = _carry_out(scene, scene.client.delete, OMAR)
     scene.deletions[OMAR] = request
     require(request["counts"]["exports"] == 0, f"The deletion of {OMAR} erased the export he had just asked for.")
-    export = scene.client.get(f"requests/{scene.exports[OMAR]['request_id']}").body["export"]
+    export = scene.client.request(scene.exports[OMAR]["request_id"]).data["export"]
     require(hosted_storage().exists(export["key"]), f"The fresh export of {OMAR} is gone.")
     until = datetime.fromisoformat(export["expires_at"])
     left = until - datetime.now(UTC)
@@ -287,9 +288,10 @@ def send_late_documents(scene: Scene) -> None:
     again = scene.of(NADIA)[0]
     other = again | {"id": "tf-nadia-late"}
     for document, code in ((again, "conversation_deleted"), (other, "chatter_erased")):
-        result = scene.client.post("conversations", document).body["results"][0]
-        require(result["outcome"] == "refused", "A late document brought an erased conversation back.")
-        require(result["error"]["code"] == code, f"The late document was not refused as {code}.")
+        [result] = scene.client.send([document])
+        require(result.outcome == "refused", "A late document brought an erased conversation back.")
+        found = result.error and result.error.code
+        require(found == code, f"The late document was refused as {found} instead of {code}.")
     require(
         Conversation.objects.count() == len(scene.documents),
         "A late document left a conversation behind.",
@@ -310,21 +312,21 @@ def count_tasks(scene: Scene) -> None:
     )
 
 
-def _about(chatter: str, **options: Any) -> dict[str, Any]:
-    return {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": chatter, **options}
-
-
-def _carry_out(scene: Scene, path: str, chatter: str, **options: Any) -> tuple[Request, float]:
-    """File a signed request and wait until it is completed; return it and the seconds it took."""
-    answer = scene.client.file(path, _about(chatter, **options))
-    require(answer.status == 200, f"{path} of {chatter} was answered {answer.status} instead of 200.")
+def _carry_out(
+    scene: Scene, file: Callable[..., package.Request], chatter: str, **options: Any
+) -> tuple[Request, float]:
+    """File a signed request and wait until it is completed; return its object and the seconds it took."""
+    filed = file(key=UCI, value=chatter, **options)
     began = time.monotonic()
-    request = scene.client.follow(answer.body["request_id"], seconds=PATIENCE)
+    try:
+        request = scene.client.wait(filed.id, timeout=PATIENCE)
+    except package.WaitTimeout as error:
+        raise CheckFailed(f"The {filed.kind} of {chatter}: {error}") from None
     seconds = time.monotonic() - began
-    state = request.get("status")
-    reason = request.get("hold_reason") or (request.get("error") or {}).get("detail") or "no reason is given"
-    require(state == "completed", f"{path} of {chatter} is {state} after {seconds:.0f} s, not completed ({reason}).")
-    return request, seconds
+    reason = request.hold_reason or (request.data["error"] or {}).get("detail") or "no reason is given"
+    is_completed = request.status == "completed"
+    require(is_completed, f"The {request.kind} of {chatter} is {request.status}, not completed ({reason}).")
+    return dict(request.data), seconds
 
 
 def _ids_of_others(scene: Scene) -> list[str]:

@@ -1,15 +1,13 @@
 """The demo's client as a server that identifies sessions, and the chapter in which a worker calls it."""
 
-import base64
-import hashlib
-import hmac
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import data_compliance_client as package
 from conversations.models import Conversation, Identity
 from scripts.demo_chapters import Scene
 from scripts.demo_conversations import NADIA, SESSION, UCI, Document
@@ -20,32 +18,25 @@ PATIENCE = 60.0
 
 
 class ClientsServer:
-    """Answers identity look-ups that are signed with `secret`; `refused` counts all others."""
+    """Counts the identity look-ups that are signed, and all others as `refused`."""
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self) -> None:
         self.answered = 0
         self.refused = 0
         self.port = 0
-        self._key = base64.b64decode(secret.removeprefix("whsec_"))
-
-    def is_genuine(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Verify a call as specified by Standard Webhooks."""
-        timestamp = headers["webhook-timestamp"]
-        signed = f"{headers['webhook-id']}.{timestamp}.".encode() + body
-        expected = f"v1,{base64.b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()}"
-        is_recent = abs(time.time() - int(timestamp)) < 300
-        return is_recent and expected in headers["webhook-signature"].split()
 
 
 @contextmanager
 def answering(secret: str) -> Iterator[ClientsServer]:
     """Run the server on a port of this machine."""
-    clients = ClientsServer(secret)
+    clients = ClientsServer()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if not clients.is_genuine(dict(self.headers.items()), body):
+            try:
+                package.verify_signature(body, dict(self.headers.items()), secret)
+            except package.InvalidCallback:
                 clients.refused += 1
                 self.send_error(401)
                 return
@@ -70,9 +61,9 @@ def answering(secret: str) -> Iterator[ClientsServer]:
 
 
 def look_up(scene: Scene, clients: ClientsServer, document: Document) -> None:
-    answer = scene.client.post("conversations", document)
-    require(answer.body["results"][0]["outcome"] == "created", "A conversation with a session alone was not stored.")
-    number = answer.body["results"][0]["number"]
+    [stored] = scene.client.send([document])
+    require(stored.outcome == "created", "A conversation with a session alone was not stored.")
+    number = stored.number or 0
     began = time.monotonic()
     while not Identity.objects.filter(conversation=number).exists():
         require(time.monotonic() < began + PATIENCE, "No worker called the client's server about the session.")
@@ -92,5 +83,4 @@ def look_up(scene: Scene, clients: ClientsServer, document: Document) -> None:
 
 
 def _identities(scene: Scene) -> list[dict[str, str]]:
-    log = scene.client.get("conversations").body["results"]
-    return [identity for entry in log for identity in entry["unique_chatter_identifiers"]]
+    return [identity for entry in scene.client.conversations() for identity in entry["unique_chatter_identifiers"]]
