@@ -6,7 +6,7 @@ DOCS := .venv-docs/.ready-for-requirements-docs
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check docs bench fuzz stress faults drill soak citus screenshots lock release fmt clean
+.PHONY: demo run test test-all check docs npm bench fuzz stress faults drill soak citus screenshots lock release fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt client/pyproject.toml
@@ -51,6 +51,9 @@ docs: $(DOCS)  ## the documentation as a site in var/docs/; a broken link or anc
 	.venv-docs/bin/sphinx-build -q -W -n --keep-going -j auto -c docs -b dirhtml -d var/doctrees . var/docs
 	@echo 'Blocks of commands that no test runs, by reason:'
 	@grep -rhoE '<!-- not run: [^>]+ -->' docs | sort | uniq -c | sort -rn
+
+npm:  ## what package.json names, for tests in JavaScript
+	@npm ls --depth=0 >/dev/null 2>&1 || npm install --no-package-lock --no-audit --no-fund --ignore-scripts
 
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)
