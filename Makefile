@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready-for-requirements-dev
 DOCS := .venv-docs/.ready-for-requirements-docs
+TYPESCRIPT ?= var/typescript
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check docs npm bench fuzz stress faults drill soak citus screenshots lock release fmt clean
+.PHONY: demo run test test-all check docs npm typescript bench fuzz stress faults drill soak citus screenshots lock release fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt client/pyproject.toml
@@ -52,8 +53,16 @@ docs: $(DOCS)  ## the documentation as a site in var/docs/; a broken link or anc
 	@echo 'Blocks of commands that no test runs, by reason:'
 	@grep -rhoE '<!-- not run: [^>]+ -->' docs | sort | uniq -c | sort -rn
 
-npm:  ## what package.json names, for tests in JavaScript
+npm:  ## what package.json names, for tests in JavaScript and for `make typescript`
 	@npm ls --depth=0 >/dev/null 2>&1 || npm install --no-package-lock --no-audit --no-fund --ignore-scripts
+
+typescript: $(READY) npm  ## client/typescript with types of the API, as an npm package in var/typescript/; needs npm
+	rm -rf $(TYPESCRIPT)
+	mkdir -p $(dir $(TYPESCRIPT))
+	cp -R client/typescript $(TYPESCRIPT)
+	$(BIN)/python manage.py spectacular --format openapi-json --file $(TYPESCRIPT)/openapi.json
+	version=$$($(BIN)/python -c 'from common.version import VERSION; print(VERSION)') && \
+		cd $(TYPESCRIPT) && npm pkg set "version=$$version" && PATH="$(CURDIR)/node_modules/.bin:$$PATH" npm pack --silent
 
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)
