@@ -3,7 +3,6 @@
 Each page stands alone: no script, no file of another place. Whatever a text contains is shown as text.
 """
 
-import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from functools import lru_cache, partial
 from html import escape
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
+
+from pydantic_core import from_json
 
 from common.texts import counted
 from conversations.chats import Chat
@@ -124,7 +125,7 @@ class _Writer:
         self._moment = lru_cache(maxsize=1_000)(partial(_moment, zone=cover.zone))
 
     def add(self, chat: Chat) -> Iterator[tuple[str, bytes]]:
-        about = json.loads(chat.about)
+        about = from_json(chat.about)
         began = datetime.fromisoformat(about["conversation_started_at"])
         head = self._head(chat.number, about)
         if self._is_full(head):
@@ -133,13 +134,21 @@ class _Writer:
         page, number = self._page, 0
         for line in chat.messages:
             number += 1
-            message = self._message(json.loads(line.decode()))
+            message = self._message(from_json(line))
             if self._is_full(message):
                 self._put(b"</ol></section>\n")
                 yield self._turn()
                 self._put(self._head(chat.number, about, continued=True))
             self._put(message)
-        self._put(f"</ol>{self._files(about['files'])}</section>\n".encode())
+        self._put(b"</ol>")
+        for file in about["files"]:
+            line = self._files([file]).encode()
+            if self._is_full(line):
+                self._put(b"</section>\n")
+                yield self._turn()
+                self._put(self._head(chat.number, about, continued=True) + b"</ol>")
+            self._put(line)
+        self._put(b"</section>\n")
         self._conversations += 1
         self._messages += number
         span = self._spans[page - 1]
@@ -213,7 +222,7 @@ class _Writer:
         return (
             f'<li class="{message["sender"]}"><p class="by"><b>{who}</b>{label} · '
             f'<time datetime="{message["sent_at"]}">{self._moment(message["sent_at"][:16])}</time></p>'
-            f"{shown}{self._files(message['files'])}</li>\n"
+            f"{shown}{self._files(message['files']) if message['files'] else ''}</li>\n"
         ).encode()
 
     def _files(self, files: Iterable[dict[str, Any]]) -> str:
@@ -274,7 +283,8 @@ def _moment(minute: str, zone: ZoneInfo) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(_CONTROLS.sub("\ufffd", text))
+    # Most texts need no search.
+    return escape(text if text.isprintable() else _CONTROLS.sub("\ufffd", text))
 
 
 def _bdi(text: str) -> str:

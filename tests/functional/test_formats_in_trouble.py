@@ -23,7 +23,7 @@ from compliance.work.claims import HeldClaim
 from conversations import pages, uploads
 from conversations.documents import MAX_TEXT
 from conversations.models import Conversation
-from tests.factories import conversation_of
+from tests.factories import UploadedFileFactory, conversation_of
 from tests.functional.company import attempts, document, key_of_file, settle
 from tests.functional.redacting import said
 from tests.functional.refusing import in_the_gap
@@ -113,7 +113,12 @@ def test_pages_are_within_the_limit(company, storage, monkeypatch) -> None:
     monkeypatch.setattr(pages, "MOST_BYTES", 30_000)
     messages = [said(f"m{number}", f"{number} " + "x" * 2_000) for number in range(60)]
     company.send(document("c-1", "alice", messages=messages))
+    Conversation.objects.update(has_file_upload=True)
+    conversation = Conversation.objects.get()
+    for number in range(150):
+        UploadedFileFactory.create(conversation=conversation, name=f"{number}-{'x' * 200}.jpg", stored=True)
     files = files_of(storage, export_of(company, formats=["html"]))
+    assert b"149-x" in b"".join(files.values())
     assert max(len(data) for name, data in files.items() if name.startswith("page-")) <= 30_000
 
 
