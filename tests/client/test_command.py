@@ -106,6 +106,14 @@ def test_one_request_for_each_line(dca) -> None:
     assert [one.get("request_id") for one in told] == [ids_of("deletion")[0], None, ids_of("deletion")[1]]
 
 
+@pytest.mark.parametrize("words", [["--preview"], ["--wait"], ["--conversation-ids", "-"]])
+def test_each_line_is_for_filing_values_alone(dca, words) -> None:
+    """A preview that files would erase a list of chatters."""
+    assert dca("delete", "--each-line", *words, given="m-1\nm-2\n").code == 2
+    assert dca("export", "--each-line", "--output", "folder", given="m-1\nm-2\n").code == 2
+    assert not ComplianceRequest.objects.exists()
+
+
 def test_conversations_are_deleted_by_their_ids(dca, chatbot) -> None:
     done = dca("delete", "--conversation-ids", "-", "--erase-exports", "--json", given="c-1\nc-2\n")
     assert json.loads(done.out)["selector"] == "conversations"

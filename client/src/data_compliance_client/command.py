@@ -195,10 +195,8 @@ def export(
     body: dict[str, Any] = {name: True for name, is_set in flags.items() if is_set}
     body |= {"csv_dialect": options.pop("csv_dialect"), "formats": list(formats) or None}
     body |= {"archive": "zip" if as_zip else None}
-    if output and options["each_line"]:
-        raise click.UsageError("--output is for one export: leave out --each-line.")
+    options["wait"] = options["wait"] or bool(output)
     with _client(settings) as client:
-        options["wait"] = options["wait"] or bool(output)
         request = _filed(client, settings, "export", body, **options)
         if output and request:
             _download(client, request, output)
@@ -222,6 +220,8 @@ def _filed(
     **common: Any,
 ) -> Request | None:
     """File what the options say, and show it. Returns the one request, after the wait for it."""
+    if each_line and (preview or wait or conversation_ids):
+        raise click.UsageError("--each-line files at once, by values: leave out --preview, --wait, --output and ids.")
     body |= common
     body_of: Callable[..., dict[str, Any]] = bodies.deletion if action == "delete" else bodies.export
     file: Callable[..., Request] = client.delete if action == "delete" else client.export
