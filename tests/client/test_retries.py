@@ -154,6 +154,36 @@ def test_what_could_happen_twice_is_repeated_only_if_it_did_not_happen(
     assert len(calls) == attempts
 
 
+@pytest.mark.parametrize(
+    "last",
+    [problem(503, "unavailable"), httpx.ReadTimeout("x"), httpx.Response(200, text="a page"), httpx.Response(302)],
+    ids=["503", "no answer", "a page", "elsewhere"],
+)
+def test_what_may_have_been_filed_names_the_key_that_files_it_once(answering: Answers, last: Any) -> None:
+    """An earlier attempt can have arrived. The key of a batch is that of the call, and not that of a lot."""
+    client, calls = answering(httpx.ReadTimeout("x"), last, patience=2)
+    with pytest.raises(package.ComplianceError) as caught:
+        list(client.file([package.deletion(**ALICE)]))
+    key = caught.value.idempotency_key
+    with pytest.raises(package.ComplianceError) as again:
+        list(client.file([package.deletion(**ALICE)], idempotency_key=key))
+    assert again.value.idempotency_key == key
+    assert len({call.headers["Idempotency-Key"] for call in calls}) == 1
+
+
+@pytest.mark.parametrize("answer", [{}, [], 7, REQUEST | {"received_at": 5}, {"code": "x", "errors": ["y"]}])
+def test_json_of_something_else_is_no_answer(answering: Answers, answer: Any) -> None:
+    status = 400 if "errors" in REQUEST | (answer if isinstance(answer, dict) else {}) else 200
+    client, _ = answering(httpx.Response(status, json=answer))
+    with pytest.raises(package.Unreachable):
+        client.delete(**ALICE)
+    if status == 200:
+        with pytest.raises(package.Unreachable):
+            list(client.file([package.deletion(**ALICE)]))
+        with pytest.raises(package.Unreachable):
+            list(client.send(["{}"]))
+
+
 class Parts(httpx.SyncByteStream):
     """The parts of a body, the last of which can be an error."""
 

@@ -15,6 +15,7 @@ from data_compliance_client.bodies import Request, Stored
 from data_compliance_client.clients import Client
 from data_compliance_client.errors import (
     APIError,
+    ComplianceError,
     DownloadIncomplete,
     InvalidCallback,
     Unreachable,
@@ -111,14 +112,18 @@ def _client(settings: Settings) -> Iterator[Client]:
     except WaitTimeout as error:
         _end(str(error), UNDECIDED)
     except Unreachable as error:
-        again = f" Call again with --idempotency-key {error.idempotency_key}" if error.idempotency_key else ""
-        _end(f"{error}{again}", NO_ANSWER)
+        _end(f"{error}{_again(error)}", NO_ANSWER)
     except DownloadIncomplete as error:
         _end(str(error), NOT_DONE)
     except APIError as error:
         remedy = (type(error).__doc__ or "").split("\n\n")[-1] if type(error) is not APIError else ""
         trace = f"trace_id {error.trace_id}" if error.trace_id else ""
-        _end("\n".join(part for part in (str(error), " ".join(remedy.split()), trace) if part), REFUSED)
+        again = _again(error) if error.status == 429 or error.status >= 500 else ""
+        _end("\n".join(part for part in (f"{error}{again}", " ".join(remedy.split()), trace) if part), REFUSED)
+
+
+def _again(error: ComplianceError) -> str:
+    return f" Call again with --idempotency-key {error.idempotency_key}" if error.idempotency_key else ""
 
 
 def _end(text: str, code: int) -> NoReturn:

@@ -7,7 +7,7 @@ the same in both since they are here.
 import json
 import random
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -71,6 +71,8 @@ Items: TypeAlias = Generator[Call | Pause | Item[T], Any, None]
 _LONGEST_PAUSE = 30.0
 # Nothing was sent, so nothing can have been carried out.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# JSON that has another shape, or is none.
+_NOT_OURS = (ValueError, LookupError, TypeError, AttributeError)
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -122,7 +124,7 @@ class Transport:
         while True:
             headers = common | self._key(body or b"", is_filing=is_filing)
             outcome = yield Call(method, str(url), headers, body, sink)
-            error = _error_of(outcome, idempotency_key)
+            error = _error_of(outcome)
             if error is None:
                 answer: Answer = outcome
                 return answer
@@ -145,26 +147,26 @@ class Transport:
         return {"Authorization": f"Bearer {self.token}"}
 
 
-def read(answer: Answer) -> Any:
-    """Return the JSON of an answer. Raises Unreachable if it is none."""
+def read(answer: Answer, of: Callable[[Any], T]) -> T:
+    """Return what `of` makes of the JSON of an answer. Raises Unreachable if it is none, or not the service's."""
     try:
-        return json.loads(answer.body)
-    except ValueError:
+        return of(json.loads(answer.body))
+    except _NOT_OURS:
         raise Unreachable("something answered that is not the service") from None
 
 
-def _error_of(outcome: Answer | httpx.RequestError, idempotency_key: str | None) -> APIError | Unreachable | None:
+def _error_of(outcome: Answer | httpx.RequestError) -> APIError | Unreachable | None:
     """Return what went wrong with an attempt; None if nothing did."""
     if isinstance(outcome, httpx.RequestError):
         # Not its text, and not as a cause: a request of httpx holds the address, of a download with the value.
-        return Unreachable(type(outcome).__name__, idempotency_key=idempotency_key)
+        return Unreachable(type(outcome).__name__)
     if outcome.status < 400:
         return None
     try:
         problem = json.loads(outcome.body)
         return APIError.of({**problem, "code": str(problem["code"])}, retry_after=_seconds(outcome.headers))
-    except (ValueError, KeyError, TypeError):
-        return Unreachable(f"HTTP status {outcome.status} without a problem", idempotency_key=idempotency_key)
+    except _NOT_OURS:
+        return Unreachable(f"HTTP status {outcome.status} without a problem")
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:

@@ -7,17 +7,19 @@ from typing import Any, ClassVar
 class ComplianceError(Exception):
     """The base of all exceptions that this package raises by itself."""
 
+    idempotency_key: str | None = None
+    """The key that a filing was sent with, given or made up. With it the same call can be made again."""
+
 
 class Unreachable(ComplianceError):
     """No answer of the service arrived in time, or something else answered in its place.
 
-    The call may have been carried out. `delete`, `export` and `file` can be called again with the same
-    `idempotency_key`: `idempotency_key` of this exception is the one that was sent, None for calls without one.
+    The call may have been carried out. Call `delete`, `export` and `file` again with `idempotency_key` of this
+    exception: nothing is filed twice.
     """
 
-    def __init__(self, reason: str, *, idempotency_key: str | None = None) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(f"The service could not be reached: {reason}.")
-        self.idempotency_key = idempotency_key
 
 
 class WaitTimeout(ComplianceError):

@@ -5,6 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -14,7 +15,7 @@ from data_compliance_client import bodies
 from data_compliance_client.bodies import ConversationFilters, Filters, LogPage, Request, Stored
 from data_compliance_client.core import Item, Items, Pause, Steps, Transport, read
 from data_compliance_client.downloads import MANIFEST, File, Target, contents, listed_in
-from data_compliance_client.errors import APIError, DownloadIncomplete, Unreachable, WaitTimeout
+from data_compliance_client.errors import APIError, ComplianceError, DownloadIncomplete, Unreachable, WaitTimeout
 
 T = TypeVar("T")
 # Limits of the service. A lot that it finds too large is halved.
@@ -55,20 +56,22 @@ class Operations:
         encoded = (json.dumps(one, separators=(",", ":")).encode() for one in requests)
         for number, lot in enumerate(_lots(encoded, most, size=len)):
             body = b'{"requests":[' + b",".join(lot) + b"]}"
-            answer = yield from self._transport.call(
-                "POST", "requests/batch", body=body, idempotency_key=f"{key}-{number}", is_filing=True
-            )
-            for one in read(answer)["results"]:
-                yield Item(Request.of(one) if "request_id" in one else APIError.of(one["error"]))
+            with _naming(key):
+                answer = yield from self._transport.call(
+                    "POST", "requests/batch", body=body, idempotency_key=f"{key}-{number}", is_filing=True
+                )
+                outcomes = read(answer, _outcomes)
+            for outcome in outcomes:
+                yield Item(outcome)
 
     def preview(self, action: str | None = None, **subject: Unpack[bodies.Subject]) -> Steps[Any]:
         """Return what a request would do now, and similar values. `action` is `delete` or `export`; default: both."""
         body = bodies.fields({"action": action, **subject})
-        return (yield from self._json("POST", "preview", body))
+        return (yield from self._json("POST", "preview", _as_it_is, body))
 
     def request(self, request_id: str) -> Steps[Request]:
         """Return a request as it is now."""
-        return Request.of((yield from self._json("GET", f"requests/{request_id}")))
+        return (yield from self._json("GET", f"requests/{request_id}", Request.of))
 
     def requests(self, **filters: Unpack[Filters]) -> Items[Request]:
         """Yield requests, the newest first."""
@@ -76,8 +79,11 @@ class Operations:
 
     def lookup(self, **subject: Unpack[bodies.Subject]) -> Steps[list[Request]]:
         """Return the requests about a chatter or about conversations, the newest first: 200 at most."""
-        found = yield from self._json("POST", "requests/lookup", bodies.fields(subject))
-        return [Request.of(one) for one in found["results"]]
+
+        def of(found: Mapping[str, Any]) -> list[Request]:
+            return [Request.of(one) for one in found["results"]]
+
+        return (yield from self._json("POST", "requests/lookup", of, bodies.fields(subject)))
 
     def wait(
         self,
@@ -109,8 +115,8 @@ class Operations:
     ) -> Steps[Request]:
         """Decide on a request, and return it: `cancel`, `approve`, `reject` or `extend`, with a reason code."""
         body = bodies.fields({"reason": reason, "note": note})
-        answer = yield from self._json("POST", f"requests/{request_id}/{decision}", body, can_repeat=False)
-        return Request.of(answer)
+        path = f"requests/{request_id}/{decision}"
+        return (yield from self._json("POST", path, Request.of, body, can_repeat=False))
 
     def redact(
         self,
@@ -130,7 +136,7 @@ class Operations:
         body = {"ids": list(message_ids), "reason": reason, "csat_comment": csat_comment or None}
         body |= {"reference": reference, "callback_url": callback_url}
         path = f"conversations/{number}/messages/redact"
-        return Request.of((yield from self._json("POST", path, bodies.fields(body), can_repeat=False)))
+        return (yield from self._json("POST", path, Request.of, bodies.fields(body), can_repeat=False))
 
     def download(self, request: Request | str, path: str | Path, *, file: str | None = None) -> Steps[list[Path]]:
         """Download the files of a completed export in the operator's bucket, and return their paths.
@@ -206,10 +212,10 @@ class Operations:
         query = urlsplit(after).query if after else _query(filters | {"limit": _CHANGELOG_PAGE})
         while True:
             answer = yield from self._transport.call("GET", f"changelog?{query}")
-            entries = [json.loads(line) for line in answer.body.splitlines()]
             found = _NEXT.search(answer.headers.get("link", ""))
             if found is None:
                 raise Unreachable("something answered that is not the service")
+            entries = [json.loads(line) for line in answer.body.splitlines()]
             yield Item(LogPage(entries, found[1]))
             if not entries:
                 return
@@ -217,26 +223,31 @@ class Operations:
 
     def call(self, method: str, path: str, body: Any = None) -> Steps[Any]:
         """Make any other call of the API below the chatbot's address, and return its JSON. GET alone is repeated."""
-        return (yield from self._json(method, path, body, can_repeat=method == "GET"))
+        return (yield from self._json(method, path, _as_it_is, body, can_repeat=method == "GET"))
 
     def _file(self, path: str, body: Mapping[str, Any], idempotency_key: str | None) -> Steps[Request]:
         key = idempotency_key or str(uuid.uuid4())
-        answer = yield from self._transport.call("POST", path, body, idempotency_key=key, is_filing=True)
-        return Request.of(read(answer))
+        with _naming(key):
+            answer = yield from self._transport.call("POST", path, body, idempotency_key=key, is_filing=True)
+            return read(answer, Request.of)
 
-    def _json(self, method: str, path: str, body: Any = None, *, can_repeat: bool = True) -> Steps[Any]:
-        return read((yield from self._transport.call(method, path, body, can_repeat=can_repeat)))
+    def _json(
+        self, method: str, path: str, of: Callable[[Any], T], body: Any = None, *, can_repeat: bool = True
+    ) -> Steps[T]:
+        return read((yield from self._transport.call(method, path, body, can_repeat=can_repeat)), of)
 
     def _pages(self, path: str, filters: Mapping[str, Any], of: Callable[[dict[str, Any]], T]) -> Items[T]:
         query = _query(filters)
         while True:
-            page = yield from self._json("GET", f"{path}?{query}")
-            for one in page["results"]:
-                yield Item(of(one))
-            if not page["next"]:
+            found, following = yield from self._json(
+                "GET", f"{path}?{query}", lambda page: ([of(one) for one in page["results"]], page["next"])
+            )
+            for one in found:
+                yield Item(one)
+            if not following:
                 return
             # Below the address that we have, and not below another one that the service knows itself by.
-            query = urlsplit(page["next"]).query
+            query = urlsplit(following).query
 
     def _save(self, request_id: str, path: Path, file: File) -> Steps[Path]:
         query = f"?{_query({'file': file.listed_as})}" if file.listed_as else ""
@@ -269,8 +280,30 @@ class Operations:
             for half in (lot[:middle], lot[middle:]):
                 yield from self._send_lot(half, path, content_type, around)
             return
-        for (position, _), result in zip(lot, read(answer)["results"], strict=True):
-            yield Item(Stored.of(position, result))
+
+        def of(found: Mapping[str, Any]) -> list[Stored]:
+            return [Stored.of(number, one) for (number, _), one in zip(lot, found["results"], strict=True)]
+
+        for stored in read(answer, of):
+            yield Item(stored)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Tell the key with any error: an attempt before the last one may have been carried out."""
+    try:
+        yield
+    except ComplianceError as error:
+        error.idempotency_key = key
+        raise
+
+
+def _outcomes(found: Mapping[str, Any]) -> list[Request | APIError]:
+    return [Request.of(one) if "request_id" in one else APIError.of(one["error"]) for one in found["results"]]
+
+
+def _as_it_is(found: Any) -> Any:
+    return found
 
 
 def _query(parameters: Mapping[str, Any]) -> str:
