@@ -98,8 +98,8 @@ def test_one_request_for_each_line(dca) -> None:
     assert done.code == 1
     assert [line.split()[:2] for line in done.out.splitlines()] == [
         ["1", ids_of("deletion")[0]],
-        ["2", "refused:"],
-        ["3", ids_of("deletion")[1]],
+        ["3", "refused:"],
+        ["4", ids_of("deletion")[1]],
     ]
     again = dca("delete", "--each-line", "--idempotency-key", "night", "--json", given="m-1\nnull\nm-3")
     told = [json.loads(line) for line in again.out.splitlines()]
@@ -156,6 +156,33 @@ def test_a_value_is_never_an_argument(dca) -> None:
     assert dca("delete", "m-77").code == 2
     assert dca("delete", given=b"\xff").code == 2
     assert ids_of("deletion") == []
+
+
+def test_a_value_is_what_an_editor_shows(dca) -> None:
+    """With the mark that Windows puts before UTF-8, or with the lines of several chatters, nothing would be found."""
+    given = b"\xef\xbb\xbfm-77\r\n"
+    key = ["--idempotency-key", "k"]
+    assert dca("delete", *key, given=given).out.split()[0] == dca("delete", *key, given="m-77").out.split()[0]
+    assert dca("delete", "--each-line", given=given).code == 0
+    assert dca("delete", given="m-78\nm-79\n").code == 2
+    assert dca("delete", given="m-78".encode("utf-16")).code == 2
+    assert dca("delete", given="m-78".encode("utf-16-le")).code == 4
+    assert len(ids_of("deletion")) == 2
+
+
+def test_a_line_is_told_by_its_number_in_the_file(dca) -> None:
+    told = dca("delete", "--each-line", given="m-1\n\n  \nnull\nm-3\n").out.splitlines()
+    assert [line.split()[0] for line in told] == ["1", "4", "5"]
+
+
+def test_what_this_machine_refuses_is_told_in_a_line(dca, chatbot, tmp_path, environment, working) -> None:
+    conversation_of(chatbot, "m-77")
+    done = dca("export", "--output", "nowhere/m.csv", given="m-77")
+    assert (done.code, done.err.splitlines()[-1].split(":")[0]) == (1, "Error")
+    closed = subprocess.run(  # noqa: S602
+        f"{DCA} delete <&-", shell=True, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (closed.returncode, "Traceback" in closed.stderr) == (2, False)
 
 
 def test_on_a_terminal_it_asks_for_the_value(environment, tmp_path) -> None:

@@ -55,17 +55,19 @@ class _Input(click.Path):
 
 
 def _reader(name: str) -> BinaryIO:
+    if name == "-" and not sys.stdin:
+        raise click.UsageError("Standard input is closed.")
     return sys.stdin.buffer if name == "-" else Path(name).open("rb")
 
 
 def _text(name: str, asked_for: str) -> str:
-    """Return what a file or standard input contains, without the end of its last line."""
-    if name == "-" and sys.stdin.isatty():
+    """Return what a file or standard input contains, without the end of its last line, and without Windows' mark."""
+    if name == "-" and sys.stdin and sys.stdin.isatty():
         return str(click.prompt(asked_for, err=True))
     with _reader(name) as file:
         content = file.read()
     try:
-        return content.decode().removesuffix("\n").removesuffix("\r")
+        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise click.UsageError("The input is not UTF-8.") from None
 
@@ -115,6 +117,10 @@ def _client(settings: Settings) -> Iterator[Client]:
         _end(f"{error}{_again(error)}", NO_ANSWER)
     except DownloadIncomplete as error:
         _end(str(error), NOT_DONE)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _end(f"A file could not be read or written: {error.strerror}.", NOT_DONE)
     except APIError as error:
         remedy = (type(error).__doc__ or "").split("\n\n")[-1] if type(error) is not APIError else ""
         trace = f"trace_id {error.trace_id}" if error.trace_id else ""
@@ -232,12 +238,12 @@ def _filed(
     file: Callable[..., Request] = client.delete if action == "delete" else client.export
     if each_line:
         key = _key(settings, key)
-        lines = [line for line in _text(value, f"Value of {key}").split("\n") if line.strip()]
+        lines = enumerate(_text(value, f"Value of {key}").split("\n"), start=1)
+        values = {number: line.removesuffix("\r") for number, line in lines if line.strip()}
         found = client.file(
-            (body_of(key=key, value=line.removesuffix("\r"), **body) for line in lines),
-            idempotency_key=idempotency_key,
+            (body_of(key=key, value=one, **body) for one in values.values()), idempotency_key=idempotency_key
         )
-        _show_each(found, as_json=as_json)
+        _show_each(zip(values, found, strict=True), as_json=as_json)
         return None
     subject = _subject(settings, key, value, conversation_ids)
     if preview:
@@ -256,7 +262,11 @@ def _subject(settings: Settings, key: str | None, value: str, conversation_ids: 
         lines = _text(conversation_ids, "Id of the conversation").split("\n")
         return {"conversation_ids": [line.removesuffix("\r") for line in lines if line.strip()]}
     key = _key(settings, key)
-    return {"key": key, "value": _text(value, f"Value of {key}")}
+    text = _text(value, f"Value of {key}")
+    if "\n" in text:
+        # Nobody has it, and "nothing found" would look like the end of the matter.
+        raise click.UsageError("The input has several lines. Use --each-line to file a request for each of them.")
+    return {"key": key, "value": text}
 
 
 def _key(settings: Settings, key: str | None) -> str:
@@ -265,9 +275,9 @@ def _key(settings: Settings, key: str | None) -> str:
     return key or settings.key
 
 
-def _show_each(found: Iterable[Request | APIError], *, as_json: bool) -> None:
+def _show_each(found: Iterable[tuple[int, Request | APIError]], *, as_json: bool) -> None:
     are_refused = False
-    for number, one in enumerate(found, start=1):
+    for number, one in found:
         if isinstance(one, Request):
             click.echo(json.dumps(one.data) if as_json else f"{number} {_line_of(one)}")
         else:
