@@ -1,5 +1,6 @@
 """Which calls are repeated, and when. The answers are made up: no service gives them on command."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 
 import data_compliance_client as package
 from data_compliance_client import clients, codes, core
+from data_compliance_client.downloads import Target
 
 REQUEST = {
     "request_id": "r-1",
@@ -198,15 +200,67 @@ class Parts(httpx.SyncByteStream):
 
 
 def test_a_broken_download_begins_anew(answering: Answers, tmp_path: Any) -> None:
-    export = {"key": "acme/x/1_export.csv", "bytes": 5, "sha256": _DIGEST, "files": []}
-    request = package.Request.of(REQUEST | {"export": export, "archive": None, "counts": {"files": 0}})
     client, calls = answering(
         httpx.Response(200, stream=Parts(b"half of ", httpx.ReadError("x"))),
         httpx.Response(200, stream=Parts(b"who", b"le")),
     )
-    [path] = client.download(request, tmp_path)
+    [path] = client.download(export_of_whole(), tmp_path)
     assert path.read_bytes() == b"whole"
     assert len(calls) == 2
+
+
+def export_of_whole(**export: Any) -> package.Request:
+    export = {"key": "acme/x/1_export.csv", "bytes": 5, "sha256": _DIGEST, "files": []} | export
+    return package.Request.of(REQUEST | {"export": export, "archive": None, "counts": {"files": 0}})
+
+
+def test_two_downloads_of_one_file_leave_it_whole(answering: Answers, tmp_path: Any) -> None:
+    target = tmp_path / "file"
+
+    class Second(httpx.SyncByteStream):
+        """While the first one arrives, another one begins, and breaks off."""
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"wh"
+            self.other = Target(target)
+            self.other.__enter__()
+            self.other.write(b"ha")
+            yield b"ole"
+
+    client, _ = answering(httpx.Response(200, stream=Second()))
+    with contextlib.suppress(package.DownloadIncomplete):
+        client.download(export_of_whole(), target)
+    assert not target.exists() or target.read_bytes() == b"whole"
+
+
+def test_a_download_that_broke_off_removes_what_it_wrote_at_once(answering: Answers, tmp_path: Any) -> None:
+    """While the error is held, too: what came is personal data. A later download stays as it is."""
+    client, _ = answering(httpx.Response(200, stream=Parts(b"half", OSError("The disk is full."))))
+    with pytest.raises(OSError, match="full"):
+        client.download(export_of_whole(), tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_patience_begins_with_the_failure(
+    answering: Answers, pauses: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """A download of an hour that breaks off is repeated."""
+    now = 0.0
+    monkeypatch.setattr(core, "time", SimpleNamespace(monotonic=lambda: now))
+
+    class AnHour(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            nonlocal now
+            yield b"who"
+            now += 3600
+            raise httpx.ReadError("x")
+
+    client, _ = answering(
+        httpx.Response(200, stream=AnHour()),
+        httpx.Response(200, stream=Parts(b"whole")),
+    )
+    [path] = client.download(export_of_whole(), tmp_path)
+    assert path.read_bytes() == b"whole"
 
 
 def test_files_that_a_request_does_not_list_are_told(answering: Answers, tmp_path: Any) -> None:

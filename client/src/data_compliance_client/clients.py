@@ -6,6 +6,7 @@ import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import closing
 from contextvars import ContextVar
 from importlib.metadata import version
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
@@ -68,15 +69,16 @@ class _Base:
 def _blocking(operation: Callable[Concatenate[Operations, P], Steps[R]]) -> Callable[Concatenate["Client", P], R]:
     @functools.wraps(operation)
     def method(client: "Client", /, *args: P.args, **options: P.kwargs) -> R:
-        steps = operation(client._operations, *args, **options)
-        outcome: Outcome = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                result: R = end.value
-                return result
-            outcome = client._take(step)
+        # Closed at once, also while an error is held: a file that is half there is removed.
+        with closing(operation(client._operations, *args, **options)) as steps:
+            outcome: Outcome = None
+            while True:
+                try:
+                    step = steps.send(outcome)
+                except StopIteration as end:
+                    result: R = end.value
+                    return result
+                outcome = client._take(step)
 
     return method
 
@@ -107,15 +109,16 @@ def _awaiting(
 ) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, R]]:
     @functools.wraps(operation)
     async def method(client: "AsyncClient", /, *args: P.args, **options: P.kwargs) -> R:
-        steps = operation(client._operations, *args, **options)
-        outcome: Outcome = None
-        while True:
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                result: R = end.value
-                return result
-            outcome = await client._take(step)
+        # Closed at once, also while an error is held: a file that is half there is removed.
+        with closing(operation(client._operations, *args, **options)) as steps:
+            outcome: Outcome = None
+            while True:
+                try:
+                    step = steps.send(outcome)
+                except StopIteration as end:
+                    result: R = end.value
+                    return result
+                outcome = await client._take(step)
 
     return method
 

@@ -119,7 +119,7 @@ class Transport:
             common["Content-Type"] = content_type
         if idempotency_key is not None:
             common["Idempotency-Key"] = idempotency_key
-        until = time.monotonic() + self.patience
+        until: float | None = None
         attempt = 0
         while True:
             headers = common | self._key(body or b"", is_filing=is_filing)
@@ -129,6 +129,8 @@ class Transport:
                 answer: Answer = outcome
                 return answer
             pause = _pause(error, outcome, attempt, can_repeat=can_repeat)
+            # Not from the call on: a download that breaks off after an hour is repeated.
+            until = time.monotonic() + self.patience if until is None else until
             if pause is None or time.monotonic() + pause > until:
                 raise error from None
             yield Pause(pause)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -64,13 +65,15 @@ class Target:
     def __enter__(self) -> Self:
         # It is personal data. And one that is left over from a broken-off attempt is begun anew.
         self._part.unlink(missing_ok=True)
-        self._file = os.fdopen(os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        self._file = open(self._part, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
         self.restart()
         return self
 
     def __exit__(self, *_error: object) -> None:
+        is_ours = self._is_ours()
         self._file.close()
-        self._part.unlink(missing_ok=True)
+        if is_ours:
+            self._part.unlink()
 
     def restart(self) -> None:
         """Forget what came: another attempt begins."""
@@ -91,4 +94,12 @@ class Target:
             raise DownloadIncomplete("The file differs from the one that the service wrote. Download it again.")
         self._file.flush()
         os.fsync(self._file.fileno())
+        if not self._is_ours():
+            raise DownloadIncomplete("Another download writes the same file.")
         self._part.replace(self._path)
+
+    def _is_ours(self) -> bool:
+        """Return whether no other download has taken the place of this one."""
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(self._file.fileno()), self._part.stat(follow_symlinks=False))
+        return False
