@@ -81,20 +81,33 @@ def test_theirs_are_accepted_by_the_client() -> None:
         (BODY, lambda: theirs() | {"Webhook-Id": "msg_2"}),
         (BODY, lambda: theirs() | {"Webhook-Signature": "v1,AAAA v2,AAAA"}),
         (BODY, lambda: theirs() | {"Webhook-Timestamp": "noon"}),
+        (BODY, lambda: theirs() | {"Webhook-Timestamp": "9" * 400}),
         (BODY, dict),
         (b"[]", lambda: theirs(b"[]")),
         (b"{}", lambda: theirs(b"{}")),
     ],
-    ids=["old", "of the future", "another id", "another signature", "no timestamp", "no headers", "a list", "empty"],
+    ids=[
+        "old",
+        "of the future",
+        "another id",
+        "another signature",
+        "no timestamp",
+        "a huge one",
+        "no headers",
+        "a list",
+        "empty",
+    ],
 )
 def test_anything_else_is_refused(body: bytes, make_headers: Callable[[], dict[str, str]]) -> None:
     with pytest.raises(package.InvalidCallback):
         package.verify_callback(body, make_headers(), SECRET)
 
 
-def test_a_secret_that_is_none_is_told() -> None:
+@pytest.mark.parametrize("secret", ["my secret", "", "whsec_"])
+def test_a_secret_that_is_none_is_told(secret: str) -> None:
+    """Whoever knows that a setting is empty could sign with it."""
     with pytest.raises(ValueError, match="whsec_"):
-        package.verify_callback(BODY, theirs(), "my secret")
+        package.verify_callback(BODY, theirs(), secret)
 
 
 def test_a_call_is_signed_as_documented() -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 import data_compliance_client as package
-from data_compliance_client import clients, codes, core
+from data_compliance_client import clients, codes, core, operations
 from data_compliance_client.downloads import Target
 
 REQUEST = {
@@ -93,6 +93,37 @@ def test_each_attempt_is_signed_anew(answering: Answers, monkeypatch: pytest.Mon
         assert "Authorization" not in call.headers
         timestamp, signature = call.headers["X-Mindsay-Timestamp"], call.headers["X-Mindsay-Signature"]
         assert signature == package.sign("s", timestamp, call.content)
+
+
+def test_the_line_end_of_a_file_is_no_part_of_a_key(answering: Answers) -> None:
+    client, calls = answering(httpx.Response(200, json=REQUEST), token="t\n", signing_secret="s\n")
+    client.request("r-1")
+    client.delete(**ALICE)
+    assert calls[0].headers["Authorization"] == "Bearer t"
+    call = calls[1]
+    assert call.headers["X-Mindsay-Signature"] == package.sign("s", call.headers["X-Mindsay-Timestamp"], call.content)
+
+
+def test_the_wait_lasts_as_long_as_it_may(
+    answering: Answers, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=lambda: sum(pauses))
+    monkeypatch.setattr(operations, "time", clock)
+    client, _ = answering(httpx.Response(200, json=REQUEST))
+    with pytest.raises(package.WaitTimeout):
+        client.wait("r-1", timeout=60)
+    assert sum(pauses) == 60
+
+
+@pytest.mark.parametrize("identifier", ["../../acme2/requests/r-1", "r-1/approve", "r-1?x", "r-1\n"])
+def test_an_id_is_no_path(answering: Answers, identifier: str) -> None:
+    """It can come from a form, or a log."""
+    client, calls = answering(httpx.Response(200, json=REQUEST))
+    client.request(identifier)
+    client.decide(identifier, "cancel", reason="duplicate")
+    for call in calls:
+        [_, rest] = call.url.raw_path.split(b"/api/v1/chatbots/acme/requests/")
+        assert rest.removesuffix(b"/cancel").count(b"/") == rest.count(b"?") == 0
 
 
 def test_the_service_says_how_long_to_wait(answering: Answers, pauses: list[float]) -> None:
@@ -216,20 +247,20 @@ def export_of_whole(**export: Any) -> package.Request:
 
 def test_two_downloads_of_one_file_leave_it_whole(answering: Answers, tmp_path: Any) -> None:
     target = tmp_path / "file"
+    other = Target(target)
 
     class Second(httpx.SyncByteStream):
         """While the first one arrives, another one begins, and breaks off."""
 
         def __iter__(self) -> Iterator[bytes]:
             yield b"wh"
-            self.other = Target(target)
-            self.other.__enter__()
-            self.other.write(b"ha")
+            other.__enter__().write(b"ha")
             yield b"ole"
 
     client, _ = answering(httpx.Response(200, stream=Second()))
     with contextlib.suppress(package.DownloadIncomplete):
         client.download(export_of_whole(), target)
+    other.__exit__()
     assert not target.exists() or target.read_bytes() == b"whole"
 
 

@@ -85,11 +85,12 @@ class Transport:
             raise ValueError("The address of the service is to be like https://compliance.example.com")
         if parts.scheme == "http" and parts.hostname not in _LOCAL:
             raise ValueError("Without HTTPS anyone on the way could read the data and the key: use https://")
-        if not (token or signing_secret):
+        # A key that was read from a file ends with a line end.
+        self.token = token.strip()
+        self.signing_secret = signing_secret.strip()
+        if not (self.token or self.signing_secret):
             raise ValueError("A token or the secret of a signing key is needed.")
         self.base = f"{url.rstrip('/')}/api/v1/chatbots/{chatbot}/"
-        self.token = token
-        self.signing_secret = signing_secret
         self.patience = patience
 
     def call(

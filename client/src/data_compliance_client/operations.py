@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from data_compliance_client import bodies
 from data_compliance_client.bodies import ConversationFilters, Filters, LogPage, Request, Stored
@@ -48,6 +48,8 @@ class Operations:
     ) -> Items[Request | APIError]:
         """File many requests, and yield what became of each, in order: a request, or the error that refused it.
 
+        Nothing is filed before you iterate, and lots that you do not reach are not filed.
+
         `requests` are bodies by `deletion()` and `export()`. They are filed in lots of up to 1,000. With the same
         `idempotency_key` and the same requests, the call can be repeated for 24 hours.
         """
@@ -71,7 +73,7 @@ class Operations:
 
     def request(self, request_id: str) -> Steps[Request]:
         """Return a request as it is now."""
-        return (yield from self._json("GET", f"requests/{request_id}", Request.of))
+        return (yield from self._json("GET", _at(request_id), Request.of))
 
     def requests(self, **filters: Unpack[Filters]) -> Items[Request]:
         """Yield requests, the newest first."""
@@ -105,9 +107,10 @@ class Operations:
                 on_change(request)
             if not request.is_unfinished:
                 return request
-            if until is not None and time.monotonic() + pause > until:
+            left = pause if until is None else until - time.monotonic()
+            if left <= 0:
                 raise WaitTimeout(request_id, timeout or 0)
-            yield Pause(pause)
+            yield Pause(min(pause, left))
             pause = min(pause * 1.5, _LAST_POLL)
 
     def decide(
@@ -115,8 +118,7 @@ class Operations:
     ) -> Steps[Request]:
         """Decide on a request, and return it: `cancel`, `approve`, `reject` or `extend`, with a reason code."""
         body = bodies.fields({"reason": reason, "note": note})
-        path = f"requests/{request_id}/{decision}"
-        return (yield from self._json("POST", path, Request.of, body, can_repeat=False))
+        return (yield from self._json("POST", f"{_at(request_id)}/{decision}", Request.of, body, can_repeat=False))
 
     def redact(
         self,
@@ -150,7 +152,7 @@ class Operations:
             request = yield from self.request(request)
         if not request.data["export"]:
             # The service says why. If it was finished just now, the next look has it.
-            yield from self._transport.call("GET", f"requests/{request.id}/download")
+            yield from self._transport.call("GET", f"{_at(request.id)}/download")
             request = yield from self.request(request.id)
         main, others, left_out = contents(request)
         path = Path(path)
@@ -178,6 +180,8 @@ class Operations:
     def send(self, documents: Iterable[Mapping[str, Any] | str | bytes]) -> Items[Stored]:
         """Store conversations, and yield what became of each, in order. It is safe to repeat.
 
+        Nothing is sent before you iterate.
+
         A document is a mapping, or a line of JSON; empty lines have no result. They are sent in lots as
         newline-delimited JSON, so a long file needs little memory.
         """
@@ -187,6 +191,8 @@ class Operations:
 
     def identify(self, identities: Iterable[tuple[str, str, str]]) -> Items[Stored]:
         """Say who chatted in conversations, and yield what became of each, in order. It is safe to repeat.
+
+        Nothing is sent before you iterate.
 
         An identity is the platform's id of the conversation, the key and the value of the chatter.
         """
@@ -252,7 +258,7 @@ class Operations:
     def _save(self, request_id: str, path: Path, file: File) -> Steps[Path]:
         query = f"?{_query({'file': file.listed_as})}" if file.listed_as else ""
         with Target(path) as target:
-            yield from self._transport.call("GET", f"requests/{request_id}/download{query}", sink=target)
+            yield from self._transport.call("GET", f"{_at(request_id)}/download{query}", sink=target)
             target.finish(file)
         return path
 
@@ -300,6 +306,10 @@ def _naming(key: str) -> Iterator[None]:
 
 def _outcomes(found: Mapping[str, Any]) -> list[Request | APIError]:
     return [Request.of(one) if "request_id" in one else APIError.of(one["error"]) for one in found["results"]]
+
+
+def _at(request_id: str) -> str:
+    return f"requests/{quote(request_id, safe='')}"
 
 
 def _as_it_is(found: Any) -> Any:

@@ -3,7 +3,7 @@
 import os
 import stat
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from data_compliance_client.clients import Client
 class Settings:
     url: str = ""
     chatbot: str = ""
-    token: str = ""
-    signing_secret: str = ""
-    callback_secret: str = ""
+    token: str = field(default="", repr=False)
+    signing_secret: str = field(default="", repr=False)
+    callback_secret: str = field(default="", repr=False)
     """Several, separated by spaces, while one replaces another."""
     key: str = ""
     """The name of the variable that identifies a chatter."""
@@ -51,7 +51,7 @@ def load(path: Path | None) -> Settings:
         found: dict[str, Any] = {}
     else:
         found = _read(chosen)
-    known = {field.name for field in fields(Settings)}
+    known = {one.name for one in fields(Settings)}
     unknown = sorted(found.keys() - known)
     if unknown:
         raise UsageError(f"{chosen} has the unknown setting {unknown[0]}. There are: {', '.join(sorted(known))}.")

@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -74,9 +75,9 @@ def verify_signature(
     given = {name.lower(): value for name, value in headers.items()}
     try:
         identifier, timestamp = given["webhook-id"], given["webhook-timestamp"]
-        sent = int(timestamp)
+        sent = float(int(timestamp))
         signatures = given["webhook-signature"].split()
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise InvalidCallback("A header is missing: webhook-id, webhook-timestamp or webhook-signature.") from None
     if abs((time.time() if now is None else now) - sent) > tolerance:
         raise InvalidCallback("The callback is too old, or this machine's clock is wrong.")
@@ -88,7 +89,7 @@ def verify_signature(
 
 
 def _key(secret: str) -> bytes:
-    try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        raise ValueError("A callback secret is whsec_ and Base64, as it was shown.") from None
+    with suppress(binascii.Error):
+        if key := base64.b64decode(secret.removeprefix("whsec_"), validate=True):
+            return key
+    raise ValueError("A callback secret is whsec_ and Base64, as it was shown.")
