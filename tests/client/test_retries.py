@@ -217,6 +217,16 @@ def test_json_of_something_else_is_no_answer(answering: Answers, answer: Any) ->
             list(client.send(["{}"]))
 
 
+def test_an_empty_key_is_none_of_its_own(answering: Answers) -> None:
+    """It is a variable that is not set, and the caller counts on it."""
+    client, calls = answering(httpx.Response(200, json=REQUEST))
+    with pytest.raises(ValueError, match="empty"):
+        client.delete(**ALICE, idempotency_key="")
+    with pytest.raises(ValueError, match="empty"):
+        list(client.file([package.deletion(**ALICE)], idempotency_key=""))
+    assert calls == []
+
+
 class Parts(httpx.SyncByteStream):
     """The parts of a body, the last of which can be an error."""
 

@@ -42,7 +42,7 @@ class WithPackage(caller.Client):
         long = "unique_chatter_identifier_"
         options = {name.removeprefix(long): value for name, value in body.items()}
         method = self.package.delete if path == "data-deletion" else self.package.export
-        return _answer(lambda: method(idempotency_key=key, **options).data)
+        return _answer(lambda: method(idempotency_key=key or None, **options).data)
 
     def post(self, path: str, body: Any, *, key: str = "") -> Answer:
         if path == "requests/batch":

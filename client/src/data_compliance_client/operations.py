@@ -53,7 +53,7 @@ class Operations:
         `requests` are bodies by `deletion()` and `export()`. They are filed in lots of up to 1,000. With the same
         `idempotency_key` and the same requests, the call can be repeated for 24 hours.
         """
-        key = idempotency_key or str(uuid.uuid4())
+        key = _key(idempotency_key)
         most = _MOST_SIGNED_BYTES if self._transport.signing_secret else _MOST_BYTES
         encoded = (json.dumps(one, separators=(",", ":")).encode() for one in requests)
         for number, lot in enumerate(_lots(encoded, most, size=len)):
@@ -232,7 +232,7 @@ class Operations:
         return (yield from self._json(method, path, _as_it_is, body, can_repeat=method == "GET"))
 
     def _file(self, path: str, body: Mapping[str, Any], idempotency_key: str | None) -> Steps[Request]:
-        key = idempotency_key or str(uuid.uuid4())
+        key = _key(idempotency_key)
         with _naming(key):
             answer = yield from self._transport.call("POST", path, body, idempotency_key=key, is_filing=True)
             return read(answer, Request.of)
@@ -292,6 +292,15 @@ class Operations:
 
         for stored in read(answer, of):
             yield Item(stored)
+
+
+def _key(given: str | None) -> str:
+    """Return the idempotency key, a new one if none is given."""
+    if given is None:
+        return str(uuid.uuid4())
+    if not (given and given.isascii() and given.isprintable()):
+        raise ValueError("The idempotency key is empty, or has characters that are not printable ASCII.")
+    return given
 
 
 @contextmanager
