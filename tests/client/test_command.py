@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity
-from data_compliance_client.command import main
+from data_compliance_client.commands import main
 from tests.calls import TokenCaller
 from tests.client.test_callbacks import BODY, SECRET, theirs
 from tests.conversations.documents import document
