@@ -4,12 +4,9 @@ import json
 import logging
 import re
 import sys
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import IntegrityError, connection
 from django.test import RequestFactory
 from pytest_django import Settings
@@ -17,6 +14,7 @@ from pytest_django import Settings
 from chatbots.models import Chatbot
 from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, current_request_id, describe_error, formatter
 from config.web_server import Logger
+from tests.packages import SERVICE
 
 
 def logged(message: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -132,9 +130,7 @@ def test_djangos_log_lines_contain_nothing_sent_by_the_caller() -> None:
 
 
 def test_an_errors_text_is_logged_if_our_own_code_wrote_it() -> None:
-    with (Path(settings.BASE_DIR) / "pyproject.toml").open("rb") as file:
-        packages = tomllib.load(file)["tool"]["importlinter"]["root_packages"]
-    for package in packages:
+    for package in SERVICE:
         ours = type("OurError", (Exception,), {"__module__": f"{package}.somewhere"})
         assert describe_error(ours("what to do")).endswith("OurError: what to do")
     theirs = type("TheirError", (Exception,), {"__module__": "library"})

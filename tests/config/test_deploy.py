@@ -23,6 +23,7 @@ from common.storage import ObjectStorage
 from config import web_server
 from tests.config.test_settings import KEY, manage
 from tests.config.test_systemd import unit
+from tests.packages import SERVICE
 
 ROOT = Path(settings.BASE_DIR)
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
@@ -187,7 +188,7 @@ def test_the_image_contains_exactly_the_packages_of_production() -> None:
     }
 
     assert copied == {
-        *(set(PROJECT["tool"]["importlinter"]["root_packages"]) - {"devdata", "data_compliance_client"}),
+        *(SERVICE - {"devdata"}),
         *("templates", "static", "manage.py", "gunicorn.conf.py", "pyproject.toml", "requirements.txt", "LICENSE"),
         *("docs/clients", "docs/images", "docs/reference", "docs/staff"),  # pages of the service
     }
