@@ -76,6 +76,7 @@ def test_what_is_wrong_is_told_by_the_class_and_the_fields(client) -> None:
     assert (error.code, error.status) == ("unknown_uci_key", 400)
     assert error.errors[0]["pointer"] == "/unique_chatter_identifier_key"
     assert error.trace_id
+    assert str(error).startswith("unknown_uci_key: /unique_chatter_identifier_key: The key is neither")
     assert "alice" not in str(error)
     with pytest.raises(codes.NotFound):
         client.request("00000000-0000-0000-0000-000000000000")

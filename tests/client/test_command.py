@@ -124,12 +124,13 @@ def test_conversations_are_imported_and_identified(dca, tmp_path) -> None:
     (tmp_path / "file.jsonl").write_text("\n".join(json.dumps(one) for one in lines))
     done = dca("import", "file.jsonl")
     assert (done.code, done.out) == (1, "2 created, 1 refused\n")
-    assert done.err.startswith("Line 2 is refused: invalid")
+    assert done.err.startswith("Line 2 is refused: invalid: /channel: Must be")
     assert Conversation.objects.count() == 2
     done = dca("identify", "--json", given='{"id": "c-1", "value": "m-77"}\n{"id": "c-9", "value": "m-77"}')
     assert [json.loads(line)["outcome"] for line in done.out.splitlines()] == ["created", "refused"]
     assert Identity.objects.filter(value="m-77").count() == 1
     assert dca("identify", given="m-77").code == 2
+    assert "is refused: invalid: Must be one well-formed JSON object" in dca("import", given="m-77").err
 
 
 def test_the_end_of_the_command_tells_the_state(dca, chatbot, tmp_path) -> None:

@@ -63,10 +63,10 @@ class APIError(ComplianceError):
         """Identifies the call in the service's log."""
         self.retry_after = retry_after
         """Seconds after which the call may succeed; None if a retry does not help by itself."""
-        fields = "; ".join(f"{one.get('pointer')}: {one.get('detail')}" for one in self.errors[:5])
-        # The detail of a single fault is that of the call.
-        detail = "" if self.detail and self.detail in fields else self.detail or self.title
-        super().__init__(": ".join(part for part in (self.code, detail, fields) if part))
+        # A fault of the body as a whole has an empty pointer.
+        faults = [": ".join(filter(None, (one.get("pointer"), one.get("detail")))) for one in self.errors[:5]]
+        text = "; ".join(faults) or self.detail or self.title
+        super().__init__(f"{self.code}: {text}" if text else self.code)
 
     @classmethod
     def of(cls, problem: Mapping[str, Any], *, retry_after: float | None = None) -> "APIError":
