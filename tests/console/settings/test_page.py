@@ -125,7 +125,6 @@ def test_it_makes_as_many_queries_for_many_rows_as_for_few(admin_client: Client,
     fill(range(3))
     few = asked()
     fill(range(3, 40))
-
     assert asked() == few
     assert max(few.values()) <= 10, few
     assert few["compliance"] == few[""], "its sections show the chatbot alone"
