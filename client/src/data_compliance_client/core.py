@@ -101,7 +101,6 @@ class Transport:
         *,
         body: bytes | None = None,
         content_type: str = "application/json",
-        params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         is_filing: bool = False,
         can_repeat: bool = True,
@@ -114,7 +113,6 @@ class Transport:
         """
         if json_body is not None:
             body = json.dumps(json_body, separators=(",", ":")).encode()
-        url = httpx.URL(self.base + path, params=params) if params else httpx.URL(self.base + path)
         common = {"Accept": "application/json, */*;q=0.1"}
         if body is not None:
             common["Content-Type"] = content_type
@@ -124,7 +122,7 @@ class Transport:
         attempt = 0
         while True:
             headers = common | self._key(body or b"", is_filing=is_filing)
-            outcome = yield Call(method, str(url), headers, body, sink)
+            outcome = yield Call(method, self.base + path, headers, body, sink)
             error = _error_of(outcome)
             if error is None:
                 answer: Answer = outcome
