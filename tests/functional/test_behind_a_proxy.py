@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -74,7 +75,9 @@ def test_slow_callers_delay_no_other_call(proxy: Proxy) -> None:
                 began = time.monotonic()
                 assert call(proxy, "GET", path)[0] == 200
                 taken.append(time.monotonic() - began)
-    assert sorted(taken)[int(len(taken) * 0.99)] < 1
+    # Calls past the proxy are held for longer than 30 seconds; a few that wait for a busy machine say nothing.
+    assert median(taken) < 1
+    assert max(taken) < 10
 
 
 @pytest.mark.django_db(transaction=True)
