@@ -80,6 +80,7 @@ def test_slow_callers_delay_no_other_call(proxy: Proxy) -> None:
     assert max(taken) < 10
 
 
+@pytest.mark.usefixtures("storage")
 @pytest.mark.django_db(transaction=True)
 def test_each_call_that_takes_a_large_body_gets_it(proxy: Proxy, chatbot: Chatbot) -> None:
     caller, signer = TokenCaller(chatbot), SigningCaller(chatbot)
