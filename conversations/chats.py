@@ -110,20 +110,25 @@ def read(connection: Connection[Any], transcripts: Transcripts) -> Generator[Cha
 def json_lines(chats: Iterable[Chat]) -> Generator[bytes]:
     """Yield one line for each conversation, in chunks of CHUNK_BYTES or slightly more."""
     buffer = bytearray()
-    for piece in _lines(chats):
-        buffer += piece
-        if len(buffer) >= CHUNK_BYTES:
-            yield bytes(buffer)
-            buffer.clear()
+    for chat in chats:
+        for _ in copied(chat, buffer).messages:
+            if len(buffer) >= CHUNK_BYTES:
+                yield bytes(buffer)
+                buffer.clear()
     if buffer:
         yield bytes(buffer)
 
 
-def _lines(chats: Iterable[Chat]) -> Iterator[bytes]:
-    for chat in chats:
-        yield chat.about[:-1] + b', "messages" : ['
+def copied(chat: Chat, into: bytearray) -> Chat:
+    """Return the chat. While its messages are read to their end, its line of JSON is added to `into`."""
+
+    def messages() -> Iterator[bytes]:
+        into.extend(chat.about[:-1] + b', "messages" : [')
         separator = b""
         for message in chat.messages:
-            yield separator + message
+            into.extend(separator + message)
             separator = b", "
-        yield b"]}\n"
+            yield message
+        into.extend(b"]}\n")
+
+    return chat._replace(messages=messages())

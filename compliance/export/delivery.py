@@ -23,7 +23,7 @@ from compliance.cluster import occurrences
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
 from compliance.export.attachments import COPIES_AT_ONCE, FileCopier, read_file
-from compliance.export.folder import Folder
+from compliance.export.folder import Folder, Met
 from compliance.export.formats import Contents, Part, zipped
 from compliance.export.records import Target
 from compliance.models import ComplianceRequest
@@ -234,15 +234,15 @@ class Delivery:
         """Write the files of the formats, and then the manifest, by which the export is completed."""
         folder = Folder(self._held, self._renewer, self._storage, target)
         try:
-            with closing(contents.parts()) as parts:
-                is_whole = all(folder.write(part) for part in parts)
+            with closing(contents.parts(beside=folder.write)) as parts:
+                for part in parts:
+                    folder.write(part)
+        except Met:
+            self._report.overtaken([target])
         except StorageError as error:
             self._report.failed({target: StepFailed.of(error)})
-            return
-        if is_whole:
-            self._stream(target, [contents.manifest(folder.files())])
         else:
-            self._report.overtaken([target])
+            self._stream(target, [contents.manifest(folder.files())])
 
     def _record_conversations(self, transcripts: Transcripts) -> None:
         """Record the conversations of the files, and leave out files that a deletion has met."""

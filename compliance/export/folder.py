@@ -17,18 +17,19 @@ from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
 
 
+class Met(Exception):
+    """A deletion has met the export."""
+
+
 class Folder:
     def __init__(self, held: HeldClaim, renewer: LeaseRenewer, storage: ObjectStorage, target: Target) -> None:
         self._held, self._renewer, self._storage, self._target = held, renewer, storage, target
 
-    def write(self, part: Part) -> bool:
-        """Write a file, and return whether it was written: not if a deletion has met the export.
-
-        Raises StorageError, psycopg's errors and ClaimLost; then nothing is under its key.
-        """
+    def write(self, part: Part) -> None:
+        """Write a file. Raises Met, StorageError, psycopg's errors and ClaimLost; then nothing is under its key."""
         key = beside(self._target.key, part.name)
         if self._was_met(record=key):
-            return False
+            raise Met
         upload_id = self._storage.open_upload(key, content_type=part.media_type)
         try:
             was_met = self._was_met()
@@ -38,13 +39,12 @@ class Folder:
             raise
         if was_met:
             self._storage.abort(key, upload_id)
-            return False
+            raise Met
         written = self._storage.write_parts(
             key, upload_id, part.data, meanwhile=self._renewer.renew_if_due, before_complete=self._held.renew
         )
         with self._held.transaction():
             self._rows().filter(key=key).update(bytes=written.bytes, sha256=written.sha256)
-        return True
 
     def files(self) -> Iterator[Listed]:
         """Yield all files beside the manifest, the copies of uploaded files last."""

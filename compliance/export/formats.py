@@ -29,9 +29,10 @@ from conversations.transcripts import CHUNK_BYTES, CONTENT_TYPE, StoredFile, Tra
 Format = Chatbot.ExportFormat
 MANIFEST_TYPE, ZIP_TYPE = "application/json", "application/zip"
 
+_JSON = "conversations.jsonl"
 _DESCRIPTIONS = {
     "conversations.csv": "All messages as a table, one line each, for spreadsheets and programs.",
-    "conversations.jsonl": "All conversations for programs: one JSON object a line, with its messages.",
+    _JSON: "All conversations for programs: one JSON object a line, with its messages.",
     pages.INDEX: "All conversations for people. Open this file in a browser.",
 }
 _PAGE, _COPY = (
@@ -79,24 +80,37 @@ class Contents:
         self._reader, self._transcripts, self._target, self._counts = reader, transcripts, target, counts
         self.made_at, self.meanwhile = made_at, meanwhile
 
-    def parts(self) -> Generator[Part]:
-        """Yield the files of the formats. Read each to its end before the next, or close the generator."""
+    def parts(self, *, beside: Callable[[Part], object] | None = None) -> Generator[Part]:
+        """Yield the files of the formats. Read each to its end before the next, or close the generator.
+
+        Each page is handed to `beside`, if given, while the JSON is read: then PostgreSQL makes both only once.
+        """
         formats = self._target.formats
         if Format.CSV in formats:
             with self._patiently(self._transcripts.pieces([self._target.place])) as pieces:
                 yield Part("conversations.csv", CONTENT_TYPE, (piece.data for piece in pieces))
+        if beside and {Format.JSON, Format.HTML} <= set(formats):
+            with self._patiently(self._json_and_pages(self._cover())) as chunks:
+                yield Part(_JSON, chats.JSON_LINES, _json_alone(chunks, beside))
+            return
         if Format.JSON in formats:
-            with self._patiently(chats.json_lines(chats.read(self._reader, self._transcripts))) as lines:
-                yield Part("conversations.jsonl", chats.JSON_LINES, lines)
+            with self._patiently(chats.json_lines(self._chats())) as lines:
+                yield Part(_JSON, chats.JSON_LINES, lines)
         if Format.HTML in formats:
-            with self._patiently(self._pages(self._cover())) as chunks:
+            with self._patiently(_sliced(pages.write(self._chats(), self._cover()))) as chunks:
                 for name, of_page in groupby(chunks, key=itemgetter(0)):
-                    yield Part(name, pages.CONTENT_TYPE, (chunk for _, chunk in of_page))
+                    yield _page(name, of_page)
 
-    def _pages(self, cover: pages.Cover) -> Generator[tuple[str, bytes]]:
-        for name, page in pages.write(chats.read(self._reader, self._transcripts), cover):
-            for start in range(0, len(page), CHUNK_BYTES):
-                yield name, page[start : start + CHUNK_BYTES]
+    def _json_and_pages(self, cover: pages.Cover) -> Generator[tuple[str, bytes]]:
+        lines = bytearray()
+        with closing(self._chats()) as found:
+            for page in pages.write((chats.copied(chat, lines) for chat in found), cover):
+                yield from _sliced([(_JSON, lines), page])
+                lines.clear()
+        yield from _sliced([(_JSON, lines)])
+
+    def _chats(self) -> Generator[chats.Chat]:
+        return chats.read(self._reader, self._transcripts)
 
     def _patiently(self, pieces: Generator[_Piece]) -> "closing[Generator[_Piece]]":
         """Return the pieces, which are closed at once if their reader breaks off: its statement must end first."""
@@ -137,6 +151,25 @@ class Contents:
 
     def _link(self, number: int, name: str) -> str:
         return copy_name(number, name) if self._target.archive else str(number)
+
+
+def _sliced(written: Iterable[tuple[str, bytes | bytearray]]) -> Generator[tuple[str, bytes]]:
+    for name, data in written:
+        for start in range(0, len(data), CHUNK_BYTES):
+            yield name, bytes(data[start : start + CHUNK_BYTES])
+
+
+def _json_alone(chunks: Iterable[tuple[str, bytes]], beside: Callable[[Part], object]) -> Iterator[bytes]:
+    """Yield the JSON, and hand each page over that comes in between."""
+    for name, of_one in groupby(chunks, key=itemgetter(0)):
+        if name == _JSON:
+            yield from (chunk for _, chunk in of_one)
+        else:
+            beside(_page(name, of_one))
+
+
+def _page(name: str, chunks: Iterable[tuple[str, bytes]]) -> Part:
+    return Part(name, pages.CONTENT_TYPE, (chunk for _, chunk in chunks))
 
 
 def media_type_of(target: Target) -> str:
