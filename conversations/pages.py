@@ -132,14 +132,15 @@ class _Writer:
             yield self._turn()
         self._put(head)
         page, number = self._page, 0
-        for line in chat.messages:
-            number += 1
-            message = self._message(from_json(line))
-            if self._is_full(message):
-                self._put(b"</ol></section>\n")
-                yield self._turn()
-                self._put(self._head(chat.number, about, continued=True))
-            self._put(message)
+        for bunch in chat.messages:
+            messages = [self._message(message) for message in from_json(b"[%b]" % bunch)]
+            number += len(messages)
+            for piece in self._pieces(messages):
+                if self._is_full(piece):
+                    self._put(b"</ol></section>\n")
+                    yield self._turn()
+                    self._put(self._head(chat.number, about, continued=True))
+                self._put(piece)
         self._put(b"</ol>")
         for file in about["files"]:
             line = self._files([file]).encode()
@@ -163,6 +164,11 @@ class _Writer:
 
     def _is_full(self, piece: bytes) -> bool:
         return bool(self._parts) and self._bytes + len(piece) > MOST_BYTES - _AROUND
+
+    def _pieces(self, messages: list[str]) -> list[bytes]:
+        """Return the messages as one piece, or each if the page has no room for all."""
+        whole = "".join(messages).encode()
+        return [message.encode() for message in messages] if self._is_full(whole) else [whole]
 
     def _put(self, piece: bytes) -> None:
         self._parts.append(piece)
@@ -213,7 +219,7 @@ class _Writer:
             f'<p class="about">{" · ".join(facts)}</p>{comment}<ol class="chat">'
         ).encode()
 
-    def _message(self, message: dict[str, Any]) -> bytes:
+    def _message(self, message: dict[str, Any]) -> str:
         kind = message["message_kind"]
         who = _SENDERS.get(message["sender"], message["sender"])
         label = f" · {_KINDS[kind]}" if kind in _KINDS else ""
@@ -223,7 +229,7 @@ class _Writer:
             f'<li class="{message["sender"]}"><p class="by"><b>{who}</b>{label} · '
             f'<time datetime="{message["sent_at"]}">{self._moment(message["sent_at"][:16])}</time></p>'
             f"{shown}{self._files(message['files']) if message['files'] else ''}</li>\n"
-        ).encode()
+        )
 
     def _files(self, files: Iterable[dict[str, Any]]) -> str:
         return "".join(f'<p class="text">{self._file(one["file_id"], one["file_name"])}</p>' for one in files)

@@ -187,14 +187,15 @@ def test_the_lines_are_as_the_published_schema_says(company: Company, storage: O
 def test_a_long_conversation_continues_on_the_next_page(company, storage, monkeypatch) -> None:
     monkeypatch.setattr(pages, "MOST_BYTES", 30_000)
     monkeypatch.setattr(pages, "MOST_LISTED", 1)
-    messages = [said(f"m{number}", f"{number} " + "x" * 5_000) for number in range(20)]
+    messages = [said(f"m{number}", f"{number} " + "x" * 2_000) for number in range(60)]
     company.send(document("c-1", "alice", messages=messages))
     company.talk("c-2", "alice")
-    files = files_of(storage, export_of(company, formats=["html"]))
+    files = files_of(storage, export_of(company, formats=["json", "html"]))
     numbered = [name for name in files if name.startswith("page-")]
     assert len(numbered) > 3
     assert max(len(files[name]) for name in numbered) < 40_000
-    assert texts_of(files)["html"] == [*(message["text"] for message in messages), words_in("c-2")]
+    texts = [*(message["text"] for message in messages), words_in("c-2")]
+    assert texts_of(files) == {"json": texts, "html": texts}
     targets = {target for name in files for target in re.findall(r'href="([^"#]+)', files[name].decode())}
     assert targets <= files.keys()
     assert b"(continued)" in files["page-2.html"]
