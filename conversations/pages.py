@@ -22,7 +22,7 @@ from conversations.uploads import download_name
 CONTENT_TYPE = "text/html; charset=utf-8"
 INDEX = "index.html"
 # A page begins before it would be larger, with what is around the conversations.
-MOST_BYTES = 10_000_000
+MOST_BYTES = 5_000_000
 _AROUND = 10_000
 # Conversations that the index lists one by one.
 MOST_LISTED = 5_000
