@@ -223,8 +223,12 @@ def _own_exports(request: ComplianceRequest, exports: Sequence[Export]) -> list[
 
 
 def _amount(request: ComplianceRequest) -> str:
+    chats = counted(conversations_done(request), "chat")
+    if conversations_done(request) != request.conversations:
+        # Another deletion erased some of them, and has counted their messages.
+        return chats
     files = f" and {counted(request.files, 'file')}" if request.files else ""
-    return f"{counted(conversations_done(request), 'chat')} with {counted(request.messages, 'message')}{files}"
+    return f"{chats} with {counted(request.messages, 'message')}{files}"
 
 
 def _chats(number: int) -> str:

@@ -33,7 +33,7 @@ def rejected(chatbot: Chatbot, reason: str = "legal_claims") -> ComplianceReques
 
 def made(chatbot: Chatbot, letter: str) -> ComplianceRequest:
     """A request whose state offers the letter."""
-    counted = {"conversations_total": 2, "messages": 6, "files": 1}
+    counted = {"conversations_total": 2, "conversations": 2, "messages": 6, "files": 1}
     extended = {"extended_at": timezone.now(), "extended_by": "user:1", "extension_reason": "complexity"}
     makes: dict[str, Any] = {"held": held, "refused": rejected, "done": completed, "partly_done": completed}
     more: dict[str, Any] = {
@@ -176,7 +176,9 @@ def test_what_was_done_depends_on_the_kind_and_on_what_was_found(chatbot: Chatbo
         return file_of(client, request, "done")
 
     assert "we deleted your data: 1 chat with 2 messages." in said()
-    assert "so there was nothing to delete" in said(result="nothing_found")
+    # Another deletion has erased two of three, and counted their messages.
+    assert "we deleted your data: 3 chats." in said(conversations_total=3)
+    assert "so there was nothing to delete" in said(result="nothing_found", conversations_total=1)
     text = said(kind="export", unverified_left_out=3, deadline="gdpr")
     assert "have found none that we can send you" in text
     assert "We left out 3 chats, because we could not be sure" in text
