@@ -21,9 +21,10 @@ from zoneinfo import ZoneInfo
 from psycopg import Connection
 
 from chatbots.models import Chatbot
+from common.db import local_settings
 from compliance.export.records import MANIFEST, Target
 from conversations import chats, pages
-from conversations.snapshots import read_patiently
+from conversations.snapshots import SNAPSHOT_MINUTES, read_patiently
 from conversations.transcripts import CHUNK_BYTES, CONTENT_TYPE, StoredFile, TranscriptCounts, Transcripts
 
 Format = Chatbot.ExportFormat
@@ -90,6 +91,8 @@ class Contents:
             with self._patiently(self._transcripts.pieces([self._target.place])) as pieces:
                 yield Part("conversations.csv", CONTENT_TYPE, (piece.data for piece in pieces))
         if beside and {Format.JSON, Format.HTML} <= set(formats):
+            # The bucket may take as long for each of the two.
+            self._reader.execute(local_settings(statement_timeout=f"{2 * SNAPSHOT_MINUTES}min"))
             with self._patiently(self._json_and_pages(self._cover())) as chunks:
                 yield Part(_JSON, chats.JSON_LINES, _json_alone(chunks, beside))
             return

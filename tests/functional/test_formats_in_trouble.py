@@ -3,12 +3,14 @@
 import json
 import secrets
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connections
 from django.db.models import F
 from django.test import Client
 from django.utils import timezone
+from psycopg import Connection
 
 from chatbots.models import ChangeLogEntry
 from common import leases
@@ -20,9 +22,10 @@ from compliance.models import Claim, ComplianceRequest, Export
 from compliance.requests import downloads
 from compliance.work import sizes
 from compliance.work.claims import HeldClaim
-from conversations import pages, uploads
+from conversations import chats, pages, uploads
 from conversations.documents import MAX_TEXT
 from conversations.models import Conversation
+from conversations.transcripts import Transcripts
 from tests.factories import UploadedFileFactory, conversation_of
 from tests.functional.company import attempts, document, key_of_file, settle
 from tests.functional.redacting import said
@@ -70,6 +73,20 @@ def test_a_worker_that_lost_its_claim_leaves_no_upload_open(company, storage, mo
     worker.drain(seconds=30)
     assert met
     assert_whole(company, storage, export)
+
+
+def test_a_slow_bucket_has_as_long_for_each_format(company, storage, monkeypatch) -> None:
+    limits: list[str] = []
+
+    def look(reader: Connection[Any], _transcripts: Transcripts) -> None:
+        limits.extend(*reader.execute("SHOW statement_timeout"))
+
+    before(monkeypatch, chats, "read", look)
+    company.talk("c-1", "alice")
+    export_of(company, formats=ALL)
+    assert limits == ["1h"]
+    export_of(company, formats=ALL, archive="zip")
+    assert limits == ["1h", "30min", "30min"]
 
 
 @pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
