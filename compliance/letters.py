@@ -99,6 +99,8 @@ def context_of(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) -
         "reason": _reason_of(request) if letter == Letter.REFUSED else "",
         "nothing_found": request.result == ComplianceRequest.Result.NOTHING_FOUND,
         "amount": _amount(request),
+        "formats": request.formats.split(),
+        "archive": bool(request.archive),
         "withheld": _chats(request.withheld),
         "not_sure": _chats(unverified_left_out(request) or 0),
         "of_others": _chats(request.shared_conversations if leaves_out else 0),
@@ -150,6 +152,8 @@ def _samples() -> Iterator[dict[str, Any]]:
                 "hold": "law",
                 "extension_reason": "complexity",
                 "continues": nothing_found,
+                "formats": ["csv", "html"],
+                "archive": nothing_found,
                 "own_copies": True,
                 "backup_days": 30,
             }

@@ -23,11 +23,11 @@ from compliance.requests.preview import Deletion, Export, Preview, preview, prev
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit_many
 from console.common.sealed import InvalidToken, Opened, Seal
+from console.requests.labels import formats_of
 
 Kind = ComplianceRequest.Kind
 Outcomes = dict[int, ComplianceRequest | Refused]
 
-_SHORT = {"json": "JSON Lines", "html": "pages"}
 TOKEN_LIFETIME = timedelta(minutes=15)
 # Used in place of the path of an API call in the idempotency key of a preview.
 _REPLAY_PATH = "console:filing"
@@ -87,8 +87,8 @@ class Draft:
     def formats_label(self) -> str:
         """The formats as a preview shows them, with the dialect of the CSV."""
         dialect = str(Chatbot.CsvDialect(self.csv_dialect).label)
-        shown = [f"CSV ({dialect})" if one == Chatbot.ExportFormat.CSV else _SHORT[one] for one in self.formats]
-        return ", ".join(shown) + (", as one ZIP" if self.archive else "")
+        shown = formats_of(" ".join(self.formats)).replace("CSV", f"CSV ({dialect})")
+        return shown + (", as one ZIP" if self.archive else "")
 
     def inputs(self) -> dict[int, RequestInput]:
         selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.subject]

@@ -282,10 +282,18 @@ def _decider(request: ComplianceRequest) -> str:
     return "An officer who did not file it" if request.chatbot.four_eyes else "An officer"
 
 
+_FORMATS = {"csv": "CSV", "json": "JSON Lines", "html": "pages"}
+
+
+def formats_of(words: str) -> str:
+    """Return the names of an export's formats, such as "CSV, pages"."""
+    return ", ".join(_FORMATS[word] for word in words.split())
+
+
 _DONE = {
     Kind.DELETION: "All data in scope is erased, verification found nothing left, and the value was erased from the "
     "request.",
-    Kind.EXPORT: "The file is complete.",
+    Kind.EXPORT: "The export is complete.",
     Kind.REDACTION: "The texts and files are deleted, and verification found nothing left.",
     Kind.RETENTION: "Everything that was due is erased, and verification found nothing left.",
 }

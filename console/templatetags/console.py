@@ -30,6 +30,7 @@ register.filter("receiver", receiver_of)
 register.filter("folded", folded)
 # Of a request.
 register.filter("state_of", labels.state_of)
+register.filter("formats_of", labels.formats_of)
 register.filter("short_hold", labels.short_hold)
 register.filter("short_step", labels.short_step)
 register.filter("due_mark", labels.due_mark)

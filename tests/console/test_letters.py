@@ -183,8 +183,13 @@ def test_what_was_done_depends_on_the_kind_and_on_what_was_found(chatbot: Chatbo
     assert "have found none that we can send you" in text
     assert "We left out 3 chats, because we could not be sure" in text
     text = said(result="done", shared_conversations=1)
-    assert "a copy of your data. It contains 1 chat with 2 messages." in text
+    assert "a copy of your data. It contains 1 chat with 2 messages. You can open it with any" in text
     assert "We left out 1 chat, because other people took part" in text
+    assert "messages. To read it, open index.html in any browser." in said(formats="csv json html")
+    assert "It is a ZIP file: unpack it first. You can open conversations.csv with" in said(
+        formats="csv", archive="zip"
+    )
+    assert "It is made for programs to read." in said(formats="json", archive="")
     assert "[Add the information of Article 15(1) and (2) GDPR" in text
 
 

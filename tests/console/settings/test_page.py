@@ -258,7 +258,7 @@ def test_an_officer_chooses_the_presets_of_exports(chatbot: Chatbot, neighbour: 
     ]
     viewed = shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
     assert "Excel, separated by commas" in viewed
-    assert "CSV HTML" in viewed
+    assert "CSV, pages" in viewed
 
 
 def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: Chatbot) -> None:
