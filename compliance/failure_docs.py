@@ -79,8 +79,8 @@ FAILURES: Mapping[str, Help] = {
     ),
     "export_not_read": Help(
         "The database could not be read; the detail has the SQLSTATE. `57014`: it took longer than 30 "
-        "minutes; to copy uploaded files may take as long again. Of several exports that are read "
-        "together each is tried alone first.",
+        "minutes, or 60 for JSON and pages together; to copy uploaded files may take as long again. Of several "
+        "exports that are read together each is tried alone first.",
         "Mend the database, or find out why the bucket is slow. Retry.",
     ),
 }

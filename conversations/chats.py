@@ -5,6 +5,7 @@ docs/clients/export.schema.json is the schema of a line.
 """
 
 from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from psycopg import Connection, sql
@@ -22,11 +23,12 @@ SELECT jsonb_object_agg(coalesce(message_id, 0), files) AS by_message
          WHERE conversation_id = c.id AND chatbot_id = ANY({chatbots}) AND state = 'stored' AND c.has_file_upload
          GROUP BY message_id) AS of_message
 """
-# One by one, messages cost psycopg as much time as PostgreSQL.
-_MESSAGES_AT_ONCE = 25
+# The texts of a bunch of messages have about as many bytes, and a short text counts as some: 25 messages at most. One
+# by one, they cost psycopg as much time as PostgreSQL.
+_BYTES_AT_ONCE, _LEAST_BYTES = 100_000, 4_000
 # A line for each conversation, which begins with its number, and one for each bunch of its messages. JSON contains
-# neither the separator nor the quote, so COPY quotes nothing. As in the CSV, the order of each step lets PostgreSQL
-# sort conversation by conversation.
+# neither the separator nor the quote, so COPY quotes nothing. Of a message, json_build_object takes twice as long. As
+# in the CSV, the order of each step lets PostgreSQL sort conversation by conversation.
 _SEPARATOR = b"\x02"
 _COPY = sql.SQL(f"""
 COPY (
@@ -43,7 +45,7 @@ COPY (
           FROM chosen AS c
          CROSS JOIN LATERAL ({_FILES}) AS f
          CROSS JOIN LATERAL (
-               SELECT c.id AS number, NULL::timestamptz AS sent_at, NULL::bigint AS message_id, json_build_object(
+               SELECT c.id AS number, NULL::timestamptz AS sent_at, NULL::bigint AS bunch, json_build_object(
                       'conversation_id', c.external_id, 'conversation_started_at', {time_sql("c.started_at")},
                       'user_channel', c.channel, 'language', c.language, 'user_name', c.user_name,
                       'push', c.has_push, 'agent_handover', c.has_agent_handover, 'file_upload', c.has_file_upload,
@@ -57,18 +59,19 @@ COPY (
                        WHERE i.conversation_id = c.id AND i.chatbot_id = ANY({{chatbots}})
                        ORDER BY i.value COLLATE "C", v.name COLLATE "C" LIMIT 1) AS u ON TRUE
                 UNION ALL
-               SELECT NULL, min(m.sent_at), min(m.id),
-                      string_agg(row_to_json(o)::text, ', ' ORDER BY m.sent_at, m.id)
-                 FROM (SELECT *, (row_number() OVER (ORDER BY sent_at, id) - 1) / {_MESSAGES_AT_ONCE} AS bunch
+               SELECT NULL, min(m.sent_at), m.bunch, string_agg(
+                      concat('{{{{"message_id":', to_json(m.external_id), ',"sent_at":"', {time_sql("m.sent_at")},
+                             '","sender":"', m.sender, '","message_kind":"', m.kind, '","text":', to_json(m.text),
+                             ',"files":', coalesce(f.by_message -> m.id::text, '[]'), '}}}}'),
+                      ', ' ORDER BY m.sent_at, m.id)
+                 FROM (SELECT *, sum(greatest(octet_length(text), {_LEAST_BYTES}))
+                                 OVER (ORDER BY sent_at, id ROWS UNBOUNDED PRECEDING) / {_BYTES_AT_ONCE} AS bunch
                          FROM conversations_message
                         WHERE conversation_id = c.id AND chatbot_id = ANY({{chatbots}}) OFFSET 0) AS m
-                CROSS JOIN LATERAL (
-                      SELECT m.external_id AS message_id, {time_sql("m.sent_at")} AS sent_at, m.sender,
-                             m.kind AS message_kind, m.text, coalesce(f.by_message -> m.id::text, '[]') AS files) AS o
                 GROUP BY m.bunch) AS l
-         ORDER BY c.started_at, c.id, l.sent_at NULLS FIRST, l.message_id
+         ORDER BY c.started_at, c.id, l.sent_at NULLS FIRST, l.bunch
     )
-    SELECT number, line FROM lines ORDER BY started_at, id, sent_at NULLS FIRST, message_id
+    SELECT number, line FROM lines ORDER BY started_at, id, sent_at NULLS FIRST, bunch
 ) TO STDOUT (FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')
 """)  # noqa: S608  (texts of ours)
 
@@ -116,7 +119,7 @@ def json_lines(chats: Iterable[Chat]) -> Generator[bytes]:
     """Yield one line for each conversation, in chunks of CHUNK_BYTES or slightly more."""
     buffer = bytearray()
     for chat in chats:
-        for _ in copied(chat, buffer).messages:
+        for _ in chain(copied(chat, buffer).messages, [b"after the last"]):
             if len(buffer) >= CHUNK_BYTES:
                 yield bytes(buffer)
                 buffer.clear()

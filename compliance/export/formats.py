@@ -92,9 +92,10 @@ class Contents:
                 yield Part("conversations.csv", CONTENT_TYPE, (piece.data for piece in pieces))
         if beside and {Format.JSON, Format.HTML} <= set(formats):
             # The bucket may take as long for each of the two.
-            self._reader.execute(local_settings(statement_timeout=f"{2 * SNAPSHOT_MINUTES}min"))
+            self._limit(2 * SNAPSHOT_MINUTES)
             with self._patiently(self._json_and_pages(self._cover())) as chunks:
                 yield Part(_JSON, chats.JSON_LINES, _json_alone(chunks, beside))
+            self._limit(SNAPSHOT_MINUTES)
             return
         if Format.JSON in formats:
             with self._patiently(chats.json_lines(self._chats())) as lines:
@@ -111,6 +112,9 @@ class Contents:
                 yield from _sliced([(_JSON, lines), page])
                 lines.clear()
         yield from _sliced([(_JSON, lines)])
+
+    def _limit(self, minutes: int) -> None:
+        self._reader.execute(local_settings(statement_timeout=f"{minutes}min"))
 
     def _chats(self) -> Generator[chats.Chat]:
         return chats.read(self._reader, self._transcripts)

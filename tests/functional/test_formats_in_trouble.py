@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -30,7 +31,7 @@ from tests.factories import UploadedFileFactory, conversation_of
 from tests.functional.company import attempts, document, key_of_file, settle
 from tests.functional.redacting import said
 from tests.functional.refusing import in_the_gap
-from tests.functional.test_export_formats import ALL, assert_whole, export_of, files_of, talk
+from tests.functional.test_export_formats import ALL, assert_whole, export_of, files_of, talk, texts_of
 from tests.patches import before, failing
 
 
@@ -87,6 +88,47 @@ def test_a_slow_bucket_has_as_long_for_each_format(company, storage, monkeypatch
     assert limits == ["1h"]
     export_of(company, formats=ALL, archive="zip")
     assert limits == ["1h", "30min", "30min"]
+    limits.clear()
+    for person in ("bob", "carol", "dave"):
+        company.talk(f"of-{person}", person)
+        company.export(person, formats=ALL)
+    company.export("alice", formats=["json"])
+    settle()
+    assert sorted(limits) == ["1h", "1h", "1h", "30min"]
+
+
+@pytest.mark.parametrize("formats", [ALL, ["json"], ["html"]])
+def test_messages_are_in_the_order_of_the_csv(company, storage, formats) -> None:
+    late = said("late", "late") | {"sent_at": "2026-11-01T12:00:01Z"}
+    same = [said(f"m{number}", f"m{number}") | {"sent_at": "2026-11-01T12:00:00Z"} for number in range(26)]
+    company.send(document("c-1", "alice", messages=[late]))
+    company.send(document("c-1", "alice", messages=[late, *same]))
+    texts = texts_of(files_of(storage, export_of(company, formats=formats)))
+    assert texts == {each: [*(f"m{number}" for number in range(26)), "late"] for each in formats}
+
+
+def test_a_long_text_is_read_alone(company, storage, monkeypatch) -> None:
+    chunks: list[bytes] = []
+    read = chats.json_lines
+
+    def watched(found: Iterable[chats.Chat]) -> Iterator[bytes]:
+        for chunk in read(found):
+            chunks.append(chunk)
+            yield chunk
+
+    monkeypatch.setattr(chats, "json_lines", watched)
+    messages = [said(f"m{number}", "\x01" * MAX_TEXT) for number in range(10)]
+    company.send(document("c-1", "alice", messages=messages))
+    export_of(company, formats=["json"])
+    assert sum(map(len, chunks)) > 6_000_000
+    assert max(map(len, chunks)) < 1_000_000
+
+
+def test_conversations_without_messages_are_not_gathered() -> None:
+    empty = (
+        chats.Chat(number, b'{"conversation_id" : "' + b"x" * 2_000 + b'"}', iter(())) for number in range(1_000)
+    )
+    assert max(map(len, chats.json_lines(empty))) < 200_000
 
 
 @pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
