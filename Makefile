@@ -7,7 +7,7 @@ TYPESCRIPT ?= var/typescript
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test test-all check docs npm typescript bench fuzz stress faults drill soak citus screenshots lock release fmt clean
+.PHONY: demo run test types lint test-all check docs npm typescript bench fuzz stress faults drill soak citus screenshots lock release fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt client/pyproject.toml
@@ -33,16 +33,19 @@ test: $(READY)  ## every promise once; ARGS="-k deletion -x" for some
 	$(BIN)/python -m pytest -n auto -m "not long" $(ARGS)
 
 check: $(READY)  ## all that must pass before a change is merged; the long tests in quarters, by commit or QUARTER=2
+	$(MAKE) --jobs=2 types lint docs
+	$(MAKE) test ARGS='-m "" --quarter=$(QUARTER)'
+
+types: $(READY)
+	$(BIN)/mypy .
+
+lint: $(READY)  ## style, import contracts, migrations, the API document, deploy settings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	scripts/check_deploy.sh
-	$(MAKE) docs
-	$(MAKE) test
-	$(MAKE) test ARGS="-m long --quarter=$(QUARTER)"
 
 test-all: $(READY)  ## all tests, with all that are long, and their coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90 $(ARGS)
