@@ -297,10 +297,12 @@ def test_unknown_formats_are_refused(company: Company, path: str, sent: dict[str
 
 def test_each_file_can_be_downloaded(company: Company, storage: ObjectStorage) -> None:
     talk(company, "c-1")
-    shown = export_of(company, formats=["html"])
+    shown = export_of(company, formats=["json", "html"])
     request_id = shown["request_id"]
     client = client_of(staff(company.chatbot, Role.SUPPORT))
     page = client.get(f"/admin/requests/{UUID(request_id)}/").content.decode()
+    assert "<dd>JSON Lines, pages</dd>" in page
+    assert "open index.html in any browser" in page
     for one in shown["export"]["files"]:
         for address in (
             company.caller.get(f"requests/{request_id}/download?file={one['name']}")["Location"],
@@ -310,6 +312,7 @@ def test_each_file_can_be_downloaded(company: Company, storage: ObjectStorage) -
             assert f"/{one['name']}?" in leads_to
             assert f"filename%3D%22{one['name']}%22" in leads_to.replace("=", "%3D")
     assert set(ChangeLogEntry.objects.filter(event="export.downloaded").values_list("data__file", flat=True)) == {
+        "conversations.jsonl",
         "index.html",
         "page-1.html",
     }
