@@ -1,4 +1,4 @@
-"""The document at `/api/schema/`, rendered once per process, and the pages at `/api/docs/`.
+"""The document at `/api/schema/`, generated once per process, and the pages at `/api/docs/`.
 
 Redoc draws a part of the document on a page, a call or those of a tag: the whole takes a browser seconds. The pages
 load nothing from other hosts, and their Content-Security-Policy forbids it.
@@ -65,9 +65,14 @@ def _rendered(media_type: str, part: str) -> bytes:
 @cache
 def _render(media_type: str, part: str) -> bytes:
     renderer = OpenApiYamlRenderer() if media_type == _YAML else OpenApiJsonRenderer()
-    schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    rendered: bytes = renderer.render(_only(schema, part) if part else schema, renderer_context={})
+    rendered: bytes = renderer.render(_only(_whole(), part) if part else _whole(), renderer_context={})
     return rendered
+
+
+@cache
+def _whole() -> dict[str, Any]:
+    schema: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    return schema
 
 
 def _only(schema: dict[str, Any], part: str) -> dict[str, Any]:
