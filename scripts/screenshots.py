@@ -5,7 +5,6 @@ In a copy of its own under var/screenshots, with invented people. Needs Chromium
 
 import base64
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ VAR_DIR = ROOT / "var" / "screenshots"
 
 sys.path.insert(0, str(ROOT))
 
-from scripts import own_copy  # noqa: E402
+from scripts import chromium, own_copy  # noqa: E402
 
 ENVIRONMENT = own_copy.begin(VAR_DIR)
 
@@ -37,9 +36,8 @@ QUALITY = 80
 def main() -> int:
     """Take all pictures and return an exit code."""
     exit_on_sigterm()
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        print("No browser here: apt-get install --no-install-recommends chromium", file=sys.stderr)
+    if chromium.PROGRAM is None:
+        print(f"No browser here: {chromium.INSTALL}", file=sys.stderr)
         return 1
     foreign = own_copy.foreign_settings()
     if foreign:
@@ -52,7 +50,7 @@ def main() -> int:
         scene = screenshot_scene.build(lambda: own_copy.start_web_and_worker(processes, ENVIRONMENT, VAR_DIR))
         # Playwright's event loop runs in this thread; Django would refuse the ORM beside it.
         os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-        with _browser(chromium) as browser:
+        with _browser() as browser:
             taken = _take_all(browser, scene)
     for old in set(IMAGES.glob("*.webp")) - taken:
         old.unlink()
@@ -61,12 +59,11 @@ def main() -> int:
 
 
 @contextmanager
-def _browser(chromium: str) -> "Iterator[Browser]":
+def _browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright  # noqa: PLC0415  only where there is a browser
 
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        yield playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield playwright.chromium.launch(executable_path=chromium.PROGRAM, args=chromium.ARGUMENTS)
 
 
 def _take_all(browser: "Browser", scene: "Scene") -> set[Path]:

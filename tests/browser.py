@@ -1,7 +1,6 @@
 """A real browser for the tests of pages: Debian's Chromium. Where it is missing, they are skipped."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +13,12 @@ from django.contrib.auth.models import User
 from django.db import connections
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from scripts import chromium as chromium_of_debian
 from tests.people import client_of
 
-CHROMIUM = shutil.which("chromium")
-
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: see README, Tests")
+needs_chromium = pytest.mark.skipif(
+    chromium_of_debian.PROGRAM is None, reason="Chromium is missing: see README, Tests"
+)
 
 WIDE: ViewportSize = {"width": 1280, "height": 900}
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -35,16 +35,6 @@ _ANIMATIONS_END = """Promise.race([
     Promise.allSettled(document.getAnimations().map(one => one.finished)),
     new Promise(done => setTimeout(done, 2000)),
 ])"""
-
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @dataclass
@@ -63,7 +53,9 @@ def browser() -> Iterator[Browser]:
         # Playwright's event loop runs in this thread; Django would refuse the ORM beside it.
         patch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         try:
-            yield playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+            yield playwright.chromium.launch(
+                executable_path=chromium_of_debian.PROGRAM, args=chromium_of_debian.ARGUMENTS
+            )
         finally:
             # Only this event loop can close its database connections.
             connections.close_all()

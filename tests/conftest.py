@@ -22,7 +22,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
 from conversations.management.commands import import_conversations
 from devservers import control
-from scripts import citus_nodes
+from scripts import chromium, citus_nodes
 from tests import databases, factories, fuzzing, quarters, statements, under_roles
 from tests.citus import suite
 from tests.clients import empty
@@ -164,8 +164,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"Long tests of quarter {quarter} ran, and of what was touched last: {touched}")
     reasons = [str(skipped.longrepr) for skipped in terminalreporter.stats.get("skipped", [])]
     if any("Chromium" in reason for reason in reasons):
-        how = "apt-get install --no-install-recommends chromium"
-        terminalreporter.write_line(f"No browser here, so the tests of pages were skipped. To run them too: {how}")
+        terminalreporter.write_line(
+            f"No browser here, so the tests of pages were skipped. To run them too: {chromium.INSTALL}"
+        )
     if without := sum("CITUS_URL" in reason for reason in reasons):
         how = "set CITUS_URL to a database of a coordinator (docs/explanation/testing.md)"
         terminalreporter.write_line(f"No Citus here, so {without} tests on it were skipped. To run them too: {how}")
