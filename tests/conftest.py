@@ -207,17 +207,23 @@ _VERSIONS_BEFORE_A_NEW_BUCKET = 500
 class _Bucket:
     """The hosted bucket of this process, made anew at first and after many objects."""
 
+    # Unknown after a test without the fixture `storage`, which may have written all the same.
+    is_empty = False
+
     def __init__(self) -> None:
         self.storage = hosted_storage()
         self.storage.create_bucket_if_missing()
         self.removed = _VERSIONS_BEFORE_A_NEW_BUCKET
 
     def empty(self) -> None:
+        if _Bucket.is_empty:
+            return
         self.removed += empty(self.storage)
         if self.removed >= _VERSIONS_BEFORE_A_NEW_BUCKET:
             self.storage.client.delete_bucket(Bucket=self.storage.bucket_name)
             self.storage.create_bucket_if_missing()
             self.removed = 0
+        _Bucket.is_empty = True
 
 
 @pytest.fixture(scope="session")
@@ -230,9 +236,11 @@ def storage_rests_no_more() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _forget_storage_state() -> None:
+def _forget_storage_state(request: pytest.FixtureRequest) -> None:
     """Each test starts without knowledge of the operator's storage, like a new process."""
     storage_rests_no_more()
+    if "storage" not in request.fixturenames:
+        _Bucket.is_empty = False
 
 
 @pytest.fixture
@@ -240,6 +248,7 @@ def storage(_bucket: _Bucket) -> Iterator[ObjectStorage]:
     """The hosted bucket, empty at the start of the test and emptied after it."""
     _bucket.empty()
     storage_rests_no_more()
+    _Bucket.is_empty = False
     yield _bucket.storage
     storage_rests_no_more()
     _bucket.empty()
