@@ -33,7 +33,7 @@ Files = dict[date, str]
 
 
 def run(run: Run) -> None:
-    chatters = run.size(10_000, 1_000)
+    chatters = run.size(10_000, 200)
     way = find_fastest(run, chatters)
     floors, ours, peaks = [], [], []
     for _ in range(run.rounds(3)):

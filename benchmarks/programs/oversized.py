@@ -32,7 +32,7 @@ _FIND = (
 
 
 def run(run: Run) -> None:
-    messages = run.size(5_000_000, 100_000)
+    messages = run.size(5_000_000, 40_000)
     for kind, floor in (("export", _floor_of_export), ("deletion", _floor_of_deletion)):
         for _ in range(run.rounds(1)):
             _measure(run, messages, kind, floor)

@@ -37,7 +37,7 @@ SELECT id FROM conversations_conversation
 
 
 def run(run: Run) -> None:
-    conversations = run.size(1_000_000, 20_000)
+    conversations = run.size(1_000_000, 10_000)
     for _ in range(run.rounds(1)):
         _measure(run, conversations)
 
