@@ -1,5 +1,6 @@
 """The client's methods against the real service, blocking and in asyncio."""
 
+import inspect
 import logging
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Message
 from data_compliance_client import codes
 from data_compliance_client import operations as limits
+from tests.client.conftest import IN_BOTH
 from tests.conversations.documents import document, message
 from tests.factories import conversation_of, deletion_of
 
@@ -23,6 +25,22 @@ def filed() -> int:
     return ComplianceRequest.objects.count()
 
 
+def test_the_clients_have_the_same_operations() -> None:
+    blocking, awaiting = (
+        {name: method for name, method in vars(one).items() if hasattr(method, "__wrapped__")}
+        for one in (package.Client, package.AsyncClient)
+    )
+    assert "delete" in blocking
+    assert {name: one.__wrapped__ for name, one in blocking.items()} == {
+        name: one.__wrapped__ for name, one in awaiting.items()
+    }
+    for name, method in blocking.items():
+        is_list = inspect.isgeneratorfunction(method)
+        assert inspect.isasyncgenfunction(awaiting[name]) == is_list
+        assert inspect.iscoroutinefunction(awaiting[name]) != is_list
+
+
+@IN_BOTH
 def test_a_deletion_is_filed_followed_and_done(client, chatbot, working) -> None:
     conversation_of(chatbot, "alice-77")
     seen: list[str] = []
@@ -69,6 +87,7 @@ def test_the_wait_ends_with_the_time_and_where_a_person_decides(client, chatbot)
     assert client.decide(str(held.pk), "cancel", reason="duplicate").status == "cancelled"
 
 
+@IN_BOTH
 def test_what_is_wrong_is_told_by_the_class_and_the_fields(client) -> None:
     with pytest.raises(codes.UnknownUciKey) as caught:
         client.delete(key="member", value="alice-77")
@@ -108,8 +127,9 @@ def test_a_preview_and_a_look_up_file_nothing(client, chatbot) -> None:
     assert filed() == 1
 
 
+@IN_BOTH
 def test_lists_are_read_to_their_end(client, chatbot) -> None:
-    numbers = [conversation_of(chatbot, f"v-{number}").pk for number in range(60)]
+    numbers = [conversation_of(chatbot, f"v-{number}", messages=0).pk for number in range(51)]  # two pages
     ids = [client.delete(key="member_id", value=f"v-{number}").id for number in range(3)]
     assert [one["number"] for one in client.conversations(deleted=False)] == numbers[::-1]
     assert [
@@ -195,6 +215,7 @@ class TestDownload:
         assert named.name.endswith("_conversation_export.csv")
         assert sorted(tmp_path.iterdir()) == sorted([path, named])
 
+    @IN_BOTH
     def test_a_folder_has_all_files_of_the_manifest(self, client, tmp_path: Path) -> None:
         request = self.export_of(client, formats=["csv", "json", "html"])
         paths = client.download(request, tmp_path / "new" / "alice")
@@ -209,6 +230,7 @@ class TestDownload:
         [path] = client.download(self.export_of(client, formats=["html"], archive="zip"), tmp_path)
         assert path.read_bytes().startswith(b"PK")
 
+    @IN_BOTH
     def test_nothing_is_left_of_a_file_that_is_not_the_one_that_was_written(self, client, tmp_path: Path) -> None:
         request = self.export_of(client)
         request.data["export"]["sha256"] = "0" * 64
@@ -226,6 +248,7 @@ class TestDownload:
         with pytest.raises(codes.NotReady):
             client.download(client.export(**ALICE), tmp_path)
 
+    @IN_BOTH
     def test_the_address_of_the_file_is_not_logged(self, client, tmp_path: Path, caplog) -> None:
         caplog.set_level(logging.DEBUG)
         client.download(self.export_of(client), tmp_path)
