@@ -1,4 +1,5 @@
 import pytest
+from django.test import Client
 
 from chatbots.models import Chatbot
 from tests.browser import chromium
@@ -12,3 +13,13 @@ __all__ = ["chromium", "drain", "filer"]
 @pytest.fixture
 def filer(chatbot: Chatbot) -> Filer:
     return Filer(member(chatbot, Role.SUPPORT), chatbot)
+
+
+@pytest.fixture
+def officer(chatbot: Chatbot) -> Client:
+    return member(chatbot, Role.OFFICER)
+
+
+@pytest.fixture
+def support(chatbot: Chatbot) -> Client:
+    return member(chatbot, Role.SUPPORT)

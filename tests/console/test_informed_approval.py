@@ -17,7 +17,7 @@ from compliance.models import ComplianceRequest
 from tests.console.made import VALUE, Status, completed, held, status_of, waiting
 from tests.console.request_pages import address, offered, text_of
 from tests.factories import conversation_of, export_of, of_conversations, redaction_of
-from tests.people import Role, client_of, member, staff
+from tests.people import Role, client_of, staff
 
 LATE = datetime(2026, 3, 31, 22, 30, tzinfo=UTC)  # in Berlin the next day has begun
 
@@ -40,11 +40,6 @@ def shown_to() -> list[tuple[str, Any, Any]]:
 def bulk(client: Client, *requests: ComplianceRequest, choice: str = "approve:other", **more: Any) -> Any:
     body = {"choice": choice, "selected": [str(one.pk) for one in requests]} | more
     return client.post(reverse("console:requests_decide"), body)
-
-
-@pytest.fixture
-def officer(chatbot: Chatbot) -> Client:
-    return member(chatbot, Role.OFFICER)
 
 
 def test_an_officer_is_shown_the_value_its_conversations_and_similar_values_in_one_answer(chatbot: Chatbot) -> None:

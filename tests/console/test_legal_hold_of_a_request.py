@@ -21,11 +21,6 @@ from tests.people import Role, member
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def officer(chatbot: Chatbot) -> Client:
-    return member(chatbot, Role.OFFICER)
-
-
 def limit(client: Client, request: ComplianceRequest, **fields: str) -> Any:
     given = {f"erase_unheld-{name}": text for name, text in fields.items()}
     return client.post(address(request, "erase_unheld"), given)

@@ -50,6 +50,18 @@ def create_a_variable_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("radio", name="plan_b")).to_be_visible()
 
 
+def choose_days_by_keyboard(page: Page, *, has_script: bool = True) -> None:
+    number = page.get_by_label("Number of days")
+    expect(number).to_be_visible(visible=not has_script)
+    page.get_by_label("Delete conversations after").focus()
+    page.keyboard.type("Another")
+    page.keyboard.press("Tab")
+    expect(number).to_be_focused()
+    page.keyboard.type("45")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Delete after 45 days")).to_be_visible()
+
+
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
@@ -109,6 +121,8 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     expect(page.get_by_role("button", name="Copied").first).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").endswith("/api/v1/chatbots/acme/data-deletion")
 
+    page.goto(live_server.url + page_of(chatbot, "retention"))
+    choose_days_by_keyboard(page)
     page.goto(live_server.url + page_of(chatbot, "keys"))
     page.locator("summary", has_text="Create key").click()
     page.get_by_label("Label").locator("visible=true").fill("A second CRM")
@@ -169,7 +183,7 @@ def test_the_anchors_of_the_former_page_lead_to_their_pages(live_server, chromiu
 @pytest.mark.long(reason="a browser draws the page")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server, chromium, chatbot: Chatbot):
+def test_an_officer_without_a_script_creates_a_variable_and_chooses_a_period(live_server, chromium, chatbot: Chatbot):
     officer = staff(chatbot, Role.OFFICER)
     watched = signed_in(chromium, live_server.url, officer, page_of(chatbot, "identity"), width=360, script=False)
     page = watched.page
@@ -181,6 +195,8 @@ def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server,
 
     assert Variable.objects.filter(chatbot=chatbot, name="customer_id").exists()
     expect(page.get_by_role("button", name="Save settings")).to_have_count(0)
+    page.goto(live_server.url + page_of(chatbot, "retention"))
+    choose_days_by_keyboard(page, has_script=False)
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

@@ -55,7 +55,7 @@ def test_a_superuser_issues_and_revokes_them_and_the_secret_is_shown_once(
         actor,
         actor,
     )
-    text = shown(admin_client, chatbot)
+    text = shown(admin_client, chatbot, "bucket")
     for told in (row.access_key_id, "Data team", f"by {admin_user.get_username()}"):
         assert told in text
 
@@ -65,7 +65,7 @@ def test_a_superuser_issues_and_revokes_them_and_the_secret_is_shown_once(
     with pytest.raises(StorageError):
         theirs.read("acme/export.csv")
     assert names_of_users() == set()
-    assert "Revoked or not issued: 1" in shown(admin_client, chatbot)
+    assert "Revoked or not issued: 1" in shown(admin_client, chatbot, "bucket")
     assert_refused(save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on"), "revoked already")
 
 
@@ -82,7 +82,7 @@ def test_an_officer_sees_them_and_changes_nothing(chatbot: Chatbot, settings: Se
     row = factories.BucketCredentialFactory.create(chatbot=chatbot, label="Data team")
     client = client_of(staff(chatbot, Role.OFFICER))
 
-    text = shown(client, chatbot)
+    text = shown(client, chatbot, "bucket")
 
     assert row.access_key_id in text
     assert "Operator (command)" in text
@@ -98,7 +98,7 @@ def test_without_iam_in_the_console_it_says_what_to_do_and_records_keys(
     issued = issue_bucket_credential(chatbot=chatbot, label="Data team", actor="command").credential
     setattr(settings, setting, "")
 
-    text = shown(admin_client, chatbot)
+    text = shown(admin_client, chatbot, "bucket")
     assert "manage.py issue_bucket_credentials acme" in text
     assert 'action="/admin/settings/acme/credentials/"' not in text
     assert_refused(issue(admin_client, chatbot), "does not issue credentials here")
@@ -108,9 +108,9 @@ def test_without_iam_in_the_console_it_says_what_to_do_and_records_keys(
         save(admin_client, chatbot, "credentials/record", label="x", access_key_id="a b"), "letters, digits"
     )
     assert_saved(save(admin_client, chatbot, "credentials/record", **recorded), chatbot, "bucket")
-    assert "AKIA1" in shown(admin_client, chatbot)
+    assert "AKIA1" in shown(admin_client, chatbot, "bucket")
     for row in BucketCredential.objects.all():
-        assert "removed in the storage" in revoking(shown(admin_client, chatbot), row)
+        assert "removed in the storage" in revoking(shown(admin_client, chatbot, "bucket"), row)
         assert_saved(save(admin_client, chatbot, f"credentials/{row.pk}/revoke", sure="on"), chatbot, "bucket")
     assert names_of_users() == {issued.user_name} if setting == "IAM_CONSOLE" else True
     assert not BucketCredential.objects.filter(revoked_at__isnull=True).exists()
@@ -124,16 +124,16 @@ def revoking(text: str, row: BucketCredential) -> str:
 
 def test_interrupted_ones_say_so(admin_client: Client, chatbot: Chatbot) -> None:
     factories.BucketCredentialFactory.create(chatbot=chatbot, origin="issued", active_at=None, access_key_id="")
-    text = shown(admin_client, chatbot)
+    text = shown(admin_client, chatbot, "bucket")
     assert "Being issued" in text
     assert "it was interrupted" in text
 
 
 def test_a_client_s_own_bucket_has_none(admin_client: Client, chatbot: Chatbot) -> None:
     use_bucket_at(chatbot, "https://s3.example.com")
-    assert 'id="credentials"' not in shown(admin_client, chatbot)
+    assert 'id="credentials"' not in shown(admin_client, chatbot, "bucket")
     factories.BucketCredentialFactory.create(chatbot=chatbot)
-    text = shown(admin_client, chatbot)
+    text = shown(admin_client, chatbot, "bucket")
     assert 'id="credentials"' in text
     assert "Issue credentials" not in text
 
@@ -203,7 +203,7 @@ def test_members_see_what_tokens_name_and_no_controls_of_calls(admin_client: Cli
     save(admin_client, chatbot, "keys/identity", **HS256)
     key = ApiKey.objects.get()
 
-    for text in (shown(member(chatbot, Role.VIEWER), chatbot), shown(admin_client, chatbot)):
+    for text in (shown(member(chatbot, Role.VIEWER), chatbot, "keys"), shown(admin_client, chatbot, "keys")):
         listed = text[text.index("Web shop") :]
         listed = listed[: listed.index("</li>")]
         for named in (key.prefix, "HS256", str(chatbot.public_id)):
@@ -238,7 +238,7 @@ def test_a_keys_limit_is_changed_and_the_key_revoked_after_confirmation(admin_cl
 def test_an_expired_key_is_shown_as_expired(admin_client: Client, chatbot: Chatbot) -> None:
     factories.ApiKeyFactory.create(chatbot=chatbot, expires_at=factories.NOON.replace(year=2020))
 
-    text = shown(admin_client, chatbot)
+    text = shown(admin_client, chatbot, "keys")
 
     assert "Expired" in text
     assert "No active keys." in text

@@ -139,7 +139,7 @@ def test_it_counts_the_conversations_of_the_present_and_the_former_uci(admin_cli
         factories.conversation_of(chatbot, value, messages=0)
     factories.conversation_of(neighbour, "1", messages=0)
 
-    counted = re.findall(r">((?:more than )?\d+ conversations)<", shown(admin_client, chatbot))
+    counted = re.findall(r">((?:more than )?\d+ conversations)<", shown(admin_client, chatbot, "identity"))
 
     assert sorted(counted) == ["2 conversations", "more than 2 conversations"]
 
@@ -168,7 +168,7 @@ def test_an_officer_switches_compliance_and_extracts(chatbot: Chatbot) -> None:
     client = client_of(officer)
 
     assert_saved(save(client, chatbot, "compliance", on="False"), chatbot, "compliance")
-    assert "Data compliance turned off" in shown(client, chatbot)
+    assert "Data compliance turned off" in shown(client, chatbot, "compliance")
     assert_saved(save(client, chatbot, "extracts", on="True"), chatbot, "extracts")
 
     chatbot.refresh_from_db()
@@ -221,13 +221,13 @@ def test_changing_the_uci_requires_a_confirmation(chatbot: Chatbot) -> None:
     assert_saved(save(client, chatbot, "uci", uci="plan", understood="on"), chatbot, "uci")
     assert factories.uci_of(chatbot).name == "plan"
     assert recorded("variable.designated_uci") == [{"variable": "plan"}]
-    assert "Former UCI" in shown(client, chatbot)
+    assert "Former UCI" in shown(client, chatbot, "identity")
 
 
 def test_an_officer_demands_verified_identities_of_exports(chatbot: Chatbot, neighbour: Chatbot) -> None:
     officer = staff(chatbot, Role.OFFICER)
     client = client_of(officer)
-    assert "Identities in exports" in shown(client, chatbot)
+    assert "Identities in exports" in shown(client, chatbot, "identity")
 
     assert_saved(save(client, chatbot, "assurance", export_assurance="verified"), chatbot, "assurance")
     assert_refused(save(client, chatbot, "assurance", export_assurance="certain"), "Select a valid choice")
@@ -238,7 +238,7 @@ def test_an_officer_demands_verified_identities_of_exports(chatbot: Chatbot, nei
         (neighbour.slug, "any"),
     ]
     assert recorded("chatbot.changed") == [{"setting": "export_assurance", "value": "verified"}]
-    assert "Verified only" in shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
+    assert "Verified only" in shown(member(chatbot, Role.VIEWER), chatbot, "identity")
 
 
 def test_an_officer_chooses_the_presets_of_exports(chatbot: Chatbot, neighbour: Chatbot) -> None:
@@ -256,7 +256,7 @@ def test_an_officer_chooses_the_presets_of_exports(chatbot: Chatbot, neighbour: 
         {"setting": "csv_dialect", "value": "excel_comma"},
         {"setting": "export_formats", "value": "csv html"},
     ]
-    viewed = shown(client_of(staff(chatbot, Role.VIEWER)), chatbot)
+    viewed = shown(member(chatbot, Role.VIEWER), chatbot, "bucket")
     assert "Excel, separated by commas" in viewed
     assert "CSV, pages" in viewed
 
@@ -269,12 +269,12 @@ def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: C
     for uci in ("browser", "of_the_neighbour", ""):
         assert_refused(save(client, chatbot, "uci", uci=uci, understood="on"), "Unique Chatter Identifier")
     assert factories.uci_of(chatbot).name == "member_id"
-    assert 'value="browser"' not in shown(client, chatbot)
+    assert 'value="browser"' not in shown(client, chatbot, "identity")
 
 
 def test_a_bare_chatbot_says_what_is_missing_and_its_first_uci_requires_no_confirmation(admin_client: Client) -> None:
     bare = factories.ChatbotFactory.create(slug="bare")
-    text = shown(admin_client, bare)
+    text = shown(admin_client, bare, "", "identity")
     for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No key for the API", "No variables yet"):
         assert gap in text
     for page in ("identity", "keys", "members"):
@@ -337,7 +337,7 @@ def test_a_deadline_is_a_rule_or_a_number_of_days(admin_client: Client, chatbot:
 
 
 def test_a_setting_changed_by_another_user_is_not_overwritten(admin_client: Client, chatbot: Chatbot) -> None:
-    before = shown(admin_client, chatbot)
+    before = shown(admin_client, chatbot, "compliance")
     filled_in = rules_of(chatbot, name="Acme care")
     assert all(f'name="{name}"' in before for name in filled_in)
     change_chatbot(chatbot=chatbot, changes={"four_eyes": True, "grace_minutes": 60}, actor="command")
@@ -394,7 +394,7 @@ def test_a_role_is_for_active_staff_and_can_be_removed_from_former_staff(admin_c
 
     for data in ({"user": outsider.pk, "role": "viewer"}, {"user": "nobody", "role": "viewer"}, {"user": ""}):
         assert_refused(save(admin_client, chatbot, "members", **data), "User")
-    assert "Cannot log in" in shown(admin_client, chatbot)
+    assert "Cannot log in" in shown(admin_client, chatbot, "members")
     assert_refused(save(admin_client, chatbot, "members", user=leaver.pk, role="support"), "active staff")
     assert_saved(save(admin_client, chatbot, "members", user=leaver.pk, role=""), chatbot, "members")
     assert not Membership.objects.exists()

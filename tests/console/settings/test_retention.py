@@ -8,24 +8,17 @@ import pytest
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import expect
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.retention import policy
 from console.settings import retention_forms
-from tests.browser import needs_chromium, signed_in
 from tests.compliance.retention.runs import begin_now, conversation_aged, file_run, first_run, keep_for
 from tests.console.request_pages import decide
 from tests.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
 from tests.people import Role, member
 
 Status = ComplianceRequest.Status
-
-
-@pytest.fixture
-def officer(chatbot: Chatbot) -> Client:
-    return member(chatbot, Role.OFFICER)
 
 
 def token_of(answer: Any) -> str:
@@ -40,7 +33,7 @@ def period_of(chatbot: Chatbot) -> int | None:
 def test_a_period_is_saved_with_the_number_that_was_shown(chatbot: Chatbot, officer: Client) -> None:
     for days in (400, 91, 80, 10):
         conversation_aged(chatbot, days)
-    assert "No conversation is deleted automatically" in shown(officer, chatbot)
+    assert "No conversation is deleted automatically" in shown(officer, chatbot, "retention")
 
     page = save(officer, chatbot, "retention", days="90")
     assert page.status_code == 200
@@ -57,7 +50,7 @@ def test_a_period_is_saved_with_the_number_that_was_shown(chatbot: Chatbot, offi
     saved = save(officer, chatbot, "retention", days="90", shown=token_of(wrong), confirmed="2")
     assert_saved(saved, chatbot, "retention")
     assert period_of(chatbot) == 90
-    text = shown(officer, chatbot)
+    text = shown(officer, chatbot, "retention")
     assert "It was confirmed for 2 conversations" in text
     assert "set back to off" in text
     assert "deleted 90 days after their last message" in text
@@ -216,19 +209,3 @@ def test_a_run_under_way_shows_what_it_has_deleted_so_far(chatbot: Chatbot, offi
     text = officer.get(reverse("console:request", args=[request.pk])).text
     assert "4,321 conversations erased so far" in text
     assert "of 5,000" not in text
-
-
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("script", [True, False])
-def test_another_number_of_days_is_chosen_by_keyboard(live_server, chromium, chatbot, admin_user, *, script) -> None:
-    page = signed_in(chromium, live_server.url, admin_user, page_of(chatbot, "retention"), script=script).page
-    number = page.get_by_label("Number of days")
-    expect(number).to_be_visible(visible=not script)
-    page.get_by_label("Delete conversations after").focus()
-    page.keyboard.type("Another")
-    page.keyboard.press("Tab")
-    expect(number).to_be_focused()
-    page.keyboard.type("45")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="Delete after 45 days")).to_be_visible()

@@ -41,7 +41,7 @@ def traces(client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture) -
     sessions = [session.get_decoded() for session in Session.objects.all()]
     history = list(LogEntry.objects.values_list("change_message", "object_repr"))
     entries = list(ChangeLogEntry.objects.values_list("data", flat=True))
-    pages = [shown(client, chatbot), client.get("/admin/chatbots/").text, shown(client, chatbot)]
+    pages = [shown(client, chatbot), client.get("/admin/chatbots/").text]
     return f"{pages}{sessions}{client.cookies.output()}{history}{entries}{caplog.text}"
 
 
@@ -82,7 +82,7 @@ def test_the_secret_of_a_new_key_is_shown_once(admin_client, admin_user, chatbot
 
 def test_a_callback_secret_is_shown_once(admin_client, chatbot, caplog) -> None:
     caplog.set_level(logging.DEBUG)
-    assert "signed with the secret of the newest signing key" in shown(admin_client, chatbot)
+    assert "signed with the secret of the newest signing key" in shown(admin_client, chatbot, "callbacks")
 
     answer = save(admin_client, chatbot, "callbacks", overlap_hours="48")
 
@@ -161,7 +161,7 @@ def test_it_goes_back_to_the_hosted_bucket(admin_client: Client, chatbot: Chatbo
 
 def test_a_bucket_set_by_another_user_meanwhile_is_not_reset(admin_client: Client, chatbot: Chatbot) -> None:
     for filled in ({"hosting": "hosted"}, FILLED):
-        page = shown(admin_client, chatbot)
+        page = shown(admin_client, chatbot, "bucket")
         seen = dict(re.findall(r'<input type="hidden" name="(initial-[a-z_]+)"(?: value="([^"]*)")?', page))
         assert {"initial-hosting", "initial-bucket", "initial-prefix"} <= seen.keys()
         assert "initial-secret" not in seen
@@ -200,7 +200,7 @@ def test_it_prints_the_policies_of_a_role(admin_client: Client, chatbot: Chatbot
 
     assert_saved(save(admin_client, chatbot, "bucket", **FILLED | role), chatbot, "bucket")
 
-    text = shown(admin_client, chatbot)
+    text = shown(admin_client, chatbot, "bucket")
     assert "s3:AbortMultipartUpload" in text
     assert "sts:AssumeRole" in text
     assert Bucket.objects.get(chatbot=chatbot).external_id in text
@@ -210,16 +210,16 @@ def test_an_officer_sees_the_result_of_a_check(chatbot: Chatbot, storage: Object
     client = client_of(staff(chatbot, Role.OFFICER))
 
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
-    assert "Waiting for a worker" in shown(client, chatbot)
+    assert "Waiting for a worker" in shown(client, chatbot, "bucket")
     worker.drain()
-    text = shown(client, chatbot)
+    text = shown(client, chatbot, "bucket")
     assert "The bucket can be used" in text
     assert "> OK</span>" in text
 
     settings.S3_BUCKET = "nobody-made-this"
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
     worker.drain()
-    text = shown(client, chatbot)
+    text = shown(client, chatbot, "bucket")
     assert "storage_bucket_missing" in text
     assert client.get(f"{page_of(chatbot)}bucket/check/progress/").text.strip() in text
     assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_bucket_missing")
@@ -230,5 +230,5 @@ def test_requesting_a_check_calls_no_bucket(chatbot: Chatbot) -> None:
     with behaving(drips_a_head) as server:
         use_bucket_at(chatbot, server.url())
         assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
-        assert "Waiting for a worker" in shown(client, chatbot)
+        assert "Waiting for a worker" in shown(client, chatbot, "bucket")
         assert server.connections == 0
