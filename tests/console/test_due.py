@@ -9,13 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import expect
 
 from chatbots.models import Chatbot, Membership
 from compliance.models import ComplianceRequest
 from compliance.work import due
 from console.requests import due_page
-from tests.browser import needs_chromium, signed_in
 from tests.console.made import VALUE, completed, failed, held, waiting
 from tests.people import Role, client_of, member, staff
 
@@ -125,27 +123,6 @@ def test_the_dashboard_leads_to_it_and_nothing_due_is_said(chatbot: Chatbot) -> 
     [url] = re.findall(r'href="([^"]*)">\s*<p class="label">Overdue<', client.get("/admin/").text)
     address = urlsplit(unescape(url))
     assert (address.path, f'id="{address.fragment}"' in client.get(url).text) == (DUE, True)
-
-
-@needs_chromium
-def test_it_is_printed_without_the_menu_in_black_on_white(live_server, chromium, chatbot, admin_user) -> None:
-    for number in range(3):
-        waiting(chatbot, due_at=timezone.now() + (7 * number - 2) * DAY, received_at=timezone.now() - 30 * DAY)
-    page = signed_in(chromium, live_server.url, admin_user, DUE, dark=True).page
-    page.get_by_role("link", name="Overdue 1").press("Enter")
-    expect(page.locator("#overdue")).to_be_in_viewport()
-    expect(page.locator(".printed").first).to_be_hidden()
-    expect(page.get_by_role("button", name="Print")).to_be_visible()
-
-    page.emulate_media(media="print")
-
-    expect(page.locator(".side")).to_be_hidden()
-    expect(page.get_by_role("button", name="Print")).to_be_hidden()
-    expect(page.locator(".printed")).to_have_count(3)
-    expect(page.locator(".printed").first).to_contain_text("Overdue: 1 request")
-    for part in ("h1", ".lead", ".due td strong", ".due .tag", ".due th a"):
-        colour = page.locator(part).first.evaluate("one => getComputedStyle(one).color")
-        assert max(map(int, re.findall(r"\d+", colour)[:3])) < 110, part
 
 
 def test_answered_requests_hide_no_other(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:

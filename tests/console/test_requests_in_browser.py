@@ -1,18 +1,21 @@
 """The requests' pages in a browser: decisions by keyboard, live progress, wide and narrow."""
 
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from chatbots.models import Chatbot
 from compliance import worker
 from compliance.ledger import journal
 from compliance.models import ComplianceRequest
 from tests import factories
-from tests.browser import browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
-from tests.console.made import VALUE, Status, completed, failed, held, status_of
+from tests.browser import browser, fits, is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
+from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.factories import conversation_of
 from tests.patches import before
 from tests.people import Role, staff
@@ -38,6 +41,30 @@ def decide_by_keyboard(page: Page, reason: str) -> None:
     expect(page.get_by_text("The request is approved.")).to_be_visible()
 
 
+def what_is_due_is_printed_in_black_on_white(chromium: Browser, server: str, user: User) -> None:
+    page = signed_in(chromium, server, user, "/admin/due/", dark=True).page
+    page.get_by_role("link", name="Overdue 1").press("Enter")
+    expect(page.locator("#overdue")).to_be_in_viewport()
+    expect(page.locator(".printed").first).to_be_hidden()
+    page.emulate_media(media="print")
+    expect(page.locator(".side")).to_be_hidden()
+    expect(page.get_by_role("button", name="Print")).to_be_hidden()
+    expect(page.locator(".printed").first).to_contain_text("Overdue: 1 request")
+    for part in ("h1", ".lead", ".due td strong", ".due .tag", ".due th a"):
+        colour = page.locator(part).first.evaluate("one => getComputedStyle(one).color")
+        assert max(map(int, re.findall(r"\d+", colour)[:3])) < 110, part
+    page.context.close()
+
+
+def a_refused_download_is_easy_to_read(chromium: Browser, server: str) -> None:
+    watched = open_page(chromium, f"{server}/api/downloads/unknown")
+    assert watched.page.get_by_role("heading", level=1).count() == 1
+    watched.errors = [error for error in watched.errors if "404" not in error]  # the status of the page
+    is_easy_to_use(watched.page)
+    stays_at_home(watched, server)
+    watched.page.close()
+
+
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
@@ -47,9 +74,12 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(live_server, 
     request = held(chatbot)
     factories.CallbackFactory.create(request=request, given_up=True)
     others = [failed(chatbot), completed(chatbot)]
+    waiting(chatbot, due_at=timezone.now() - timedelta(days=2), received_at=timezone.now() - timedelta(days=30))
     officer = staff(chatbot, Role.OFFICER)
     below = f"/admin/requests/{request.pk}/"
     with browser() as chromium:
+        what_is_due_is_printed_in_black_on_white(chromium, live_server.url, officer)
+        a_refused_download_is_easy_to_read(chromium, live_server.url)
         watched = signed_in(chromium, live_server.url, officer, "/admin/requests/")
         page = watched.page
         is_easy_to_use(page)
