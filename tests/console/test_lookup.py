@@ -21,7 +21,7 @@ from conversations.models import Conversation
 from tests.console.filing_pages import Answer
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
-from tests.people import Role, client_of, member, staff
+from tests.people import Role, member
 
 PAGE = reverse("console:lookup")
 VALUE = f"{PLANTED} value 0"
@@ -66,21 +66,17 @@ def test_by_value_it_shows_conversations_and_requests(chatbot: Chatbot, neighbou
     assert str(theirs.pk) not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("what", "text"),
-    [("value", VALUE), ("value", VALUE.upper()), ("name", PLANTED), ("conversation", f"{PLANTED} 0")],
-)
-@pytest.mark.parametrize("action", ["export", "delete"])
-def test_it_leads_to_a_request_about_the_chatter(chatbot: Chatbot, what: str, text: str, action: str) -> None:
+def test_it_leads_to_a_request_about_the_chatter(chatbot: Chatbot) -> None:
     planted(chatbot)
-    client, page = member(chatbot, Role.SUPPORT), f"/admin/file/{chatbot.slug}/"
-    [offered] = Answer(ask(client, what, text)).forms
-    filing = Answer(client.post(page, offered | {"action": action}))
-    assert f"member_id {VALUE}" in filing.text
-    assert filing.form("preview")["action"] == [action]
-    assert VALUE in Answer(client.post(page, filing.form("preview"))).text
-    assert not Answer(ask(member(chatbot, Role.VIEWER), what, text)).forms
-    assert not Answer(ask(member(chatbot, Role.SUPPORT), what, "nobody")).forms
+    client, viewer, page = member(chatbot, Role.SUPPORT), member(chatbot), f"/admin/file/{chatbot.slug}/"
+    for (what, text), action in zip(SEARCHES, ("export", "delete", "export", "delete"), strict=True):
+        [offered] = Answer(ask(client, what, text)).forms
+        filing = Answer(client.post(page, offered | {"action": action}))
+        assert f"member_id {VALUE}" in filing.text
+        assert filing.form("preview")["action"] == [action]
+        assert VALUE in Answer(client.post(page, filing.form("preview"))).text
+        assert not Answer(ask(viewer, what, text)).forms
+        assert not Answer(ask(client, what, "nobody")).forms
 
 
 def test_each_conversation_shows_its_values(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,12 +169,8 @@ def test_by_value_it_shows_erased_conversations_and_later_ones(chatbot: Chatbot)
 
 @pytest.mark.parametrize("close", [mark, erase])
 def test_by_id_it_shows_a_closed_conversation_as_deleted_with_its_request(chatbot: Chatbot, close: Any) -> None:
-    conversation = planted(chatbot)
-    ended: dict[str, Any] = (
-        {"status": "completed", "completed_at": timezone.now(), "result": "done"} if close is erase else {}
-    )
-    request = deletion_of(chatbot, VALUE, id=DELETION)
-    ComplianceRequest.objects.filter(pk=request.pk).update(uci_value=None if ended else VALUE, **ended)
+    conversation, ended = planted(chatbot), close is erase
+    (completed if ended else deletion_of)(chatbot, VALUE, id=DELETION)
     close(conversation)
     client = member(chatbot)
 
@@ -307,25 +299,25 @@ def test_another_chatbots_are_not_looked_up(chatbot: Chatbot, neighbour: Chatbot
     assert "/login/" in ask(Client(), "value", VALUE).headers["Location"]
 
 
-@pytest.mark.parametrize(("what", "text"), [("value", VALUE), ("name", PLANTED), ("conversation", f"{PLANTED} 0")])
-def test_the_searched_value_is_in_no_url_session_message_history_or_log(chatbot, caplog, what, text) -> None:
+def test_the_searched_value_is_in_no_url_session_message_history_or_log(chatbot, caplog) -> None:
     planted(chatbot)
-    client = client_of(staff(chatbot, Role.OFFICER))
+    client = member(chatbot, Role.OFFICER)
+    answers = []
     with caplog.at_level("DEBUG"), CaptureQueriesContext(connection) as captured:
-        for slug in ("acme", "neighbour"):
-            answer = ask(client, what, text, chatbot=slug)
-            client.get(PAGE)
+        for what, text in SEARCHES:
+            answers += [ask(client, what, text, chatbot=slug) for slug in ("acme", "neighbour")]
+        client.get(PAGE)
 
-    assert PLANTED not in str(answer.headers)
+    assert all(PLANTED not in f"{answer.headers}{answer.cookies}" for answer in answers)
     assert all(PLANTED not in record.getMessage() for record in caplog.records if record.name != "django.db.backends")
     assert all(PLANTED not in str(session.get_decoded()) for session in Session.objects.all())
     assert PLANTED not in str(list(LogEntry.objects.values()))
-    assert PLANTED not in str(answer.cookies)
     written = [query["sql"] for query in captured if not query["sql"].lstrip().startswith(("SELECT", "WITH"))]
     assert not any(PLANTED in statement for statement in written)
-    addresses = re.findall(r'(?:href|action|src)="([^"]*)"', ask(client, what, text).text)
-    assert addresses
-    assert not any(PLANTED in address or "Xq7" in address for address in addresses)
+    for answer in answers[::2]:
+        addresses = re.findall(r'(?:href|action|src)="([^"]*)"', answer.text)
+        assert addresses
+        assert not any(PLANTED in address or "Xq7" in address for address in addresses)
 
 
 def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
@@ -341,7 +333,7 @@ def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, chat
     conversation_of(chatbot, "42", messages=0, user_name="Ada", external_id="c-1")
     queries()  # the first call of a client also reads its session
     few = queries()
-    for number in range(50):
+    for number in range(10):
         conversation_of(chatbot, "42", messages=0, user_name=f"Ada {number}")
         export_of(chatbot, "42")
     assert queries() == few

@@ -126,8 +126,9 @@ def test_an_invalid_filter_is_reported_and_not_applied(chatbot: Chatbot) -> None
     assert member(chatbot).get(LOG, {"cursor": "x" * 3_000}).status_code == 404
 
 
-def test_an_empty_page_leads_to_the_last_day_with_conversations(chatbot: Chatbot) -> None:
+def test_an_empty_page_leads_to_the_last_day_with_conversations(chatbot: Chatbot, neighbour: Chatbot) -> None:
     client = member(chatbot)
+    ConversationFactory.create(chatbot=neighbour, started_at=recently())
     assert "no conversations yet" in client.get(LOG).text
     ConversationFactory.create(chatbot=chatbot)  # on 1 November 2026 at noon
 
