@@ -196,8 +196,7 @@ def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include
 
 
 @committed
-@pytest.mark.parametrize("path", ["data-deletion", "data-export"])
-def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, path):
+def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain):
     named = [
         conversation_of(chatbot, *people, external_id=f"c-{number}")
         for number, people in enumerate([(), ("alice",), ("alice", "bob"), ("carol",)])
@@ -205,26 +204,25 @@ def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, pa
     uploads.receive(conversation=named[1], name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
     exported(chatbot, "bob", drain, days_ago=8), exported(chatbot, "carol", drain, days_ago=8)
     ids = {"conversation_ids": ["c-0", "c-1", "c-2", "unknown"]}
-    kept = caller.post("data-export", ids).json()["request_id"]
-    drain()
-    files = {"include_files": True} if path == "data-export" else {}
 
-    found = caller.post("preview", ids | files).json()
+    def previewed_and_carried_out(path: str, **fields: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = caller.post("preview", ids | fields).json()
+        assert found["similar"] == found["open_requests"] == []
+        filed = caller.post(path, ids | fields).json()
+        drain()
+        done = caller.get(f"requests/{filed['request_id']}").json()
+        assert done["counts"]["conversations"] == 3
+        return found, done
 
-    assert found["similar"] == found["open_requests"] == []
-    filed = caller.post(path, ids | files)
-    drain()
-    done = caller.get(f"requests/{filed.json()['request_id']}").json()
-    assert done["counts"]["conversations"] == 3
-    if path == "data-deletion":
-        assert_as_previewed(done, found)
-        assert done["assurance"] is None
-        assert (found["deletion"]["shared_conversations"], found["deletion"]["kept"]["exports"]) == (1, 1)
-        assert [one["request_id"] for one in done["kept_exports"]] == [kept]
-    else:
-        assert found["export"].items() >= {"files": 1, "shared_left_out": 0, "unverified_left_out": 0}.items()
-        assert found["export"]["assurance"] is done["assurance"] is None
-        assert done["counts"].items() >= {name: found["export"][name] for name in ("messages", "files")}.items()
+    found, export = previewed_and_carried_out("data-export", include_files=True)
+    assert found["export"].items() >= {"files": 1, "shared_left_out": 0, "unverified_left_out": 0}.items()
+    assert found["export"]["assurance"] is export["assurance"] is None
+    assert export["counts"].items() >= {name: found["export"][name] for name in ("messages", "files")}.items()
+    found, deletion = previewed_and_carried_out("data-deletion")
+    assert_as_previewed(deletion, found)
+    assert deletion["assurance"] is None
+    assert (found["deletion"]["shared_conversations"], found["deletion"]["kept"]["exports"]) == (1, 1)
+    assert [one["request_id"] for one in deletion["kept_exports"]] == [export["request_id"]]
 
 
 def test_a_preview_shows_that_nothing_was_found_and_that_an_export_would_need_a_bucket(preview, neighbour):
