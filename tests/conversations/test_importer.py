@@ -169,6 +169,7 @@ def test_a_database_refusal_contains_no_row_data(chatbot, tmp_path, capsys) -> N
 
     found = capsys.readouterr()
     assert "Lovelace" not in found.out + found.err + str(caught.value)
+    assert "Lovelace" not in str(caught.value.__context__)
     assert not Conversation.objects.exists()
 
 
