@@ -90,9 +90,7 @@ def test_each_text_comes_back_from_strict_readers_and_no_cell_of_it_runs(chatbot
         "\ufeff,\ufeff=",
     ]
 )
-def test_each_text_comes_back_from_each_dialect_and_no_cell_of_it_runs(
-    chatbot, folder, sent, dialect, separator
-) -> None:
+def test_each_text_comes_back_from_each_dialect_and_no_cell_of_it_runs(chatbot, folder, sent, dialect, separator):
     path = exported(chatbot, sent, folder, dialect)
     for wrong_or_right in ",;\t":
         assert not any(map(runs, cells_by(wrong_or_right, path.read_bytes())))
@@ -116,6 +114,6 @@ def test_each_text_comes_back_from_a_spreadsheet_and_none_is_a_formula(chatbot, 
     sent = [re.sub(r"^[\x00-\x08\x0b\x0c\x0e-\x1f]+(?=')", "", text) for text in sent]
     path = exported(chatbot, sent, folder)
     for separator in ",;\t":
-        assert formulas_in(path, separator) == []
+        assert formulas_in(separator, path) == [[]]
     cells = [as_shown(restored(cell)) for cell in by_a_spreadsheet(path)]
     assert [(cell, text) for cell, text in zip(cells, sent, strict=True) if cell != as_shown(text)] == []

@@ -73,23 +73,24 @@ def by_pandas(path: Path) -> list[str]:
 
 
 def by_a_spreadsheet(path: Path, separator: str = ",") -> list[str]:
-    """Open it in LibreOffice, save it as a spreadsheet, and return its cells."""
-    _libreoffice(path, "ods", f"--infilter=CSV:{ord(separator)},34,76,1,,0,true,false")
-    _libreoffice(path.with_suffix(".ods"), "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,true,true", out="back")
+    """Open it in LibreOffice, save what it has read, and return its cells."""
+    opened = f"--infilter=CSV:{ord(separator)},34,76,1,,0,true,false"
+    _libreoffice([path], "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,true,true", opened, out="back")
     return by_python(path.parent / "back" / path.name)
 
 
-def _libreoffice(path: Path, wanted: str, *options: str, out: str = ".") -> None:
-    profile = (path.parent.parent / "libreoffice").as_uri()  # shared by all tests of a process: slow to create
+def _libreoffice(paths: list[Path], wanted: str, *options: str, out: str = ".") -> None:
+    folder = paths[0].parent
+    profile = (folder.parent / "libreoffice").as_uri()  # shared by all tests of a process: slow to create
     subprocess.run(
         [
             *("soffice", "--headless", f"-env:UserInstallation={profile}", *options),
-            *("--convert-to", wanted, "--outdir", str(path.parent / out), str(path)),
+            *("--convert-to", wanted, "--outdir", str(folder / out), *map(str, paths)),
         ],
         check=True,
         capture_output=True,
         timeout=60,
-        env={**os.environ, "HOME": str(path.parent)},
+        env={**os.environ, "HOME": str(folder)},
     )
 
 
@@ -117,10 +118,12 @@ HOSTILE = [
 ]
 
 
-def formulas_in(path: Path, separator: str) -> list[str]:
-    """The formulas that LibreOffice finds in the file with this separator, with type detection on."""
-    _libreoffice(path, "fods", f"--infilter=CSV:{ord(separator)},34,76,1,,0,false,true,false,false,false,-1,true")
-    return re.findall(r'table:formula="([^"]*)"', path.with_suffix(".fods").read_text(encoding="utf-8"))
+def formulas_in(separator: str, *paths: Path) -> list[list[str]]:
+    """The formulas that LibreOffice finds in each file with this separator, with type detection on."""
+    opened = f"--infilter=CSV:{ord(separator)},34,76,1,,0,false,true,false,false,false,-1,true"
+    _libreoffice([*paths], "fods", opened)
+    texts = [path.with_suffix(".fods").read_text(encoding="utf-8") for path in paths]
+    return [re.findall(r'table:formula="([^"]*)"', text) for text in texts]
 
 
 @pytest.mark.long(reason="LibreOffice opens two files for each dialect and separator", beyond=1)
@@ -131,14 +134,15 @@ def test_no_cell_becomes_a_formula_whatever_the_separator(chatbot, tmp_path, set
     conversation = factories.conversation_of(chatbot, "42", messages=0, csat_comment="a;=1+1;", user_name="b;=1+1;")
     for at, text in enumerate(HOSTILE):
         message(conversation, text, at=at)
-    path = tmp_path / "export.csv"
-    path.write_bytes(written(chatbot, dialect=dialect))
-    assert formulas_in(path, separator) == []
-
-    # Unguarded ones would be computed.
+    guarded, unguarded = tmp_path / "guarded.csv", tmp_path / "unguarded.csv"
+    guarded.write_bytes(written(chatbot, dialect=dialect))
     settings.CSV_FORMULA_GUARD = False
-    path.write_bytes(written(chatbot, dialect=dialect))
-    assert any(one.startswith("of:=1+1") for one in formulas_in(path, separator))
+    unguarded.write_bytes(written(chatbot, dialect=dialect))
+
+    none, computed = formulas_in(separator, guarded, unguarded)
+
+    assert none == []
+    assert any(one.startswith("of:=1+1") for one in computed)
 
 
 @pytest.mark.long(reason="LibreOffice opens a file of each dialect", beyond=1)

@@ -39,11 +39,11 @@ def read(body: bytes, sizes: list[int] | None = None) -> tuple[UploadForm, bytes
 # Bytes among which those of the boundary are frequent.
 CONTENT = st.lists(
     st.sampled_from([b"\r", b"\n", b"\r\n", b"--", b"-", BOUNDARY.encode()[:-1], b"\r\n--" + BOUNDARY.encode()[:-1]])
-    | st.binary(max_size=300),
-    max_size=20,
+    | st.binary(max_size=60),
+    max_size=8,
 ).map(b"".join)
-SIZES = st.lists(st.integers(1, 400), min_size=1, max_size=20)
-THOROUGH = examples(400)
+SIZES = st.lists(st.integers(1, 100), min_size=1, max_size=8)
+THOROUGH = examples(200)
 
 
 @THOROUGH
