@@ -104,9 +104,7 @@ def test_the_line_end_of_a_file_is_no_part_of_a_key(answering: Answers) -> None:
     assert call.headers["X-Mindsay-Signature"] == package.sign("s", call.headers["X-Mindsay-Timestamp"], call.content)
 
 
-def test_the_wait_lasts_as_long_as_it_may(
-    answering: Answers, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_wait_lasts_as_long_as_it_may(answering, pauses, monkeypatch) -> None:
     clock = SimpleNamespace(monotonic=lambda: sum(pauses))
     monkeypatch.setattr(operations, "time", clock)
     client, _ = answering(httpx.Response(200, json=REQUEST))
@@ -132,9 +130,7 @@ def test_the_service_says_how_long_to_wait(answering: Answers, pauses: list[floa
     assert 17 < pauses[0] < 18
 
 
-def test_the_pauses_grow_and_end_with_the_patience(
-    answering: Answers, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pauses_grow_and_end_with_the_patience(answering, pauses, monkeypatch) -> None:
     monkeypatch.setattr(core, "time", SimpleNamespace(monotonic=lambda: sum(pauses)))
     client, calls = answering(httpx.ConnectError("x"), patience=100)
     with pytest.raises(package.Unreachable, match="ConnectError") as caught:
@@ -175,9 +171,7 @@ def test_what_no_repetition_mends_is_told_at_once(answering: Answers, answer: An
         (problem(503, "unavailable"), 1),
     ],
 )
-def test_what_could_happen_twice_is_repeated_only_if_it_did_not_happen(
-    answering: Answers, first: Any, attempts: int
-) -> None:
+def test_what_could_happen_twice_is_repeated_only_if_it_did_not_happen(answering, first, attempts) -> None:
     client, calls = answering(first, httpx.Response(200, json=REQUEST))
     if attempts == 1:
         with pytest.raises(package.ComplianceError):
@@ -282,9 +276,7 @@ def test_a_download_that_broke_off_removes_what_it_wrote_at_once(answering: Answ
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_patience_begins_with_the_failure(
-    answering: Answers, pauses: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
-) -> None:
+def test_the_patience_begins_with_the_failure(answering, pauses, monkeypatch, tmp_path) -> None:
     """A download of an hour that breaks off is repeated."""
     now = 0.0
     monkeypatch.setattr(core, "time", SimpleNamespace(monotonic=lambda: now))

@@ -142,9 +142,7 @@ def test_what_does_not_wait_for_the_console_says_why(chatbot: Chatbot) -> None:
         refused(client, other, "It is neither a deletion nor a redaction.")
 
 
-def test_nothing_starts_while_the_database_is_a_restored_one(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_starts_while_the_database_is_a_restored_one(chatbot, monkeypatch) -> None:
     """Its page is closed then; a call that was under way is refused."""
     request = redaction(chatbot)
     client = member(chatbot, Role.SUPPORT)

@@ -75,8 +75,8 @@ def test_it_leads_to_a_request_about_the_chatter(chatbot: Chatbot) -> None:
         assert f"member_id {VALUE}" in filing.text
         assert filing.form("preview")["action"] == [action]
         assert VALUE in Answer(client.post(page, filing.form("preview"))).text
-        assert not Answer(ask(viewer, what, text)).forms
         assert not Answer(ask(client, what, "nobody")).forms
+    assert not Answer(ask(viewer, "value", VALUE)).forms
 
 
 def test_each_conversation_shows_its_values(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,9 +340,7 @@ def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, chat
     assert max(few) <= 29
 
 
-def test_a_conversation_that_is_marked_meanwhile_is_not_offered(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversation_that_is_marked_meanwhile_is_not_offered(chatbot, monkeypatch) -> None:
     conversation = planted(chatbot)
     read = lookup._with_chatters
 

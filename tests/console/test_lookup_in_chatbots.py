@@ -1,6 +1,5 @@
 """A look-up in several chatbots: those of the user, under each key, with an entry in the change log of each."""
 
-import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -33,9 +32,7 @@ def test_it_searches_all_chatbots_that_the_user_may_see(chatbot: Chatbot, neighb
     assert "in 2 chatbots" in ask(client, "name", "nobody at all", chatbot="", key="").text
 
 
-def test_a_value_is_found_under_each_key_with_its_requests(
-    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_a_value_is_found_under_each_key_with_its_requests(admin_client, chatbot, neighbour) -> None:
     former = Variable.objects.create(chatbot=chatbot, name="old_id", category="custom", was_uci=True)
     conversation_of(chatbot, "42")
     of_former = conversation_of(chatbot)
@@ -51,9 +48,7 @@ def test_a_value_is_found_under_each_key_with_its_requests(
     assert transcripts_of(only) == [of_former.pk]
 
 
-def test_each_lookup_is_in_the_change_log_of_each_chatbot_without_its_text(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_each_lookup_is_in_the_change_log_of_each_chatbot_without_its_text(chatbot, neighbour) -> None:
     planted(chatbot)
     user = staff(chatbot, Role.VIEWER)
     Membership.objects.create(user=user, chatbot=neighbour, role=Role.VIEWER)
@@ -85,9 +80,7 @@ def test_chatbots_that_hold_nothing_cost_no_queries(admin_client: Client, chatbo
     assert {what: asked(what) for what in searches} == few
 
 
-def test_it_says_that_further_chatbots_hold_something(
-    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_says_that_further_chatbots_hold_something(admin_client, chatbot, neighbour, monkeypatch) -> None:
     monkeypatch.setattr(lookup, "MOST_SHOWN", 1)
     planted(chatbot)
     assert "Choose a chatbot to see the others" not in ask(admin_client, "name", PLANTED, chatbot="").text

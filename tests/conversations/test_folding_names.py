@@ -58,9 +58,7 @@ def test_open_conversations_get_the_words_of_their_names(numbers: list[int]) -> 
     assert words() == expected(numbers)
 
 
-def test_after_a_kill_the_rest_is_folded_and_what_has_words_is_left(
-    numbers: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_a_kill_the_rest_is_folded_and_what_has_words_is_left(numbers, monkeypatch) -> None:
     chunks = iter([True, True, False])
 
     def be_killed(*_: Any, **__: Any) -> None:
@@ -83,9 +81,7 @@ def test_after_a_kill_the_rest_is_folded_and_what_has_words_is_left(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_conversation_is_neither_erased_nor_renamed_between_reading_and_writing(
-    numbers: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_conversation_is_neither_erased_nor_renamed_between_reading_and_writing(numbers, monkeypatch) -> None:
     locked = []
 
     def try_to_lock(name: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from chatbots.models import Chatbot
 from common.folding import look_hash
 from conversations.models import Identity
 from tests.factories import IdentityFactory, conversation_of, uci_of
@@ -25,9 +24,7 @@ def looks() -> dict[Any, Any]:
     return dict(Identity.objects.order_by("pk").values_list("value", "look"))
 
 
-def test_it_fills_chunk_by_chunk_and_goes_on_where_it_was_stopped(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_fills_chunk_by_chunk_and_goes_on_where_it_was_stopped(chatbot, neighbour, monkeypatch) -> None:
     for value in VALUES:
         conversation_of(neighbour if value == VALUES[3] else chatbot, value, messages=0)
     erased = conversation_of(chatbot, messages=0)

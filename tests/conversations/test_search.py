@@ -23,9 +23,7 @@ def named(chatbot: Chatbot, *names: str) -> list[int]:
     return [ConversationFactory.create(chatbot=chatbot, user_name=name).pk for name in names]
 
 
-def test_by_name_it_finds_any_words_by_their_beginnings_without_case_and_accents(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_by_name_it_finds_any_words_by_their_beginnings_without_case_and_accents(chatbot, neighbour) -> None:
     names = (" ADA", "Ada Lovelace", "adam", "Lucía Peña", "Bada", "Peñarol, Ada-Luc", "Łódź Øre ẞtraße", "李明")
     ada, lovelace, adam, pena, bada, penarol, lodz, ming = named(chatbot, *names)
     named(neighbour, *names)

@@ -336,9 +336,7 @@ def test_variables_that_have_expired_are_not_shown(chatbot: Chatbot) -> None:
     assert "platinum" not in member(chatbot).get(page_of(conversation)).text
 
 
-def test_a_transcript_takes_as_many_queries_for_many_messages_as_for_few(
-    admin_client: Client, chatbot: Chatbot
-) -> None:
+def test_a_transcript_takes_as_many_queries_for_many_messages_as_for_few(admin_client, chatbot) -> None:
     conversation = conversation_of(chatbot, "42", messages=1)
 
     def queries() -> int:
