@@ -86,19 +86,16 @@ def test_set_bucket_reads_the_secret_from_standard_input(chatbot, server, monkey
     assert run(*options(server), "--keep-secret", "--no-check").code == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "advice"),
-    [
+def test_set_bucket_explains_errors(chatbot) -> None:
+    for words, advice in [
         (["acme"], "required"),
         (["acme", "--hosted", "--region", "eu-west-3"], "Use --hosted alone"),
         (["acme", "--bucket", "Acme", "--region", "eu-west-3"], "bucket: Use the bucket's name"),
         (["nobody", "--hosted"], "Known: acme"),
         (["acme", "--bucket", "acme", "--access-key-id", "A", "--secret-file", "/no/such"], "Cannot read the secret"),
-    ],
-)
-def test_set_bucket_explains_errors(chatbot: Chatbot, words: list[str], advice: str) -> None:
-    with pytest.raises(CommandError, match=advice):
-        run("set_bucket", *words)
+    ]:
+        with pytest.raises(CommandError, match=advice):
+            run("set_bucket", *words)
 
 
 def test_check_bucket_checks_the_hosted_one_too(chatbot: Chatbot, storage: ObjectStorage) -> None:

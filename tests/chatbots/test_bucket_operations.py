@@ -145,20 +145,17 @@ def test_a_private_endpoint_is_refused_unless_it_is_listed(chatbot: Chatbot, set
 # --- Policies ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("key", "resource", "conditioned"),
-    [
+def test_it_asks_for_a_named_kms_key(chatbot) -> None:
+    for key, resource, conditioned in [
         ("arn:aws:kms:eu-west-3:1:key/k", "arn:aws:kms:eu-west-3:1:key/k", False),
         ("1234-abcd", "arn:aws:kms:eu-west-3:*:key/1234-abcd", False),
         ("alias/files", "arn:aws:kms:eu-west-3:*:key/*", True),
-    ],
-)
-def test_it_asks_for_a_named_kms_key(chatbot: Chatbot, key: str, resource: str, conditioned: bool) -> None:
-    set_(chatbot, with_(KEY, sse="aws:kms", kms_key_id=key))
-    statement = access_policy(chatbot=chatbot)["Statement"][-1]
-    assert statement["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
-    assert statement["Resource"] == resource
-    assert ("Condition" in statement) == conditioned
+    ]:
+        set_(chatbot, with_(KEY, sse="aws:kms", kms_key_id=key))
+        statement = access_policy(chatbot=chatbot)["Statement"][-1]
+        assert statement["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+        assert statement["Resource"] == resource
+        assert ("Condition" in statement) == conditioned
 
 
 def test_the_trust_policy_of_a_role_is_printed(chatbot: Chatbot, settings: Any) -> None:

@@ -53,17 +53,14 @@ def test_create_chatbot_prints_one_json_document():
     ]
 
 
-@pytest.mark.parametrize(
-    ("words", "advice"),
-    [
+def test_create_chatbot_explains_errors() -> None:
+    for words, advice in [
         (["--uci", "member_id"], "uci: The UCI 'member_id' is not among the variables"),
         (["--variable", "member_id"], "CATEGORY:NAME"),
-    ],
-)
-def test_create_chatbot_explains_errors(words, advice):
-    with pytest.raises(CommandError, match=advice):
-        create_acme(*words)
-    assert not Chatbot.objects.exists()
+    ]:
+        with pytest.raises(CommandError, match=advice):
+            create_acme(*words)
+        assert not Chatbot.objects.exists()
 
 
 def test_a_message_without_a_field_is_printed_alone():
@@ -173,24 +170,21 @@ def test_set_chatbot_changes_nothing_when_repeated(chatbot: Chatbot) -> None:
     assert ChangeLogEntry.objects.count() == before
 
 
-@pytest.mark.parametrize(
-    ("words", "advice"),
-    [
+def test_set_chatbot_saves_all_settings_or_none(chatbot) -> None:
+    for words, advice in [
         (["--timezone", "Europe/Pariss"], "Europe/Paris"),
         (["--uci", "nobody"], "no such variable"),
         (["--variable", "user_channel:member_id"], "custom variable already"),
         (["--grace-minutes", "-1"], "grace_minutes"),
         *((["--deadline", rule], "deadline: Use gdpr, ccpa, or a number") for rule in ("0", "366", "month", "030")),
         (["--enable-extracts", "--disable-extracts"], "not allowed with"),
-    ],
-)
-def test_set_chatbot_saves_all_settings_or_none(chatbot: Chatbot, words: list[str], advice: str) -> None:
-    with pytest.raises(CommandError, match=advice):
-        set_acme("--name", "Other", "--variable", "custom:new", *words)
-    chatbot.refresh_from_db()
-    assert chatbot.name == "Acme"
-    assert not Variable.objects.filter(name="new").exists()
-    assert not ChangeLogEntry.objects.exists()
+    ]:
+        with pytest.raises(CommandError, match=advice):
+            set_acme("--name", "Other", "--variable", "custom:new", *words)
+        chatbot.refresh_from_db()
+        assert chatbot.name == "Acme"
+        assert not Variable.objects.filter(name="new").exists()
+        assert not ChangeLogEntry.objects.exists()
 
 
 def test_extracts_require_a_bucket() -> None:

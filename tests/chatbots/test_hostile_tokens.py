@@ -138,11 +138,11 @@ _WAYS = (
 )
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_token_that_is_written_otherwise_is_refused(algorithm: str) -> None:
-    token = token_of(algorithm)
-    for place, way in product(range(3), _WAYS):
-        changed = _part(token, place, way)
-        if changed != token:  # a part may have no such letters
-            with pytest.raises(TokenRefused):
-                verify(parse(changed), key_of(algorithm), audience=AUDIENCE, at=NOW)
+def test_a_token_that_is_written_otherwise_is_refused() -> None:
+    for algorithm in ALGORITHMS:
+        token = token_of(algorithm)
+        for place, way in product(range(3), _WAYS):
+            changed = _part(token, place, way)
+            if changed != token:  # a part may have no such letters
+                with pytest.raises(TokenRefused):
+                    verify(parse(changed), key_of(algorithm), audience=AUDIENCE, at=NOW)

@@ -3,7 +3,6 @@
 import io
 import json
 import sys
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -87,9 +86,8 @@ def _good() -> str:
     return public_pem(private_key("ES256"))
 
 
-@pytest.mark.parametrize(
-    ("make", "advice"),
-    [
+def test_other_keys_are_refused_with_advice(chatbot) -> None:
+    for make, advice in [
         (lambda: _rsa((1 << 1023) + 0x1234567, 65537), "1024 bits"),
         (lambda: _rsa((1 << 2046) + 0x1234567, 65537), "2047 bits"),
         (lambda: _rsa((1 << 8191) + 0x1234567, 65537), "8192 bits"),
@@ -106,10 +104,8 @@ def _good() -> str:
         (lambda: _good().replace("MFk", "MFl"), "damaged"),
         (lambda: '{"kty": "EC", "d": "planted"}', "one public key in PEM"),
         (lambda: "ssh-rsa MIIplanted", "one public key in PEM"),
-    ],
-)
-def test_other_keys_are_refused_with_advice(chatbot: Chatbot, make: Callable[[], str], advice: str) -> None:
-    assert advice in refused(chatbot, public_key=make())
+    ]:
+        assert advice in refused(chatbot, public_key=make())
 
 
 def test_a_certificate_is_refused(chatbot: Chatbot, tmp_path: Path) -> None:
@@ -118,18 +114,14 @@ def test_a_certificate_is_refused(chatbot: Chatbot, tmp_path: Path) -> None:
     assert "This is a certificate" in refused(chatbot, public_key=certificate)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "advice"),
-    [
+def test_a_key_that_fits_no_algorithm_is_refused(chatbot: Chatbot) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"algorithm": ApiKey.Algorithm.ES256}, "needs your public key"),
         ({"algorithm": ApiKey.Algorithm.HS256, "public_key": "planted"}, "no public key"),
-        ({"algorithm": ApiKey.Algorithm.RS256, "public_key": "ES256"}, "a key for ES256, not for RS256"),
-    ],
-)
-def test_a_key_that_fits_no_algorithm_is_refused(chatbot: Chatbot, arguments: dict[str, Any], advice: str) -> None:
-    if arguments.get("public_key") == "ES256":
-        arguments = arguments | {"public_key": public_pem(private_key("ES256"))}
-    assert advice in refused(chatbot, **arguments)
+        ({"algorithm": ApiKey.Algorithm.RS256, "public_key": _good()}, "a key for ES256, not for RS256"),
+    ]
+    for arguments, advice in wrong:
+        assert advice in refused(chatbot, **arguments)
 
 
 def test_the_database_refuses_a_key_that_is_half_of_one_type(chatbot: Chatbot) -> None:
@@ -221,9 +213,8 @@ def test_the_command_takes_a_public_key_from_a_file(chatbot, algorithm, tmp_path
     assert list(ApiKey.objects.values_list("public_key", flat=True)) == [pem, pem]
 
 
-@pytest.mark.parametrize(
-    ("words", "advice"),
-    [
+def test_the_command_refuses_what_fits_no_key(chatbot) -> None:
+    for words, advice in [
         (["--type", "identity", "--algorithm", "none"], "invalid choice"),
         (["--type", "identity", "--algorithm", "RS256"], "needs your public key"),
         (["--type", "identity", "--public-key", "/no/such/file"], "Cannot read the public key"),
@@ -232,12 +223,10 @@ def test_the_command_takes_a_public_key_from_a_file(chatbot, algorithm, tmp_path
         (["--type", "identity", "--secret-file", "x"], "--secret-file is not for"),
         (["--type", "signing", "--algorithm", "HS256"], "--algorithm is not for"),
         (["--type", "token", "--scope", "requests:read", "--public-key", "x"], "--public-key is not for"),
-    ],
-)
-def test_the_command_refuses_what_fits_no_key(chatbot: Chatbot, words: list[str], advice: str) -> None:
-    with pytest.raises(CommandError, match=advice):
-        create(*words)
-    assert not ApiKey.objects.exists()
+    ]:
+        with pytest.raises(CommandError, match=advice):
+            create(*words)
+        assert not ApiKey.objects.exists()
 
 
 def test_the_command_prints_no_private_key_in_a_file_or_in_place_of_one(chatbot: Chatbot, tmp_path: Path) -> None:

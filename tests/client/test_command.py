@@ -106,12 +106,12 @@ def test_one_request_for_each_line(dca) -> None:
     assert [one.get("request_id") for one in told] == [ids_of("deletion")[0], None, ids_of("deletion")[1]]
 
 
-@pytest.mark.parametrize("words", [["--preview"], ["--wait"], ["--conversation-ids", "-"]])
-def test_each_line_is_for_filing_values_alone(dca, words) -> None:
+def test_each_line_is_for_filing_values_alone(dca) -> None:
     """A preview that files would erase a list of chatters."""
-    assert dca("delete", "--each-line", *words, given="m-1\nm-2\n").code == 2
-    assert dca("export", "--each-line", "--output", "folder", given="m-1\nm-2\n").code == 2
-    assert not ComplianceRequest.objects.exists()
+    for words in [["--preview"], ["--wait"], ["--conversation-ids", "-"]]:
+        assert dca("delete", "--each-line", *words, given="m-1\nm-2\n").code == 2
+        assert dca("export", "--each-line", "--output", "folder", given="m-1\nm-2\n").code == 2
+        assert not ComplianceRequest.objects.exists()
 
 
 def test_conversations_are_deleted_by_their_ids(dca, chatbot) -> None:
@@ -215,22 +215,19 @@ class TestSettings:
         done = CliRunner().invoke(main, ["keys", "check"], env=environment)
         assert done.exit_code == 0, done.stderr
 
-    @pytest.mark.parametrize(
-        ("text", "mode", "told"),
-        [
+    def test_what_is_wrong_is_told_without_a_secret(self, tmp_path) -> None:
+        for text, mode, told in [
             ('url = "https://x.example"', 0o640, "chmod 600"),
             ("url: https://hidden.example", 0o600, "is not TOML"),
             ('adress = "https://hidden.example"', 0o600, "unknown setting adress"),
             ('url = "http://x.example"\nchatbot = "acme"\ntoken = "t"', 0o600, "HTTPS"),
             ('url = "https://x.example"', 0o600, "Set chatbot"),
-        ],
-    )
-    def test_what_is_wrong_is_told_without_a_secret(self, tmp_path, text, mode, told) -> None:
-        words = ["--config", self.written(tmp_path, text, mode), "status", "x"]
-        done = CliRunner().invoke(main, words, env={"HOME": str(tmp_path)})
-        assert done.exit_code == 2
-        assert told in done.stderr
-        assert "hidden" not in done.stderr
+        ]:
+            words = ["--config", self.written(tmp_path, text, mode), "status", "x"]
+            done = CliRunner().invoke(main, words, env={"HOME": str(tmp_path)})
+            assert done.exit_code == 2
+            assert told in done.stderr
+            assert "hidden" not in done.stderr
 
     def test_a_missing_file_or_key_is_told(self, dca) -> None:
         assert "no file" in dca("--config", "nowhere", "status", "x").err

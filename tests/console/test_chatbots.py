@@ -1,6 +1,5 @@
 """The list of chatbots, and creating one."""
 
-import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -44,17 +43,17 @@ def test_it_shows_each_chatbot_with_what_it_lacks(admin_client: Client, chatbot:
     assert "No key for the API" not in admin_client.get(f"{LIST}?q=acme").text
 
 
-@pytest.mark.parametrize("role", Role)
-def test_it_shows_a_member_only_their_chatbots(chatbot: Chatbot, neighbour: Chatbot, role: Role) -> None:
-    client = member(chatbot, role)
+def test_it_shows_a_member_only_their_chatbots(chatbot, neighbour) -> None:
+    for role in Role:
+        client = member(chatbot, role)
 
-    for address in (LIST, f"{LIST}?q=neigh", f"{LIST}?q=%00"):
-        text = client.get(address).text
-        assert "neighbour" not in text.lower()
-        assert NEW not in text
-    assert "/admin/settings/acme/" in client.get(LIST).text
-    assert client.get(NEW).status_code == client.post(NEW, FILLED).status_code == 403
-    assert Chatbot.objects.count() == 2
+        for address in (LIST, f"{LIST}?q=neigh", f"{LIST}?q=%00"):
+            text = client.get(address).text
+            assert "neighbour" not in text.lower()
+            assert NEW not in text
+        assert "/admin/settings/acme/" in client.get(LIST).text
+        assert client.get(NEW).status_code == client.post(NEW, FILLED).status_code == 403
+        assert Chatbot.objects.count() == 2
 
 
 def test_it_makes_as_many_queries_for_many_chatbots_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:

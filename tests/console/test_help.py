@@ -74,39 +74,39 @@ def words(html: str) -> list[str]:
     return unescape(re.sub(r"<[^>]+>", " ", without_buttons)).split()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_page_shows_its_file_as_plain_commonmark_does(name: str, newcomer: Client) -> None:
-    text = re.sub(r"<!--.*?-->", "", path_of(name).read_text(), flags=re.DOTALL)
-    plain = MarkdownIt("commonmark").enable("table").render(text)
+def test_a_page_shows_its_file_as_plain_commonmark_does(newcomer) -> None:
+    for name in NAMES:
+        text = re.sub(r"<!--.*?-->", "", path_of(name).read_text(), flags=re.DOTALL)
+        plain = MarkdownIt("commonmark").enable("table").render(text)
 
-    answer = newcomer.get(address(name))
+        answer = newcomer.get(address(name))
 
-    assert answer.status_code == 200
-    [shown] = re.findall(r'<article class="card guide">(.*)</article>', answer.text, re.DOTALL)
-    code = r"<pre.*?</pre>|<code.*?</code>"  # a page replaces the names in it
-    assert words(f"<h1>{title_of(name)}</h1>{re.sub(code, '', shown, flags=re.DOTALL)}") == words(
-        re.sub(code, "", plain, flags=re.DOTALL)
-    )
-    assert f"<h1>{escape(title_of(name))}</h1>" in answer.text
-    assert not re.search(r"href=\"[^\"]*\.md|```|\*\*|&lt;picture|&lt;!--", answer.text)
-    assert shown.count("<table") == plain.count("<table")
-    assert shown.count('class="in-light"') == shown.count('class="in-dark"') == plain.count("<picture>") <= 2
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_sections_have_the_anchors_that_a_forge_gives_them(name: str) -> None:
-    shown = read_page(name, origin=ORIGIN)
-
-    assert {anchor for anchor, _ in shown.sections} <= anchors(path_of(name))
-    for href in re.findall(r'href="([^"]*#[^"]+)"', shown.html):
-        path, _, anchor = href.partition("#")
-        other = path.rstrip("/").rpartition("/")[2] or name
-        assert anchor in anchors(path_of(other)), href
+        assert answer.status_code == 200
+        [shown] = re.findall(r'<article class="card guide">(.*)</article>', answer.text, re.DOTALL)
+        code = r"<pre.*?</pre>|<code.*?</code>"  # a page replaces the names in it
+        assert words(f"<h1>{title_of(name)}</h1>{re.sub(code, '', shown, flags=re.DOTALL)}") == words(
+            re.sub(code, "", plain, flags=re.DOTALL)
+        )
+        assert f"<h1>{escape(title_of(name))}</h1>" in answer.text
+        assert not re.search(r"href=\"[^\"]*\.md|```|\*\*|&lt;picture|&lt;!--", answer.text)
+        assert shown.count("<table") == plain.count("<table")
+        assert shown.count('class="in-light"') == shown.count('class="in-dark"') == plain.count("<picture>") <= 2
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_page_is_short(name: str) -> None:
-    assert len(path_of(name).read_text().split()) <= MOST_WORDS
+def test_sections_have_the_anchors_that_a_forge_gives_them() -> None:
+    for name in NAMES:
+        shown = read_page(name, origin=ORIGIN)
+
+        assert {anchor for anchor, _ in shown.sections} <= anchors(path_of(name))
+        for href in re.findall(r'href="([^"]*#[^"]+)"', shown.html):
+            path, _, anchor = href.partition("#")
+            other = path.rstrip("/").rpartition("/")[2] or name
+            assert anchor in anchors(path_of(other)), href
+
+
+def test_a_page_is_short() -> None:
+    for name in NAMES:
+        assert len(path_of(name).read_text().split()) <= MOST_WORDS
 
 
 def test_pages_of_the_console_link_to_the_help_for_their_task(chatbot: Chatbot) -> None:
@@ -150,13 +150,13 @@ def test_the_settings_link_to_the_guide_for_clients_about_the_chatbot(chatbot: C
         assert f'href="{clients.url(name, chatbot.slug)}"' in text
 
 
-@pytest.mark.parametrize("guide", GUIDES)
-def test_a_guide_leads_back_and_on(chatbot: Chatbot, guide: str) -> None:
-    answer = member(chatbot, Role.VIEWER).get(guide_of(chatbot, guide))
+def test_a_guide_leads_back_and_on(chatbot) -> None:
+    for guide in GUIDES:
+        answer = member(chatbot, Role.VIEWER).get(guide_of(chatbot, guide))
 
-    assert answer.status_code == 200
-    for link in (page_of(chatbot), *(guide_of(chatbot, one) for one in GUIDES if one != guide)):
-        assert f'href="{link}"' in answer.text
+        assert answer.status_code == 200
+        for link in (page_of(chatbot), *(guide_of(chatbot, one) for one in GUIDES if one != guide)):
+            assert f'href="{link}"' in answer.text
 
 
 def test_code_is_about_the_chatbot_and_the_service() -> None:
@@ -221,17 +221,15 @@ def console() -> str:
     return words_of_the_console()
 
 
-@pytest.mark.parametrize(
-    "path", [*map(path_of, NAMES), ROOT / "docs/clients/identify-chatters.md"], ids=lambda path: path.stem
-)
-def test_the_names_that_a_page_gives_are_those_of_the_console(path: Path, console: str) -> None:
-    text = re.sub(r"```.*?```|`[^`]*`|<picture>.*?</picture>", "", path.read_text(), flags=re.DOTALL)
-    bold = [" ".join(one.split()) for one in re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL)]
-    names = [one for one in bold if not one.startswith(_OWN_BOLD) and not _SENTENCE.search(one)]
-    said = [" ".join(one.split()) for one in re.findall(r"\"([^\"]+)\"", text)]
+def test_the_names_that_a_page_gives_are_those_of_the_console(console) -> None:
+    for path in [*map(path_of, NAMES), ROOT / "docs/clients/identify-chatters.md"]:
+        text = re.sub(r"```.*?```|`[^`]*`|<picture>.*?</picture>", "", path.read_text(), flags=re.DOTALL)
+        bold = [" ".join(one.split()) for one in re.findall(r"\*\*(.+?)\*\*", text, re.DOTALL)]
+        names = [one for one in bold if not one.startswith(_OWN_BOLD) and not _SENTENCE.search(one)]
+        said = [" ".join(one.split()) for one in re.findall(r"\"([^\"]+)\"", text)]
 
-    assert len(names) + len(said) > 5
-    assert [one for one in {*names, *said} - _MADE_UP if one.rstrip(":.") not in console] == []
+        assert len(names) + len(said) > 5
+        assert [one for one in {*names, *said} - _MADE_UP if one.rstrip(":.") not in console] == []
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -36,18 +37,16 @@ def test_a_paste_is_one_value_a_line_as_it_stands():
     assert pasted.empty == [3, 7]
 
 
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_file_is_read_by_its_headings(mark, delimiter, end):
+def test_a_file_is_read_by_its_headings() -> None:
     rows = [["name", "member", "ticket"], ["Ada", '"a, ""b"";\t"', "T-1"], ["", "'007 ", " T-2 "], ["", "x"]]
-    content = mark + end.join(delimiter.join(row) for row in rows).encode()
-    pasted = read_file(content, column="member", reference_column="ticket")
-    assert [(row.number, row.value, row.reference) for row in pasted.rows] == [
-        (2, 'a, "b";\t', "T-1"),
-        (3, "'007 ", "T-2"),
-        (4, "x", ""),
-    ]
+    for end, delimiter, mark in product(["\n", "\r\n", "\r"], [",", ";", "\t"], [b"", b"\xef\xbb\xbf"]):
+        content = mark + end.join(delimiter.join(row) for row in rows).encode()
+        pasted = read_file(content, column="member", reference_column="ticket")
+        assert [(row.number, row.value, row.reference) for row in pasted.rows] == [
+            (2, 'a, "b";\t', "T-1"),
+            (3, "'007 ", "T-2"),
+            (4, "x", ""),
+        ]
 
 
 def test_a_file_of_one_column_needs_no_heading():
@@ -56,9 +55,8 @@ def test_a_file_of_one_column_needs_no_heading():
     assert [row.number for row in pasted.rows] == [1, 2, 4]
 
 
-@pytest.mark.parametrize(
-    ("content", "columns", "where"),
-    [
+def test_an_unreadable_file_is_reported_at_its_field() -> None:
+    for content, columns, where in [
         (b"", {}, ""),
         (b"\n\n", {}, ""),
         (b"\xff\xfeM\x00", {}, "file"),
@@ -74,12 +72,10 @@ def test_a_file_of_one_column_needs_no_heading():
         (b"x" * 200_000, {}, "file"),
         (b"x\n" * (pasted_values.MAX_BYTES // 2 + 1), {}, "file"),
         ("\n".join(map(str, range(1_001))).encode(), {}, ""),
-    ],
-)
-def test_an_unreadable_file_is_reported_at_its_field(content, columns, where):
-    error = unreadable(content, **columns)
-    assert error.where == where
-    assert error.text
+    ]:
+        error = unreadable(content, **columns)
+        assert error.where == where
+        assert error.text
 
 
 def test_the_error_lists_the_existing_headings():
@@ -94,9 +90,8 @@ def test_a_line_break_in_a_pasted_cell_is_refused_since_browsers_change_it():
     assert raised.value.where == "pasted"
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
+def test_probable_accidents_are_pointed_out() -> None:
+    for value, words in [
         ("M00012", []),
         ("ada lovelace@example.org", []),
         ("Ɓéłøñ 汉字 😀", []),
@@ -113,10 +108,8 @@ def test_a_line_break_in_a_pasted_cell_is_refused_since_browsers_change_it():
         ("Zoe\u0308", ["is not in the usual composed form (NFC)"]),
         ("a\nb", ["contains a line break"]),
         ("a\ufffdb", ["contains �, which replaces characters lost in conversion"]),
-    ],
-)
-def test_probable_accidents_are_pointed_out(value, words):
-    assert peculiarities(value) == words
+    ]:
+        assert peculiarities(value) == words
 
 
 @given(cells=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))

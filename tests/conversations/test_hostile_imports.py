@@ -98,18 +98,18 @@ def test_each_line_is_read_as_it_is(tmp_path_factory, parts, packing, cut) -> No
     assert found == expected(raw)
 
 
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("more", [-1, 0, 1, 2, 3, 4, 5])
-@pytest.mark.parametrize("end", [b"", b"\n", b"\n" + line(2) + b"\n"], ids=len)
-def test_a_first_line_may_have_as_many_bytes_as_any_other(tmp_path: Path, mark: bytes, more: int, end: bytes) -> None:
-    first = line(1)
-    first = first[:-1] + b" " * (LIMIT + more - len(first)) + first[-1:]
-    path = tmp_path / "file"
-    path.write_bytes(mark + first + end)
+def test_a_first_line_may_have_as_many_bytes_as_any_other(tmp_path) -> None:
+    for end in [b"", b"\n", b"\n" + line(2) + b"\n"]:
+        for more in [-1, 0, 1, 2, 3, 4, 5]:
+            for mark in [b"", b"\xef\xbb\xbf"]:
+                first = line(1)
+                first = first[:-1] + b" " * (LIMIT + more - len(first)) + first[-1:]
+                path = tmp_path / "file"
+                path.write_bytes(mark + first + end)
 
-    found = [(each.number, each.raw and each.raw.strip()) for each in read(path)]
+                found = [(each.number, each.raw and each.raw.strip()) for each in read(path)]
 
-    assert found == [(1, first if more <= 0 else None), (2, line(2))][: 2 if len(end) > 1 else 1]
+                assert found == [(1, first if more <= 0 else None), (2, line(2))][: 2 if len(end) > 1 else 1]
 
 
 @examples(40)

@@ -186,9 +186,8 @@ def test_each_item_needs_the_write_scope_of_its_kind(chatbot):
 # --- Refusals ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("body", "at_fault"),
-    [
+def test_a_body_that_is_no_batch_is_refused_as_a_whole(caller) -> None:
+    for body, at_fault in [
         ([], {"": "wrong_type"}),
         ({}, {"/requests": "missing"}),
         ({"requests": None}, {"/requests": "wrong_type"}),
@@ -196,11 +195,9 @@ def test_each_item_needs_the_write_scope_of_its_kind(chatbot):
         ({"requests": []}, {"/requests": "too_short"}),
         ({"requests": [1] * 1001}, {"/requests": "too_long"}),
         ({"requests": [1], "more": 1}, {"/more": "unknown_field"}),
-    ],
-)
-def test_a_body_that_is_no_batch_is_refused_as_a_whole(caller, body, at_fault):
-    assert pointers(caller.post(PATH, body, **IDEMPOTENCY)) == at_fault
-    assert (filed(), Replay.objects.count()) == (0, 0)
+    ]:
+        assert pointers(caller.post(PATH, body, **IDEMPOTENCY)) == at_fault
+        assert (filed(), Replay.objects.count()) == (0, 0)
 
 
 def test_missing_settings_of_the_chatbot_are_reported_for_each_affected_item(caller):

@@ -35,9 +35,8 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
     assert caller.post(path, ALICE | {IDS: None}).json()["selector"] == "uci"
 
 
-@pytest.mark.parametrize(
-    ("body", "errors"),
-    [
+def test_errors_are_returned_by_pointer_and_never_quoted(caller) -> None:
+    for body, errors in [
         ({}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
         ({IDS: None}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
         (ALICE | {IDS: ["chat-1"]}, {f"/{IDS}": "conflict"}),
@@ -59,12 +58,10 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
         ({IDS: ["chat-1", "c-2", "chat-1", "chat-1"]}, {f"/{IDS}/2": "repeated_id", f"/{IDS}/3": "repeated_id"}),
         ({IDS: ["chat-1"], "reference": "about:chat-1"}, {"/reference": "invalid"}),
         ({IDS: ["chat-1"], "more": 1, "reference": "a b"}, {"/more": "unknown_field", "/reference": "wrong_pattern"}),
-    ],
-)
-def test_errors_are_returned_by_pointer_and_never_quoted(caller, body, errors):
-    response = caller.post("data-export", body)
-    assert pointers(response) == errors
-    assert "chat-1" not in response.content.decode()
+    ]:
+        response = caller.post("data-export", body)
+        assert pointers(response) == errors
+        assert "chat-1" not in response.content.decode()
 
 
 def test_no_uci_is_needed_but_the_feature_is_and_for_an_export_a_bucket(caller, chatbot):

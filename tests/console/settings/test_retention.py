@@ -129,20 +129,17 @@ def test_any_number_of_days_is_saved_after_the_same_look(chatbot: Chatbot, offic
     assert f"deleted {days:,} day{'s' if days > 1 else ''} after their last message" in text
 
 
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [
+def test_it_is_never_guessed_which_period_is_meant(chatbot, officer) -> None:
+    for chosen, message in [
         ({"days": "other"}, "Enter the number of days."),
         ({"days": "other", "other_days": "0"}, "greater than or equal to 1"),
         ({"days": "other", "other_days": "3651"}, "less than or equal to 3650"),
         ({"days": "other", "other_days": "many"}, "Enter a whole number."),
         ({"days": "365", "other_days": "45"}, "Choose “Another number of days” for this number"),
         ({"days": "45"}, "Select a valid choice."),
-    ],
-)
-def test_it_is_never_guessed_which_period_is_meant(chatbot, officer, chosen, message) -> None:
-    assert_refused(save(officer, chatbot, "retention", **chosen), message)
-    assert period_of(chatbot) is None
+    ]:
+        assert_refused(save(officer, chatbot, "retention", **chosen), message)
+        assert period_of(chatbot) is None
 
 
 def test_zero_is_confirmed_without_typing_it_and_the_guard_stays(chatbot, officer, drain) -> None:
