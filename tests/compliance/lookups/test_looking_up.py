@@ -103,10 +103,8 @@ def test_answers_that_say_nothing(chatbot, receiver, status, body, outcome) -> N
         assert lookup.next_attempt_at > timezone.now()
 
 
-@pytest.mark.long(reason="a look-up for each pointer", beyond=3)
-@pytest.mark.parametrize(
-    ("pointer", "body", "found"),
-    [
+def test_the_pointer_says_where_the_value_is(chatbot: Chatbot, receiver: Receiver) -> None:
+    answers: list[tuple[str, bytes, str | None]] = [
         ("", b'"42"', "42"),
         ("/data/members/1/id", b'{"data": {"members": [{}, {"id": "42"}]}}', "42"),
         ("/a~1b/m~0n", b'{"a/b": {"m~n": "42"}}', "42"),
@@ -114,14 +112,13 @@ def test_answers_that_say_nothing(chatbot, receiver, status, body, outcome) -> N
         ("/01", b'["41", "42"]', None),
         ("/-", b'["42"]', None),
         ("/", b'{"": "42"}', "42"),
-    ],
-)
-def test_the_pointer_says_where_the_value_is(chatbot, receiver, pointer, body, found) -> None:
-    with_resolver(chatbot, receiver.url(), pointer=pointer)
-    receiver.body = body
-    [one] = begin(chatbot, "c-1")
-    look_up()
-    assert identities(one) == ([(found, "resolved")] if found else [])
+    ]
+    for number, (pointer, body, found) in enumerate(answers):
+        with_resolver(chatbot, receiver.url(), pointer=pointer)
+        receiver.body = body
+        [one] = begin(chatbot, f"c-{number}")
+        look_up()
+        assert identities(one) == ([(found, "resolved")] if found else []), pointer
 
 
 def test_what_failed_is_tried_again_until_a_day_is_over(chatbot: Chatbot, secret: str, receiver: Receiver) -> None:
