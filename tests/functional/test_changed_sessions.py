@@ -1,5 +1,7 @@
 """Another person continues a conversation: the client's server is called again, and no export has it meanwhile."""
 
+import csv
+import io
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -44,19 +46,15 @@ def talk(company: Company, receiver: Receiver) -> Conversation:
     return one
 
 
-def said(session: str | None, **fields: Any) -> dict[str, Any]:
+def said(session: str | None, name: str = "c-1", **fields: Any) -> dict[str, Any]:
     variables = {"user_channel_variables": {SESSION: session}} if session else {}
-    return document("c-1", at=timezone.now(), **variables | fields)
+    return document(name, at=timezone.now(), **variables | fields)
 
 
-def say(company: Company, *sessions: str | None, **fields: Any) -> None:
+def say(company: Company, *sessions: str | None, name: str = "c-1", **fields: Any) -> None:
     """Send a document of each of these sessions in one call."""
-    results = company.send(*(said(one, **fields) for one in sessions))
+    results = company.send(*(said(one, name, **fields) for one in sessions))
     assert {one["error"] and one["error"]["code"] for one in results} == {None}
-
-
-def is_given_up() -> None:
-    IdentityLookup.objects.update(give_up_at=timezone.now() - timedelta(seconds=1))
 
 
 def previewed(company: Company, subject: str | list[str], **options: bool) -> list[int]:
@@ -80,41 +78,55 @@ def demand(company: Company, least: str) -> None:
     change_chatbot(chatbot=company.chatbot, changes={"export_assurance": least}, actor="command")
 
 
-# By what happens, whether an export by UCI has the conversation: with `any`, and with what demands an identity.
+# What happens: sessions, some of them in one call, and steps; and whether an export by UCI has the conversation: with
+# `any`, and with what demands an identity.
+LOOK_UP, GIVE_UP = "(look up)", "(give up)"
 WAITS, DOUBTED, IS_IN = (False, False), (True, False), (True, True)
-HAPPENINGS: dict[str, tuple[list[Any], tuple[bool, bool]]] = {
+HAPPENINGS: dict[str, tuple[list[str | tuple[str, ...]], tuple[bool, bool]]] = {
     "nothing": ([], IS_IN),
-    "not answered yet": (["b"], WAITS),
-    "the session of nobody": (["nobody", look_up], IS_IN),
-    "no usable answer": (["bad", look_up], DOUBTED),
-    "given up unnoticed": (["b", is_given_up], DOUBTED),
-    "given up": (["b", is_given_up, look_up], DOUBTED),
-    "two changes in a row": (["b", "nobody"], WAITS),
-    "two changes in a row, the latter answered": (["b", "nobody", look_up], DOUBTED),
-    "two changes in one call": ([("b", "nobody"), look_up], DOUBTED),
-    "a change that was skipped, then one that is answered": (["b", "nobody", look_up, "a", look_up], DOUBTED),
-    "back again": (["b", "a", look_up], DOUBTED),
-    "two changes, each answered": (["nobody", look_up, "a", look_up], IS_IN),
-    "a failed one is followed by an answer": (["bad", look_up, "nobody", look_up], DOUBTED),
+    "the session of nobody": (["nobody", LOOK_UP], IS_IN),
+    "no usable answer": (["bad", LOOK_UP], DOUBTED),
+    "given up": (["b", GIVE_UP, LOOK_UP], DOUBTED),
+    "two changes in a row, the latter answered": (["b", "nobody", LOOK_UP], DOUBTED),
+    "two changes in one call": ([("b", "nobody"), LOOK_UP], DOUBTED),
+    "a change that was skipped, then one that is answered": (["b", "nobody", LOOK_UP, "a", LOOK_UP], DOUBTED),
+    "back again": (["b", "a", LOOK_UP], DOUBTED),
+    "two changes, each answered": (["nobody", LOOK_UP, "a", LOOK_UP], IS_IN),
+    "a failed one is followed by an answer": (["bad", LOOK_UP, "nobody", LOOK_UP], DOUBTED),
     "logged out": (["undefined"], IS_IN),
-    "logged out and in": ([("undefined", "a"), look_up], IS_IN),
+    "logged out and in": ([("undefined", "a"), LOOK_UP], IS_IN),
+    "a session that ends before it was looked up": (["b", "undefined", LOOK_UP], DOUBTED),
+    "a session that begins and ends in one call": ([("b", "undefined"), LOOK_UP], DOUBTED),
+    # Nothing is looked up any more.
+    "not answered yet": (["b"], WAITS),
+    "given up unnoticed": (["b", GIVE_UP], DOUBTED),
+    "two changes in a row": (["b", "nobody"], WAITS),
 }
 
 
-@pytest.mark.parametrize("happening", HAPPENINGS)
-def test_exports_leave_out_what_is_not_looked_up_again(company, talk, storage, happening) -> None:
-    steps, is_in = HAPPENINGS[happening]
-    for step in steps:
-        if callable(step):
-            step()
-        else:
-            say(company, *([step] if isinstance(step, str) else step))
-    for least, has_it in zip(("any", "platform", "verified"), (*is_in, is_in[1]), strict=True):
+def test_exports_leave_out_what_is_not_looked_up_again(company, receiver, storage) -> None:
+    """Each happens to a conversation of Alice, identified by the client's server."""
+    company.send(*(said("a", name) for name in HAPPENINGS))
+    look_up()
+    for name, (steps, _) in HAPPENINGS.items():
+        lookup = IdentityLookup.objects.filter(conversation__external_id=name)
+        for step in steps:
+            if step == LOOK_UP:
+                look_up()
+            elif step == GIVE_UP:
+                lookup.update(give_up_at=timezone.now() - timedelta(seconds=1))
+            else:
+                say(company, *([step] if isinstance(step, str) else step), name=name)
+
+    for place, least in enumerate(("any", "platform", "verified")):
         demand(company, least)
-        assert previewed(company, "alice") == [has_it, not has_it, 0]
-    assert exported(company, storage, "alice") == [is_in[1], not is_in[1], 0]
+        expected = {name for name, (_, is_in) in HAPPENINGS.items() if is_in[min(place, 1)]}
+        assert previewed(company, "alice") == [len(expected), len(HAPPENINGS) - len(expected), 0]
+        file = storage.read(str(company.exported("alice").key)).decode()
+        assert {row["conversation_id"] for row in csv.DictReader(io.StringIO(file))} == expected, least
     # What is left out stays so for as long as the conversation is here.
-    assert IdentityLookup.objects.filter(expires_at=None).exists() is not is_in[1]
+    kept = IdentityLookup.objects.filter(expires_at=None).values_list("conversation__external_id", flat=True)
+    assert set(kept) == {name for name, (_, is_in) in HAPPENINGS.items() if is_in != IS_IN}
 
 
 def test_the_answer_makes_it_a_conversation_of_two(company, talk, storage) -> None:
@@ -157,34 +169,28 @@ def test_a_session_that_comes_after_the_identity_is_looked_up(company, receiver)
     assert previewed(company, "bob", include_shared=True) == [1, 0, 0]
 
 
-@pytest.mark.parametrize("sessions", [[["a"], ["b"]], [["a", "b"]], [["bad"], [], ["b"]]], ids=str)
-def test_words_before_the_first_answer_are_in_doubt(company, receiver, sessions) -> None:
-    for some in sessions:
-        say(company, *some) if some else look_up()
+def test_words_before_the_first_answer_are_in_doubt(company, receiver) -> None:
+    say(company, "bad", name="after a failed look-up")
     look_up()
-    assert previewed(company, "bob") == [1, 0, 0]
-    demand(company, "verified")
-    assert previewed(company, "bob") == [0, 1, 0]
-
-
-@pytest.mark.parametrize("in_one_call", [False, True])
-def test_a_session_that_ends_before_it_was_looked_up_stays_in_doubt(company, talk, *, in_one_call) -> None:
-    for sessions in [["b", "undefined"]] if in_one_call else [["b"], ["undefined"]]:
-        say(company, *sessions)
+    say(company, "a", name="in two calls")
+    say(company, "a", "b", name="in one call")
+    for name in ("after a failed look-up", "in two calls"):
+        say(company, "b", name=name)
     look_up()
+    assert previewed(company, "bob") == [3, 0, 0]
     demand(company, "verified")
-    assert previewed(company, "alice") == [0, 1, 0]
+    assert previewed(company, "bob") == [0, 3, 0]
 
 
-@pytest.mark.parametrize("in_one_call", [False, True])
-def test_an_identity_of_the_next_session_says_nothing_of_the_one_before(company, receiver, *, in_one_call):
-    first, second = said("b"), said("nobody", custom_variables={"member_id": "alice"})
-    for documents in [[first, second]] if in_one_call else [[first], [second]]:
-        company.send(*documents)
+def test_an_identity_of_the_next_session_says_nothing_of_the_one_before(company, receiver) -> None:
+    named = {"custom_variables": {"member_id": "alice"}}
+    company.send(said("b", "in one call"), said("nobody", "in one call", **named))
+    company.send(said("b", "in two calls"))
+    company.send(said("nobody", "in two calls", **named))
     make_due(company.chatbot)
     look_up()
     demand(company, "platform")
-    assert previewed(company, "alice") == [0, 1, 0]
+    assert previewed(company, "alice") == [0, 2, 0]
 
 
 def test_a_first_look_up_leaves_nothing_out(company: Company, receiver: Receiver) -> None:
