@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +14,10 @@ from chatbots.operations.chatbots import change_chatbot
 from common.storage import ObjectStorage
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE
-from tests.commands import run
 from tests.console.filing_pages import Filer
 from tests.functional.company import Company, document, settle
 from tests.functional.redacting import redact, said
+from tests.functional.test_export_formats import ALL, files_of, texts_of
 from tests.people import Role, client_of, staff
 
 # Each with its separator, line end and beginning.
@@ -27,9 +26,8 @@ DIALECTS = {
     "excel_comma": (",", "\r\n", "\ufeff"),
     "excel_semicolon": (";", "\r\n", "\ufeff"),
 }
+NAME = "Zoë; Peña, Ñ"
 TEXTS = ["né à Łódź; 5 €", 'a "quote", twice', "two\nlines", "two\r\nlines", "a\rreturn", "\ufeffa mark within", "\t"]
-
-each_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 
 
 def prefer(company: Company, dialect: str) -> None:
@@ -38,7 +36,7 @@ def prefer(company: Company, dialect: str) -> None:
 
 def talk(company: Company, conversation_id: str, person: str) -> int:
     messages = [said(f"m{number}", text) for number, text in enumerate(TEXTS)]
-    [result] = company.send(document(conversation_id, person, messages=messages, user_name="Zoë; Peña, Ñ"))
+    [result] = company.send(document(conversation_id, person, messages=messages, user_name=NAME))
     number: int = result["number"]
     return number
 
@@ -72,83 +70,23 @@ def file_of(storage: ObjectStorage, shown: dict[str, Any]) -> bytes:
     return data
 
 
-@each_dialect
-def test_the_file_has_its_dialect_and_each_text_as_it_was_sent(company, storage, dialect) -> None:
-    talk(company, "c-1", "alice")
-    export = company.export("alice", csv_dialect=dialect)
-    settle()
-    shown = company.request_object(export)
-    data = file_of(storage, shown)
-    assert (shown["csv_dialect"], dialect_of(data)) == (dialect, dialect)
-    assert [row["text"] for row in rows_of(data)] == TEXTS
-    assert {row["user_name"] for row in rows_of(data)} == {"Zoë; Peña, Ñ"}
-    stored = storage.client.head_object(Bucket=storage.bucket_name, Key=shown["export"]["key"])
-    assert stored["ContentType"] == "text/csv; charset=utf-8"
-
-
-def test_exports_of_all_dialects_that_a_worker_takes_together_are_each_in_their_own(company, storage) -> None:
+def test_exports_that_a_worker_takes_together_are_each_in_their_dialect_with_each_text_as_sent(company, storage):
     for person in ("alice", "bob"):
         talk(company, f"c-{person}", person)
     filed = {
-        company.export(person, csv_dialect=dialect, include_files=with_files): (dialect, lines)
-        for person, lines in (("alice", len(TEXTS)), ("unknown", 0), ("bob", len(TEXTS)))
+        company.export(person, csv_dialect=dialect, include_files=with_files): (dialect, texts)
+        for person, texts in (("alice", TEXTS), ("unknown", []), ("bob", TEXTS))
         for dialect in DIALECTS
         for with_files in (False, True)
     }
     settle()
-    found = {export: file_of(storage, company.request_object(export)) for export in filed}
-    assert {export: (dialect_of(data), len(rows_of(data))) for export, data in found.items()} == filed
-
-
-def by_api(company: Company, options: dict[str, str]) -> None:
-    company.export("alice", **options)
-
-
-def in_a_batch(company: Company, options: dict[str, str]) -> None:
-    answer = company.caller.post("requests/batch", {"requests": [ALICE | {"action": "export"} | options]})
-    assert answer.status_code == 200
-
-
-def by_command(company: Company, options: dict[str, str]) -> None:
-    given = [f"--csv-dialect={dialect}" for dialect in options.values()]
-    run("request_export", company.chatbot.slug, "member_id", "alice", *given)
-
-
-def in_the_console(company: Company, options: dict[str, str], page: str = "") -> None:
-    filer = Filer(client_of(staff(company.chatbot, Role.SUPPORT)), company.chatbot, page)
-    preset = company.chatbot.csv_dialect
-    assert f'<option value="{preset}" selected>' in filer.client.get(filer.path).content.decode()
-    preview = (
-        filer.preview_many("alice", action="export", **options) if page else filer.preview(action="export", **options)
-    )
-    chosen = options.get("csv_dialect", preset)
-    assert f"Formats: CSV ({Chatbot.CsvDialect(chosen).label})." in preview.text
-    filer.confirm(preview)
-
-
-def of_many_in_the_console(company: Company, options: dict[str, str]) -> None:
-    in_the_console(company, options, page="many/")
-
-
-@pytest.mark.parametrize("file", [by_api, in_a_batch, by_command, in_the_console, of_many_in_the_console])
-def test_each_way_of_filing_takes_a_dialect_and_without_one_that_of_the_chatbot(
-    company: Company, file: Callable[[Company, dict[str, str]], None]
-) -> None:
-    company.chatbot.csv_dialect = "excel_comma"
-    prefer(company, "excel_comma")
-    for options in ({"csv_dialect": "excel_semicolon"}, {}, {"csv_dialect": "standard"}):
-        file(company, options)
-    filed = ComplianceRequest.objects.order_by("seq")
-    assert list(filed.values_list("csv_dialect", flat=True)) == ["excel_semicolon", "excel_comma", "standard"]
-
-
-def test_a_setting_that_changes_after_the_filing_changes_nothing_that_is_filed(company, storage) -> None:
-    talk(company, "c-1", "alice")
-    prefer(company, "excel_semicolon")
-    export = company.export("alice")
-    prefer(company, "standard")
-    settle()
-    assert dialect_of(file_of(storage, company.request_object(export))) == "excel_semicolon"
+    for export, (dialect, texts) in filed.items():
+        shown = company.request_object(export)
+        data = file_of(storage, shown)
+        assert (shown["csv_dialect"], dialect_of(data)) == (dialect, dialect)
+        assert [(row["text"], row["user_name"]) for row in rows_of(data)] == [(text, NAME) for text in texts]
+        stored = storage.client.head_object(Bucket=storage.bucket_name, Key=shown["export"]["key"])
+        assert stored["ContentType"] == "text/csv; charset=utf-8"
 
 
 def test_a_preview_in_the_console_is_filed_as_it_was_shown(company: Company) -> None:
@@ -161,19 +99,25 @@ def test_a_preview_in_the_console_is_filed_as_it_was_shown(company: Company) -> 
     assert '<option value="standard" selected>' in edited.html
 
 
-def test_the_export_that_a_redaction_repeats_keeps_its_dialect(company, storage) -> None:
+def test_the_export_that_a_redaction_repeats_keeps_its_dialect_and_formats(company, storage) -> None:
     number = talk(company, "c-1", "alice")
-    export = company.exported("alice", csv_dialect="excel_semicolon")
+    export = company.exported("alice", csv_dialect="excel_semicolon", formats=ALL, archive="zip")
     redact(company, number, "m0")
     settle()
     repeat = company.request_object(company.request_object(str(export.request_id))["repeated_by"])
-    data = file_of(storage, repeat)
-    assert (repeat["csv_dialect"], dialect_of(data)) == ("excel_semicolon", "excel_semicolon")
-    assert rows_of(data)[0]["text"] == ""
+    assert (repeat["csv_dialect"], repeat["formats"], repeat["archive"]) == ("excel_semicolon", ALL, "zip")
+    files = files_of(storage, repeat)
+    data = files.pop("conversations.csv")
+    assert dialect_of(data) == "excel_semicolon"
+    texts = texts_of(files)
+    assert (rows_of(data)[0]["text"], texts["json"][0], texts["html"][0]) == ("", "", "This message was removed.")
 
 
-def test_an_equal_export_that_waits_answers_only_in_its_own_dialect(company: Company) -> None:
+def test_an_equal_export_that_waits_answers_only_in_its_own_dialect_and_formats(company: Company) -> None:
     first = company.export("alice")
+    assert company.export("alice", formats=["csv"]) == first
+    assert company.export("alice", formats=["html", "csv"]) != first
+    assert company.export("alice", formats=["csv"], archive="zip") != first
     assert company.export("alice", csv_dialect="standard") == first
     semicolons = company.export("alice", csv_dialect="excel_semicolon")
     assert semicolons != first

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
 
-from chatbots.models import ChangeLogEntry
+from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations.chatbots import change_chatbot
 from common.storage import ObjectStorage
 from compliance import worker
@@ -143,16 +143,19 @@ def shown_in_html(texts: list[str]) -> list[str]:
     return [re.sub("[\\x01-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f]", "\ufffd", text) for text in texts if text]
 
 
-@pytest.mark.parametrize("archive", [None, "zip"])
-def test_all_formats_contain_the_same_messages(company, storage, archive) -> None:
+def test_all_formats_contain_the_same_messages(company, storage) -> None:
     talk(company, "c-1", "c-2")
     company.talk("c-empty", "alice")
-    shown = export_of(company, formats=ALL, **({"archive": archive} if archive else {}))
     expected = [*TEXTS, *TEXTS, words_in("c-empty")]
-    assert (shown["formats"], shown["archive"], shown["export"]["rows"]) == (ALL, archive, len(expected))
-    texts = texts_of(files_of(storage, shown))
-    assert texts["csv"] == texts["json"] == expected
-    assert texts["html"] == shown_in_html(expected)
+    for archive in (None, "zip"):
+        shown = export_of(company, formats=ALL, **({"archive": archive} if archive else {}))
+        assert (shown["formats"], shown["archive"], shown["export"]["rows"]) == (ALL, archive, len(expected))
+        texts = texts_of(files_of(storage, shown))
+        assert texts["csv"] == texts["json"] == expected
+        assert texts["html"] == shown_in_html(expected)
+    alone = export_of(company, formats=["csv"])["export"]
+    assert alone["key"].endswith("_conversation_export.csv")
+    assert alone["files"] == []
 
 
 @pytest.mark.long(reason="an export for each example")
@@ -219,13 +222,6 @@ def test_the_pages_in_a_browser(company: Company, storage: ObjectStorage, tmp_pa
         stays_at_home(watched, tmp_path.as_uri())
 
 
-def test_the_csv_alone_is_one_file_as_before(company, storage) -> None:
-    talk(company, "c-1")
-    shown = export_of(company, formats=["csv"])
-    assert shown["export"]["key"].endswith("_conversation_export.csv")
-    assert shown["export"]["files"] == []
-
-
 def test_uploaded_files_are_beside_the_pages_and_linked(company, storage) -> None:
     company.talk("c-1", "alice", has_file=True)
     for options, link in (({}, r"\d+"), ({"archive": "zip"}, r"\d+\.jpg")):
@@ -237,46 +233,55 @@ def test_uploaded_files_are_beside_the_pages_and_linked(company, storage) -> Non
         assert shown["counts"]["files"] == 1
 
 
-def by_api(company: Company, formats: list[str]) -> None:
-    company.export("alice", **({"formats": formats, "archive": "zip"} if formats else {}))
+def by_api(company: Company, options: dict[str, Any]) -> None:
+    company.export("alice", **options)
 
 
-def in_a_batch(company: Company, formats: list[str]) -> None:
-    options = {"formats": formats, "archive": "zip"} if formats else {}
+def in_a_batch(company: Company, options: dict[str, Any]) -> None:
     answer = company.caller.post("requests/batch", {"requests": [ALICE | {"action": "export"} | options]})
     assert answer.status_code == 200
 
 
-def by_command(company: Company, formats: list[str]) -> None:
-    options = [f"--formats={','.join(formats)}", "--archive=zip"] if formats else []
-    run("request_export", company.chatbot.slug, "member_id", "alice", *options)
+def by_command(company: Company, options: dict[str, Any]) -> None:
+    values = {name: ",".join(value) if name == "formats" else value for name, value in options.items()}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+    run("request_export", company.chatbot.slug, "member_id", "alice", *given)
 
 
-def in_the_console(company: Company, formats: list[str], page: str = "") -> None:
+def in_the_console(company: Company, options: dict[str, Any], page: str = "") -> None:
     filer = Filer(client_of(staff(company.chatbot, Role.SUPPORT)), company.chatbot, page)
-    options = {"formats": formats, "archive": "on"} if formats else {}
-    if page:
-        preview = filer.preview_many("alice", action="export", **options)
-    else:
-        preview = filer.preview(action="export", **options)
-    assert ("as one ZIP" in preview.text) == bool(formats)
+    preset = company.chatbot.csv_dialect
+    assert f'<option value="{preset}" selected>' in filer.client.get(filer.path).content.decode()
+    sent = options | ({"archive": "on"} if "archive" in options else {})
+    preview = filer.preview_many("alice", action="export", **sent) if page else filer.preview(action="export", **sent)
+    assert ("as one ZIP" in preview.text) == ("archive" in options)
+    assert f"CSV ({Chatbot.CsvDialect(options.get('csv_dialect', preset)).label})" in preview.text
     filer.confirm(preview)
 
 
-def of_many_in_the_console(company: Company, formats: list[str]) -> None:
-    in_the_console(company, formats, page="many/")
+def of_many_in_the_console(company: Company, options: dict[str, Any]) -> None:
+    in_the_console(company, options, page="many/")
 
 
 @pytest.mark.parametrize("file", [by_api, in_a_batch, by_command, in_the_console, of_many_in_the_console])
-def test_each_way_of_filing_takes_formats_and_without_any_those_of_the_chatbot(
-    company: Company, file: Callable[[Company, list[str]], None]
+def test_each_way_of_filing_takes_formats_and_a_dialect_and_without_any_those_of_the_chatbot(
+    company: Company, file: Callable[[Company, dict[str, Any]], None]
 ) -> None:
-    change_chatbot(chatbot=company.chatbot, changes={"export_formats": "csv html"}, actor="command")
+    preferred = {"export_formats": "csv json", "csv_dialect": "excel_comma"}
+    change_chatbot(chatbot=company.chatbot, changes=preferred, actor="command")
     company.chatbot.refresh_from_db()
-    file(company, [])
-    file(company, ["html", "json"])
+    for options in (
+        {},
+        {"formats": ["html", "csv"], "archive": "zip", "csv_dialect": "excel_semicolon"},
+        {"csv_dialect": "standard"},
+    ):
+        file(company, options)
     filed = ComplianceRequest.objects.order_by("seq")
-    assert list(filed.values_list("formats", "archive")) == [("csv html", ""), ("json html", "zip")]
+    assert list(filed.values_list("formats", "archive", "csv_dialect")) == [
+        ("csv json", "", "excel_comma"),
+        ("csv html", "zip", "excel_semicolon"),
+        ("csv json", "", "standard"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -320,11 +325,10 @@ def test_each_file_can_be_downloaded(company: Company, storage: ObjectStorage) -
     assert company.caller.get(f"requests/{request_id}/download?file=../x").status_code == 400
 
 
-# What is sent while a chatter of the export is erased or redacted, or the worker is killed.
+# What is sent while a chatter of the export is erased, or the worker is killed.
 GAPS = [
-    ("open_upload", "/conversations.csv", "before"),
-    ("open_upload", "/conversations.csv", "after"),
     ("write_parts", "/conversations.csv", "after"),
+    ("open_upload", "/conversations.csv", "before"),
     ("write_parts", "/conversations.jsonl", "before"),
     ("open_upload", "/page-1.html", "before"),
     ("write_parts", "/index.html", "after"),
@@ -350,7 +354,7 @@ def assert_whole(company: Company, storage: ObjectStorage, export: str) -> dict[
     return files
 
 
-@pytest.mark.long(reason="each gap", beyond=3)
+@pytest.mark.long(reason="each gap", beyond=2)
 @in_each_gap
 def test_a_deletion_between_two_files(company, storage, monkeypatch, gap: tuple[str, str, str]) -> None:
     shared = company.talk("c-both", "alice", "bob")
@@ -372,23 +376,6 @@ def test_a_deletion_between_two_files(company, storage, monkeypatch, gap: tuple[
 
 @pytest.mark.long(reason="each gap", beyond=1)
 @in_each_gap
-def test_a_redaction_between_two_files(company, storage, monkeypatch, gap: tuple[str, str, str]) -> None:
-    number = company.talk("c-1", "alice")
-    redaction = redact(company, number, "m1")
-    postpone(redaction)
-    options = {"archive": "zip"} if gap[1] == ".zip" else {}
-    export = company.export("alice", formats=ALL, **options)
-    met = in_the_gap(monkeypatch, *gap, work)
-    worker.drain(seconds=30)
-    settle()
-    assert met
-    repeated = company.request_object(export)["repeated_by"]
-    assert words_in("c-1") not in "".join(map(str, assert_whole(company, storage, repeated or export).values()))
-    assert found_anywhere(storage, ["c-1"]) == set()
-
-
-@pytest.mark.long(reason="each gap", beyond=2)
-@in_each_gap
 def test_a_kill_between_two_files(company, storage, monkeypatch, gap: tuple[str, str, str]) -> None:
     company.talk("c-1", "alice", has_file=True)
     options = {"archive": "zip"} if gap[1] == ".zip" else {}
@@ -404,30 +391,11 @@ def test_a_kill_between_two_files(company, storage, monkeypatch, gap: tuple[str,
     assert_whole(company, storage, export)
 
 
-@pytest.mark.parametrize("options", [{"formats": ALL, "include_files": True}, {"formats": ALL, "archive": "zip"}])
-def test_a_deletion_and_expiry_remove_every_file(company, storage, options) -> None:
+def test_a_deletion_removes_every_file(company, storage) -> None:
     company.talk("c-1", "alice", has_file=True)
-    shown = export_of(company, **options)
+    shown = export_of(company, formats=ALL, include_files=True)
     assert files_left(storage) == {shown["export"]["key"], *(one["key"] for one in shown["export"]["files"])}
     company.delete("alice", erase_exports=True)
     settle()
     assert files_left(storage) == set()
     assert not ExportFile.objects.exists()
-
-
-def test_the_export_that_a_redaction_repeats_has_the_same_formats(company, storage) -> None:
-    number = company.talk("c-1", "alice")
-    shown = export_of(company, formats=["json", "html"], archive="zip")
-    redact(company, number, "m1")
-    settle()
-    repeat = company.request_object(company.request_object(shown["request_id"])["repeated_by"])
-    assert (repeat["formats"], repeat["archive"]) == (["json", "html"], "zip")
-    texts = texts_of(files_of(storage, repeat))
-    assert (texts["json"], texts["html"]) == ([""], ["This message was removed."])
-
-
-def test_an_equal_export_that_waits_answers_only_with_its_own_formats(company: Company) -> None:
-    first = company.export("alice")
-    assert company.export("alice", formats=["csv"]) == first
-    assert company.export("alice", formats=["html", "csv"]) != first
-    assert company.export("alice", formats=["csv"], archive="zip") != first

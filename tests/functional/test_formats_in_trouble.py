@@ -16,6 +16,7 @@ from psycopg import Connection
 from chatbots.models import ChangeLogEntry
 from common import leases
 from common.crypto import encrypt
+from common.storage import s3
 from common.storage.s3 import STREAM_BYTES
 from compliance import worker
 from compliance.export.delivery import Delivery
@@ -37,7 +38,9 @@ from tests.patches import before, failing
 
 @pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
 def test_a_storage_that_fails_in_the_middle_of_a_file_stops_no_worker(company, storage, monkeypatch, options) -> None:
-    conversation_of(company.chatbot, "bob", text=secrets.token_hex(MAX_TEXT // 2), messages=500)
+    # A part that is not taken is noticed when the next is sent, and then much is still to be read.
+    monkeypatch.setattr(s3, "PART_BYTES", STREAM_BYTES)
+    conversation_of(company.chatbot, "bob", text=secrets.token_hex(MAX_TEXT // 2), messages=100)
     company.talk("c-1", "alice")
     broken = company.export("bob", formats=["json"], **options)
     for formats in (["json"], ["html"], ["csv", "json"], ["csv", "html"]):
@@ -97,14 +100,14 @@ def test_a_slow_bucket_has_as_long_for_each_format(company, storage, monkeypatch
     assert sorted(limits) == ["1h", "1h", "1h", "30min"]
 
 
-@pytest.mark.parametrize("formats", [ALL, ["json"], ["html"]])
-def test_messages_are_in_the_order_of_the_csv(company, storage, formats) -> None:
+def test_messages_are_in_the_order_of_the_csv(company, storage) -> None:
     late = said("late", "late") | {"sent_at": "2026-11-01T12:00:01Z"}
     same = [said(f"m{number}", f"m{number}") | {"sent_at": "2026-11-01T12:00:00Z"} for number in range(26)]
     company.send(document("c-1", "alice", messages=[late]))
     company.send(document("c-1", "alice", messages=[late, *same]))
-    texts = texts_of(files_of(storage, export_of(company, formats=formats)))
-    assert texts == {each: [*(f"m{number}" for number in range(26)), "late"] for each in formats}
+    texts = texts_of(files_of(storage, export_of(company, formats=ALL)))
+    in_order = [*(f"m{number}" for number in range(26)), "late"]
+    assert texts == dict.fromkeys(ALL, in_order)
 
 
 def test_a_long_text_is_read_alone(company, storage, monkeypatch) -> None:
@@ -131,12 +134,11 @@ def test_conversations_without_messages_are_not_gathered() -> None:
     assert max(map(len, chats.json_lines(empty))) < 200_000
 
 
-@pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
-def test_a_changed_file_is_not_handed_over(company, storage, options) -> None:
+def test_a_changed_file_is_not_handed_over_in_a_zip(company, storage) -> None:
     key = key_of_file(company.talk("c-1", "alice", has_file=True))
     storage.purge(key)
     storage.put(key, b"another content", "image/jpeg")
-    company.export("alice", formats=["html"], include_files=True, **options)
+    company.export("alice", formats=["html"], include_files=True, archive="zip")
     worker.drain(seconds=30)
     assert list(ComplianceRequest.objects.values_list("status", "error_code")) == [("accepted", "export_file_lost")]
 
