@@ -16,7 +16,6 @@ _BEFORE_DELETION = """
     say neighbour c1 ann lately 1
 """
 MOMENTS = {
-    "before filing": "keep h1 acme ann; delete r1 acme ann; work w1",
     "while it waits": "delete r1 acme ann; keep h1 acme ann; work w1",
     "once it is claimed": "delete r1 acme ann; work w1 3; keep h1 acme ann; work w1",
     "and killed then": "delete r1 acme ann; work w1 3; keep h1 acme ann; kill w1; leases; work w1",
@@ -30,7 +29,7 @@ MOMENTS = {
 }
 
 
-@pytest.mark.long(reason="each plays a story", beyond=3, spread=True)
+@pytest.mark.long(reason="each plays a story", beyond=2, spread=True)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("then", ["", "limit r1; work w1"])
 def test_at_each_moment_data_is_held_or_gone(storage, moment: str, then: str) -> None:

@@ -51,8 +51,7 @@ def reason(company: Company, request_id: str) -> str | None:
     return found
 
 
-@pytest.mark.parametrize("subject", ["42", ["c-1"], None])
-@pytest.mark.parametrize("about", ["42", ["c-1", "c-2"]])
+@pytest.mark.parametrize(("subject", "about"), [("42", ["c-1", "c-2"]), (["c-1"], ["c-1", "c-2"]), (None, "42")])
 def test_a_held_deletion_waits_and_continues_after_the_release(company, subject, about) -> None:
     company.talk("c-1", "42", has_file=True)
     company.talk("c-2", "42")

@@ -30,8 +30,7 @@ def entry(company: Company, number: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("about", ["42", ["c-1", "c-2"]])
-def test_a_held_conversation_whose_deletion_waits_is_restricted(company: Company, storage, about) -> None:
+def test_a_held_conversation_whose_deletion_waits_is_restricted(company: Company, storage) -> None:
     number = company.talk("c-1", "42", has_file=True)
     company.send(document("c-1", "42", user_name="Ada", csat={"comment": "quick"}))
     unheld = company.talk("c-2", "42", has_file=True)
@@ -41,7 +40,7 @@ def test_a_held_conversation_whose_deletion_waits_is_restricted(company: Company
     assert refusals(company, number, file_id) == {None}
     assert not entry(company, number)["restricted"]
 
-    company.delete(about)
+    company.delete("42")
     work()
     assert refusals(company, number, file_id) == {"conversation_restricted"}
     assert refusals(company, unheld, files[unheld][0]["file_id"]) == {None}
@@ -71,7 +70,7 @@ def test_a_held_conversation_whose_deletion_waits_is_restricted(company: Company
     assert not entry(company, number)["restricted"]
 
 
-def test_a_held_redaction_restricts_its_conversation_until_it_is_cancelled(company: Company) -> None:
+def test_what_a_held_request_names_is_restricted_until_it_is_cancelled(company: Company) -> None:
     number = talk(company, "c-1", "42")
     other = company.talk("c-2", "42")
     place(company.chatbot, "42")
@@ -80,6 +79,10 @@ def test_a_held_redaction_restricts_its_conversation_until_it_is_cancelled(compa
     assert company.caller.get(f"conversations/{number}/messages").json()["code"] == "conversation_restricted"
     assert company.caller.get(f"conversations/{other}/messages").status_code == 200
     company.caller.post(f"requests/{request_id}/cancel", {})
+    assert company.caller.get(f"conversations/{number}/messages").status_code == 200
+    company.delete(["c-2", "c-3"])
+    work()
+    assert company.caller.get(f"conversations/{other}/messages").json()["code"] == "conversation_restricted"
     assert company.caller.get(f"conversations/{number}/messages").status_code == 200
 
 
