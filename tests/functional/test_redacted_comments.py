@@ -126,8 +126,7 @@ def test_the_database_refuses_a_comment_from_a_process_of_an_older_version(compa
         Conversation.objects.filter(pk=number).update(csat_comment=COMMENT)
 
 
-@pytest.mark.parametrize("erasing", ["deletion", "retention"])
-@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(("erasing", "is_first"), [("deletion", False), ("retention", True)])
 def test_beside_what_erases_the_conversation_in_both_orders(
     company: Company, storage: ObjectStorage, erasing: str, *, is_first: bool
 ) -> None:
