@@ -99,16 +99,6 @@ def test_requests_keep_their_deadline_when_the_chatbot_changes(caller: TokenCall
     assert request.due_at == end_of_day(request.received_at, 90, "America/New_York")
 
 
-def test_two_chatbots_have_rules_of_their_own(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    rule(chatbot, "gdpr")
-    rule(neighbour, "1")
-    asked = "2026-10-31"  # the month ends on a Monday
-    answers = [
-        TokenCaller(one).post("data-deletion", ALICE | {"requested_at": asked}).json() for one in (chatbot, neighbour)
-    ]
-    assert [(one["deadline"], one["due_at"][:10]) for one in answers] == [("gdpr", "2026-11-30"), ("1", "2026-11-01")]
-
-
 def test_a_row_of_a_former_version_is_due_after_its_days(chatbot: Chatbot, caller: TokenCaller) -> None:
     """As written during an upgrade, without the new columns. Its deadline is kept, and can be extended."""
     filed = caller.post("data-deletion", ALICE).json()["request_id"]

@@ -8,7 +8,6 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import verify
 from compliance.errors import ClaimLost
@@ -16,24 +15,40 @@ from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims
 from compliance.work.scope import Scope
 from conversations.models import UploadedFile
-from tests.functional.company import Company, Subject, events, found_anywhere, is_erased, key_of_file, settle, work
-from tests.functional.refusing import EXPORTS, FILES, Refusals
+from tests.functional.company import Company, events, found_anywhere, is_erased, key_of_file, settle, work
+from tests.functional.refusing import EXPORTS, FILES
 
 
-def test_each_row_is_counted_once_for_the_deletion_that_erased_it(company, storage, refusals) -> None:
+@pytest.mark.long(reason="the same the other way round", beyond=1)
+@pytest.mark.parametrize("is_lost", [False, True], ids=["in one go", "claim lost after the mark"])
+def test_each_row_is_counted_once_for_the_deletion_that_erased_it(
+    company, storage, refusals, monkeypatch, *, is_lost
+) -> None:
+    """The total of a deletion has what another one has erased, too."""
     company.talk("c-1", "alice", "bob", has_file=True)
-    company.talk("c-2", "alice")
+    company.talk("c-2", "bob")
     refusals.locked.add(FILES)
     requests = [company.delete("alice")]
     work()
-    requests += [company.delete("bob"), company.delete(["c-1", "c-2"])]
+    assert company.status(requests[0]) == "failed"
+    requests.append(company.delete("bob"))
+    if is_lost:
+        with monkeypatch.context() as patched:
+            patched.setattr(verify, "find_leftovers", _lose_the_claim)
+            worker.drain(seconds=30)
+        Claim.objects.update(expires_at=timezone.now())
+        assert claims.requeue_expired() == 1
+    requests.append(company.delete(["c-1", "c-2"]))
+    work()
+    company.retry(requests[1])
     work()
     refusals.end()
     for each in requests:
         company.retry(each)
     settle()
 
-    counts = [company.request_object(each)["counts"] for each in requests]
+    found = [company.request_object(each) for each in requests]
+    counts = [one["counts"] for one in found]
     total = {name: sum(count[name] for count in counts) for name in counts[0]}
     assert total == {
         "conversations": 2,
@@ -46,37 +61,9 @@ def test_each_row_is_counted_once_for_the_deletion_that_erased_it(company, stora
         "csat_comments": 0,
     }
     assert all(company.is_over(each) for each in requests)
-
-
-@pytest.mark.long(reason="the same the other way round", beyond=1)
-@pytest.mark.parametrize("is_lost", [False, True], ids=["in one go", "claim lost after the mark"])
-def test_the_total_counts_rows_erased_by_another_deletion_once(company, refusals, monkeypatch, *, is_lost) -> None:
-    company.talk("c-1", "alice", "bob", has_file=True)
-    company.talk("c-2", "bob")
-    refusals.locked.add(FILES)
-    alices = company.delete("alice")
-    work()
-    assert company.status(alices) == "failed"
-    bobs = company.delete("bob")
-    if is_lost:
-        with monkeypatch.context() as patched:
-            patched.setattr(verify, "find_leftovers", _lose_the_claim)
-            worker.drain(seconds=30)
-        Claim.objects.update(expires_at=timezone.now())
-        assert claims.requeue_expired() == 1
-    for _ in range(2):
-        work()
-        company.retry(bobs)
-    refusals.end()
-    company.retry(bobs)
-    settle()
-
-    found = company.request_object(bobs)
-    assert (found["status"], found["progress"]["conversations_total"], found["counts"]["conversations"]) == (
-        "completed",
-        2,
-        1,
-    )
+    bobs = found[1]
+    assert (bobs["status"], bobs["progress"]["conversations_total"]) == ("completed", 2)
+    assert bobs["counts"]["conversations"] == 1
 
 
 def _lose_the_claim(_ids: Collection[UUID], *, of: Scope) -> NoReturn:
@@ -112,33 +99,6 @@ BY_VALUE, BY_IDS = "alice", ["c-1"]
 selectors = pytest.mark.parametrize(("first", "second"), [(BY_VALUE, BY_IDS), (BY_IDS, BY_VALUE)], ids=str)
 
 
-@pytest.mark.long(reason="the other order of selectors", beyond=1)
-@selectors
-def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
-    company: Company, storage: ObjectStorage, refusals: Refusals, first: Subject, second: Subject
-) -> None:
-    number = company.talk("c-1", "alice", "bob", has_file=True)
-    refusals.locked.add(FILES)
-    one = company.delete(first)
-    work()
-    assert company.status(one) == "failed"
-    refusals.end()
-    refusals.busy.add(FILES)
-    two = company.delete(second)
-    work()
-    assert company.status(two) == "accepted"
-    others = [company.delete("bob"), company.export("alice")]
-
-    refusals.end()
-    company.retry(one)
-    settle()
-
-    assert [company.status(each) for each in (one, two)] == ["completed", "completed"]
-    assert [company.status(each) for each in others] == ["completed", "completed"]
-    assert is_erased(number)
-    assert found_anywhere(storage, ["c-1"]) == set()
-
-
 @pytest.mark.long(reason="each object, each end of the second, and the other order of selectors", beyond=1)
 @selectors
 @pytest.mark.parametrize("second_ends", ["accepted", "failed"])
@@ -146,9 +106,9 @@ def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
 def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
     company, storage, refusals, *, first, second, what, second_ends
 ):
-    company.talk("c-1", "alice", has_file=what == FILES)
+    company.talk("c-1", "alice", "bob", has_file=what == FILES)
     if what == EXPORTS:
-        company.exported(first)
+        company.exported(first, include_shared=first == BY_VALUE)
     [key] = storage.keys("uploads/" if what == FILES else "acme/")
     refusals.locked.add(what)
     one = company.delete(first, erase_exports=True)
@@ -166,11 +126,13 @@ def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
     assert storage.exists(key)
     assert "completed" not in {company.status(each) for each in (one, two)}
 
+    others = [company.delete("bob"), company.export("alice")]
     refusals.end()
     for each in (one, two):
         company.retry(each)
     settle()
     assert [company.is_over(each) for each in (one, two)] == [True, True]
+    assert [company.status(each) for each in others] == ["completed", "completed"]
     for each in (one, two):
         assert events(each).count("request.completed") == (company.status(each) == "completed")
     assert not storage.exists(key)

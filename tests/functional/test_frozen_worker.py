@@ -14,7 +14,7 @@ from django.db import connection
 
 from chatbots.models import Chatbot
 from compliance import worker
-from compliance.models import Claim, ComplianceRequest
+from compliance.models import ComplianceRequest
 from conversations.models import Conversation
 from tests.functional.company import Company, attempts, became, document, is_erased, let_time_pass, settle, work
 from tests.functional.elsewhere import Elsewhere, uncommitted
@@ -113,22 +113,6 @@ def test_other_deletions_of_the_claim_go_on_while_one_waits_for_a_row(company: C
     settle()
     assert [company.status(each) for each in (held, other)] == ["completed", "completed"]
     assert attempts(held, other) == [0, 0]
-
-
-def test_rows_locked_meanwhile_are_erased_and_counted_once(company: Company) -> None:
-    number = company.talk("c-both", "alice", "bob")
-    both = [company.delete("alice"), company.delete("bob")]
-    with frozen(number):
-        claim = working()
-        wait_until_blocked()
-    claim.end()
-    settle()
-
-    assert [company.status(each) for each in both] == ["completed", "completed"]
-    counts = [company.request_object(each)["counts"] for each in both]
-    assert [sum(one[name] for one in counts) for name in ("conversations", "messages", "identities")] == [1, 1, 2]
-    assert attempts(*both) == [0, 0]
-    assert not Claim.objects.exists()
 
 
 @pytest.mark.long(reason="a lock is held for seconds")

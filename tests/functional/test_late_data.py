@@ -82,34 +82,22 @@ def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(compa
     assert verified() == {}
 
 
-def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(company, storage) -> None:
+def test_an_old_export_with_late_data_is_removed_by_the_next_sweep_and_a_recent_one_after_its_grace(company, storage):
     company.talk("c-late", "carol")
-    export = company.exported("carol", age=OLD)
+    old, recent = (company.exported("carol", age=age) for age in (OLD, timedelta()))
     deletion = erased_alice(company)
     name_late(company)
     worker.sweep()
 
-    assert not storage.exists(str(export.key))
-    assert kept_exports(company, deletion) == []
+    assert [storage.exists(str(export.key)) for export in (old, recent)] == [False, True]
+    assert company.request_object(deletion)["counts"]["identities"] == 1
+    assert kept_exports(company, deletion) == [str(recent.request_id)]
+    recent.refresh_from_db()
+    assert recent.expires_at == recent.finished_at + settings.EXPORT_GRACE_DAYS
+    Export.objects.filter(pk=recent.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
     assert found_anywhere(storage, ["c-late"]) == set()
     assert verified() == {}
-
-
-def test_a_recent_export_with_late_data_is_removed_after_its_grace(company, storage) -> None:
-    company.talk("c-late", "carol")
-    export = company.exported("carol")
-    deletion = erased_alice(company)
-    name_late(company)
-    worker.sweep()
-
-    assert storage.exists(str(export.key))
-    assert company.request_object(deletion)["counts"]["identities"] == 1
-    assert kept_exports(company, deletion) == [str(export.request_id)]
-    export.refresh_from_db()
-    assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
-    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    worker.sweep()
-    assert found_anywhere(storage, ["c-late"]) == set()
 
 
 @pytest.mark.long(reason="a storage of the client's own")

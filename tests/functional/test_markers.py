@@ -109,11 +109,6 @@ def _write(model: type[models.Model], number: Any, column: str, person: str) -> 
     return False
 
 
-def by_value(company: Company) -> None:
-    company.delete(ALICE, erase_exports=True)
-    settle()
-
-
 def by_ids(company: Company) -> None:
     company.delete([conversation(ALICE)])
     settle()
@@ -164,32 +159,35 @@ def left(planted: Planted, person: str) -> Planted:
 
 
 @pytest.mark.long(reason="each kind of erasure", beyond=1)
-@pytest.mark.parametrize("erase", [by_value, by_ids, by_age, late])
+@pytest.mark.parametrize("erase", [by_ids, by_age, late])
 def test_no_marker_of_an_erased_person_is_left_and_none_of_a_neighbour_is_gone(company, storage, people, erase):
     alice, bob = people
     of_bob = left(bob, BOB)
-    # A deletion by value is about all of them; the others are about the conversation alone.
-    of_chatter = ComplianceRequest.objects.filter(variable__isnull=False) if erase is not by_value else []
+    # What is about the conversation alone leaves these.
+    of_chatter = ComplianceRequest.objects.filter(variable__isnull=False)
     notes = RequestNote.objects.filter(request__in=of_chatter)
     stays = {
         "compliance_compliancerequest": {one.pk for one in of_chatter},
         "compliance_requestnote": set(notes.values_list("pk", flat=True)),
         # Of the export that keeps its grace.
-        "compliance_exportfile": set(ExportFile.objects.values_list("pk", flat=True) if of_chatter else ()),
+        "compliance_exportfile": set(ExportFile.objects.values_list("pk", flat=True)),
     }
     erase(company)
     assert Conversation.objects.filter(deleted_at__isnull=False).count() == 1
 
     assert left(bob, BOB) == of_bob
-    for (table, column), numbers in left(alice, ALICE).items():
+    of_alice = left(alice, ALICE)
+    for (table, column), numbers in of_alice.items():
         assert numbers <= stays.get(table, set()), (table, column)
-    if erase is by_value:
-        assert ALICE not in dump() + everything_in(storage)
 
+    # A deletion by value is about all of a person's.
+    company.delete(BOB, erase_exports=True)
+    settle()
+    assert Conversation.objects.filter(deleted_at__isnull=False).count() == 2
+    assert left(alice, ALICE) == of_alice
+    assert BOB not in dump() + everything_in(storage)
 
-def test_after_the_days_nothing_is_left(company, storage, people) -> None:
-    """Whatever erased the conversation: requests and copies have their own days."""
-    by_ids(company)
+    # Whatever erased the conversation: requests and copies have their own days.
     travel(settings.ERASURE_LEDGER_DAYS + timedelta(days=1))
     for _ in range(3):
         let_time_pass()

@@ -42,9 +42,13 @@ GAPS = [
     ("write_parts", COPY, "after"),
     ("write_parts", CSV, "before"),
 ]
-in_each_gap = pytest.mark.parametrize(
-    "gap", GAPS, ids=[f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS]
-)
+
+
+def in_each_gap(gaps: list[tuple[str, str, str]] = GAPS) -> pytest.MarkDecorator:
+    names = [f"{when}-{method}-{part.strip('._/')}" for method, part, when in gaps]
+    return pytest.mark.parametrize("gap", gaps, ids=names)
+
+
 # The chatters of the deletion and of the export. Of two by ids one would wait for the other.
 MEETINGS: dict[str, tuple[Subject, Subject]] = {
     "uci-uci": ("alice", "bob"),
@@ -87,8 +91,9 @@ def assert_rebuilt(company: Company, storage: ObjectStorage, numbers: dict[str, 
     assert events(export).count("request.completed") == 1
 
 
-@pytest.mark.long(reason="each of nine gaps", beyond=2)
-@in_each_gap
+# While a copy is read, it is rebuilt as below.
+@pytest.mark.long(reason="each of eight gaps", beyond=1)
+@in_each_gap(GAPS[1:])
 def test_an_export_is_rebuilt_without_data_erased_meanwhile(
     company, storage, monkeypatch, numbers, gap: tuple[str, str, str]
 ):
@@ -118,7 +123,7 @@ def test_a_deletion_between_snapshot_and_first_row_is_noticed_too(company, stora
 
 
 @pytest.mark.long(reason="each of nine gaps", beyond=1)
-@in_each_gap
+@in_each_gap()
 def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
     company, storage, monkeypatch, refusals, *, numbers, gap: tuple[str, str, str]
 ):
@@ -143,7 +148,7 @@ def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
 
 
 @pytest.mark.long(reason="each of nine gaps", beyond=1)
-@in_each_gap
+@in_each_gap()
 def test_a_deletion_of_other_conversations_does_not_delay_an_export(
     company, storage, monkeypatch, numbers, gap: tuple[str, str, str]
 ):

@@ -127,67 +127,52 @@ def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
-def test_a_kept_export_is_removed_by_the_next_deletion_of_its_own_chatter(company, storage, shared) -> None:
-    export = company.exported("bob", include_shared=True)
-    first = company.delete("alice")
-    settle()
-    second = company.delete("bob", erase_exports=True)
-    settle()
-
-    assert [company.status(each) for each in (first, second)] == ["completed", "completed"]
-    assert not storage.exists(str(export.key))
-    [kept] = company.request_object(first)["kept_exports"]
-    assert (kept["request_id"], kept["removed_at"] is None) == (str(export.request_id), False)
-    assert kept_by(company, second) == []
-
-
 def test_an_erased_conversation_is_found_by_its_chatters_until_no_export_contains_it(
     company, storage, shared
 ) -> None:
-    exports = [company.exported("alice", include_shared=True), company.exported(["c-both"])]
+    """What it kept of her goes after its grace, or with the next deletion of its own chatter."""
+    exports = [company.exported(subject, include_shared=True) for subject in ("alice", "bob")]
+    exports.append(company.exported(["c-both"]))
     people = Identity.objects.filter(conversation=Conversation.objects.get(external_id="c-both"))
-    company.delete("alice")
+    first = company.delete("alice")
     settle()
 
     release(exports[0])
-    assert [storage.exists(str(export.key)) for export in exports] == [False, True]
+    assert [storage.exists(str(export.key)) for export in exports] == [False, True, True]
     assert people.count() == 2
-    company.delete("bob", erase_exports=True)
+    second = company.delete("bob", erase_exports=True)
     settle()
-    assert not storage.exists(str(exports[1].key))
+    assert [company.status(each) for each in (first, second)] == ["completed", "completed"]
+    assert not any(storage.exists(str(export.key)) for export in exports)
     assert people.count() == 0
+    removed = {
+        one["request_id"]: one["removed_at"] is not None for one in company.request_object(first)["kept_exports"]
+    }
+    assert removed == {str(export.request_id): True for export in exports}
+    assert kept_by(company, second) == []
 
 
-def test_an_export_filed_after_the_deletion_is_not_changed(company, storage, refusals) -> None:
-    """A failed deletion is retried after the chatter has requested a copy of later data."""
+def test_an_export_to_be_erased_is_not_downloadable_after_the_mark_and_a_later_one_is_not_changed(
+    company, storage, refusals
+) -> None:
+    """The deletion has failed at another step, before it reached an export, and is retried after another export."""
     company.talk("c-1", "alice", has_file=True)
-    refusals.locked.add(FILES)
-    deletion = company.delete("alice", erase_exports=True)
-    work()
-    assert company.status(deletion) == "failed"
-    refusals.end()
-    export = company.exported("alice")
-    company.retry(deletion)
-    settle()
-
-    assert company.status(deletion) == "completed"
-    assert storage.exists(str(export.key))
-    assert kept_by(company, deletion) == []
-
-
-def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(company, storage, refusals) -> None:
-    """Also while the deletion has failed at another step, before it reached the export."""
-    company.talk("c-both", "alice", has_file=True)
-    export = company.exported("alice")
-    path = f"requests/{export.request_id}/download"
+    before = company.exported("alice")
+    path = f"requests/{before.request_id}/download"
     assert company.caller.get(path).status_code == 302
     refusals.locked.add(FILES)
     deletion = company.delete("alice", erase_exports=True)
     work()
-
     assert company.failure(deletion) == "storage_locked"
     answer = company.caller.get(path)
     assert (answer.status_code, answer.json()["code"]) == (409, "export_expired")
     refusals.end()
     worker.sweep()
-    assert not storage.exists(str(export.key))
+    assert not storage.exists(str(before.key))
+
+    later = company.exported("alice")
+    company.retry(deletion)
+    settle()
+    assert company.status(deletion) == "completed"
+    assert storage.exists(str(later.key))
+    assert kept_by(company, deletion) == []

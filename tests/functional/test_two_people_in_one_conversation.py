@@ -12,8 +12,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from compliance import worker
-from tests.functional.company import Company, events, found_anywhere, is_erased, let_time_pass, settle, words_in, work
-from tests.functional.refusing import EXPORTS, EXTRACTS, FILES
+from tests.functional.company import Company, events, found_anywhere, is_erased, settle, words_in, work
+from tests.functional.refusing import EXTRACTS, FILES
 from tests.people import Role, member
 
 pytestmark = pytest.mark.usefixtures("refused_at_once")
@@ -43,9 +43,10 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(company, storage,
     day = company.make_day()
     refusals.unwritable.add(EXTRACTS)
     first = company.delete("alice")
+    assert company.request_object(first)["waiting_for"] is None
     work()
     second = company.delete("bob")
-    for _ in range(3):
+    for _ in range(2):
         work()
 
     assert words_in("c-both") in storage.read(str(day.key)).decode()
@@ -119,30 +120,6 @@ def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
-@pytest.mark.long(reason="each object and order", beyond=1)
-@pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
-@pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
-def test_the_second_does_not_complete_while_a_locked_object_remains(company, storage, refusals, *, what, order):
-    number = company.talk("c-both", "alice", "bob", has_file=what == FILES)
-    if what == EXPORTS:
-        company.exported("alice", include_shared=True)
-    refusals.locked.add(what)
-    requests = []
-    for subject in ("alice", "bob"):
-        requests.append(company.delete(subject, erase_exports=subject == "alice"))
-        work()
-        assert company.failure(requests[-1]) == "storage_locked"
-
-    refusals.end()
-    for place in order:
-        company.retry(requests[place])
-        settle()
-        assert company.status(requests[place]) == "completed"
-        assert found_anywhere(storage, ["c-both"]) == set()
-    assert is_erased(number)
-    assert [events(each).count("request.completed") for each in requests] == [1, 1]
-
-
 def test_neither_of_one_claim_completes_while_a_locked_file_remains(company, storage, refusals) -> None:
     company.talk("c-both", "alice", "bob", has_file=True)
     company.talk("c-carol", "carol", has_file=True)
@@ -197,17 +174,3 @@ def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_ke
     assert company.status(second) == "completed"
     assert not storage.exists(str(export.key))
     assert found_anywhere(storage, ["c-both"]) == set()
-
-
-def test_no_deletion_waits_for_days_before_it_starts_or_while_it_is_retried(company, refusals) -> None:
-    company.talk("c-1", "alice", has_file=True)
-    company.make_day()
-    refusals.busy.add(FILES)
-    deletion, export = company.delete("alice"), company.export("carol")
-    assert [company.request_object(each)["waiting_for"] for each in (deletion, export)] == [None, None]
-    work()
-    assert [company.request_object(each)["status"] for each in (deletion, export)] == ["accepted", "completed"]
-    let_time_pass()
-    refusals.end()
-    settle()
-    assert [company.request_object(each)["waiting_for"] for each in (deletion, export)] == [None, None]
