@@ -137,7 +137,7 @@ class Console:
 
     def __init__(self, chatbot: Chatbot, neighbour: Chatbot) -> None:
         for one in (chatbot, neighbour):
-            many_requests(one, 500)
+            many_requests(one, 220)
             ConversationFactory.create_batch(60, chatbot=one, started_at=_recently())
         self.client = member(chatbot, Role.OFFICER)
         self.foreign = [*_ids(neighbour)]

@@ -15,12 +15,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot
-from conversations.models import DailyExtract
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.every_call import AnyCall, every_call
-from tests.factories import CallbackFactory, UploadedFileFactory, conversation_of, export_of
-from tests.holding import place
+from tests.functional.test_who_may import something_of
 
 CALLS_WITH_PARAMETERS = [one for one in every_call() if one.parameters]
 _EACH_CALLER = pytest.mark.long(reason="each call of the API by each kind of caller")
@@ -61,20 +59,7 @@ class Seen(NamedTuple):
 @pytest.fixture
 def theirs(neighbour: Chatbot) -> dict[str, Any]:
     """A row of the other chatbot for each path parameter."""
-    midnight = datetime(2026, 11, 20, tzinfo=UTC)
-    DailyExtract.objects.create(
-        chatbot=neighbour, day=midnight.date(), starts_at=midnight, ends_at=midnight + timedelta(days=1)
-    )
-    request, conversation = export_of(neighbour, "42"), conversation_of(neighbour, "42")
-    CallbackFactory.create(request=request)
-    file = UploadedFileFactory.create(conversation=conversation, state="stored", size=1, sha256="0" * 64)
-    return {
-        "request_id": request.pk,
-        "hold_id": place(neighbour, "42")[0].pk,
-        "number": conversation.pk,
-        "file_id": file.pk,
-        "day": "2026-11-20",
-    }
+    return something_of(neighbour) | {"day": "1990-01-01"}
 
 
 def body_of(call: AnyCall) -> tuple[bytes, str]:
