@@ -167,12 +167,12 @@ def work() -> None:
 
 
 def settle() -> None:
-    """Run workers and sweeps until no request is open, up to a limit."""
+    """Run workers until no request is open, up to a limit, and sweeps between them: none after the last."""
     for _ in range(_ROUNDS):
         work()
-        worker.sweep()
         if not ComplianceRequest.objects.filter(status__in=["accepted", "processing"]).exists():
             return
+        worker.sweep()
 
 
 def postpone(request_id: str) -> None:

@@ -82,6 +82,7 @@ def test_a_conversation_that_an_export_waits_for_is_not_erased_by_naming(company
     [result] = company.send({"id": "c-token", "identity_token": Backend(company.chatbot).token("alice")})
     assert result["error"]["code"] == "chatter_erased"
     settle()
+    worker.sweep()
 
     file = storage.read(company.request_object(export)["export"]["key"]).decode()
     for name, number in numbers.items():
@@ -91,7 +92,7 @@ def test_a_conversation_that_an_export_waits_for_is_not_erased_by_naming(company
     assert set(listed) == set(numbers.values()), "an officer decides"
     # No caller waits for them any more.
     assert {named(identifier, name, "alice") for name in numbers} == {"chatter_erased"}
-    settle()
+    worker.sweep()
     assert [is_erased(number) for number in numbers.values()] == [True, True]
 
 

@@ -152,6 +152,7 @@ def test_a_running_export_does_not_keep_a_conversation_named_meanwhile(company, 
     worker.drain(seconds=30)
     assert met
     settle()
+    worker.sweep()
 
     for export in Export.objects.filter(key__isnull=False):
         if "words in c-late" in storage.read(str(export.key)).decode():

@@ -42,7 +42,6 @@ def test_the_guard_of_these_tests_notices_a_missing_check(company, monkeypatch) 
 
 
 def work() -> None:
-    worker.sweep()
     assert not worker.drain(seconds=60)
 
 
@@ -59,6 +58,7 @@ def test_a_held_deletion_waits_and_continues_after_the_release(company, subject,
     assert covered.already_marked == covered.already_erased == 0
     request_id = company.delete(about)
     work()
+    worker.sweep()
     assert (company.status(request_id), reason(company, request_id)) == ("on_hold", "legal_hold")
     assert words_in("c-1") in dump()
     assert words_in("c-2") in dump()
@@ -171,7 +171,7 @@ def test_an_officer_lets_it_erase_the_rest_and_a_successor_waits(company, about)
     # What is sent again of the held conversation is refused, and does not destroy it.
     sent = company.send(document("c-1", "42", user_name="again"), document("c-2", "42"))
     assert became(sent)[1] == "conversation_deleted"
-    work()
+    worker.sweep()
     assert words_in("c-1") in dump()
 
     release(hold)
@@ -233,11 +233,11 @@ def test_late_data_does_not_close_it(company) -> None:
     hold, _ = place(company.chatbot, "43")
     # c-1 began before the erasure of 42, who is said to have taken part in it.
     assert became(company.send(document("c-1", "42"))) == ["chatter_erased"]
-    work()
+    worker.sweep()
     assert words_in("c-1") in dump()
     release(hold)
     assert became(company.send(document("c-1", "42"))) == ["chatter_erased"]
-    work()
+    worker.sweep()
     assert words_in("c-1") not in dump()
 
 
@@ -253,7 +253,7 @@ def test_late_data_closes_nothing_while_the_rest_is_refused(company) -> None:
     decisions.reject(request_id=rest.pk, actor="user:71", reason="legal_obligation")
     release(hold)
     company.send(document("c-1", "42", user_name="again"))
-    work()
+    worker.sweep()
     assert words_in("c-1") in dump()
 
 

@@ -173,6 +173,7 @@ def test_an_export_to_be_erased_is_not_downloadable_after_the_mark_and_a_later_o
     later = company.exported("alice")
     company.retry(deletion)
     settle()
+    worker.sweep()
     assert company.status(deletion) == "completed"
     assert storage.exists(str(later.key))
     assert kept_by(company, deletion) == []
