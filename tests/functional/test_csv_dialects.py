@@ -131,20 +131,25 @@ def test_an_equal_export_that_waits_answers_only_in_its_own_dialect_and_formats(
     assert results[4]["request_id"] == results[2]["request_id"]
 
 
-def test_only_an_export_has_a_dialect_and_only_a_known_one(company: Company) -> None:
+def test_only_an_export_has_a_dialect_and_formats_and_only_known_ones(company: Company) -> None:
     prefer(company, "excel_comma")
     assert company.request_object(company.delete("alice"))["csv_dialect"] is None
-    for path, sent, code in (
-        ("data-export", {"csv_dialect": "excel"}, "unknown_value"),
-        ("data-export", {"csv_dialect": 1}, "unknown_value"),
-        ("preview", {"csv_dialect": ""}, "unknown_value"),
-        ("preview", {"csv_dialect": "excel", "action": "export"}, "unknown_value"),
-        ("preview", {"csv_dialect": "standard", "action": "delete"}, "unknown_field"),
-        ("data-deletion", {"csv_dialect": "standard"}, "unknown_field"),
+    for path, sent, pointer, code in (
+        ("data-export", {"csv_dialect": "excel"}, "/csv_dialect", "unknown_value"),
+        ("data-export", {"csv_dialect": 1}, "/csv_dialect", "unknown_value"),
+        ("data-export", {"formats": ["pdf"]}, "/formats/0", "unknown_value"),
+        ("data-export", {"formats": []}, "/formats", "too_short"),
+        ("data-export", {"archive": "tar"}, "/archive", "unknown_value"),
+        ("preview", {"csv_dialect": ""}, "/csv_dialect", "unknown_value"),
+        ("preview", {"csv_dialect": "excel", "action": "export"}, "/csv_dialect", "unknown_value"),
+        ("preview", {"csv_dialect": "standard", "action": "delete"}, "/csv_dialect", "unknown_field"),
+        ("preview", {"formats": ["csv"], "action": "delete"}, "/formats", "unknown_field"),
+        ("data-deletion", {"csv_dialect": "standard"}, "/csv_dialect", "unknown_field"),
+        ("data-deletion", {"archive": "zip"}, "/archive", "unknown_field"),
     ):
         answer = company.caller.post(path, ALICE | sent)
         assert answer.status_code == 400
-        assert [(one["pointer"], one["code"]) for one in answer.json()["errors"]] == [("/csv_dialect", code)]
+        assert [(one["pointer"], one["code"]) for one in answer.json()["errors"]] == [(pointer, code)]
     for options in (
         {"csv_dialect": "excel_comma"},
         {"csv_dialect": None},

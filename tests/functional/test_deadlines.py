@@ -22,11 +22,10 @@ from compliance.requests import decisions
 from compliance.retention import policy
 from compliance.work.due import by_deadline
 from console.requests.labels import due_mark
-from conversations.models import Message
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
 from tests.commands import refused, report, run
 from tests.compliance.replay.conftest import replay, write_journal
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import deletion_of, export_of
 from tests.functional.company import Company
 from tests.people import Role, member, staff
 from tests.receivers import Receiver, receiving
@@ -54,29 +53,6 @@ def open_request(chatbot: Chatbot) -> ComplianceRequest:
 
 
 # --- By which rule a request is due
-
-
-def test_each_way_of_filing_takes_the_rule_and_the_zone_of_the_row(caller: TokenCaller, chatbot: Chatbot) -> None:
-    conversation = conversation_of(chatbot, "alice", messages=1)
-    message = Message.objects.get(conversation=conversation)
-    caller.post("data-deletion", ALICE)  # a cached chatbot is not relied on
-    rule(chatbot, "10", "Asia/Tokyo")
-    ComplianceRequest.objects.all().delete()
-    redaction = {"ids": [message.external_id], "reason": "other"}
-    items = [ALICE | {"action": "delete"}, {"action": "export", "conversation_ids": ["c-1"]}]
-
-    assert caller.post("data-deletion", ALICE).status_code == 200
-    assert caller.post("data-export", ALICE).status_code == 200
-    assert caller.post("requests/batch", {"requests": items * 3}).status_code == 200
-    assert caller.post(f"conversations/{conversation.pk}/messages/redact", redaction).status_code == 200
-    run("request_deletion", chatbot.slug, "member_id", "bob")
-    policy.change_period(chatbot=chatbot, days=90, actor="user:1", confirmed=0)
-
-    filed = list(ComplianceRequest.objects.all())
-    assert {one.kind for one in filed} == {"deletion", "export", "redaction", "retention"}
-    for one in filed:
-        start = one.not_before if one.kind == "retention" and one.not_before else one.received_at
-        assert (one.deadline, one.due_at) == ("10", end_of_day(start, 10, "Asia/Tokyo")), one.kind
 
 
 def test_requests_keep_their_deadline_when_the_chatbot_changes(caller: TokenCaller, chatbot: Chatbot) -> None:

@@ -284,22 +284,6 @@ def test_each_way_of_filing_takes_formats_and_a_dialect_and_without_any_those_of
     ]
 
 
-@pytest.mark.parametrize(
-    ("path", "sent", "pointer"),
-    [
-        ("data-export", {"formats": ["pdf"]}, "/formats/0"),
-        ("data-export", {"formats": []}, "/formats"),
-        ("data-export", {"archive": "tar"}, "/archive"),
-        ("preview", {"formats": ["csv"], "action": "delete"}, "/formats"),
-        ("data-deletion", {"archive": "zip"}, "/archive"),
-    ],
-)
-def test_unknown_formats_are_refused(company: Company, path: str, sent: dict[str, Any], pointer: str) -> None:
-    answer = company.caller.post(path, ALICE | sent)
-    assert answer.status_code == 400
-    assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
-
-
 def test_each_file_can_be_downloaded(company: Company, storage: ObjectStorage) -> None:
     talk(company, "c-1")
     shown = export_of(company, formats=["json", "html"])

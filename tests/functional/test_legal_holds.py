@@ -107,17 +107,6 @@ def test_another_hold_keeps_it(company) -> None:
     assert company.status(request_id) == "completed"
 
 
-def test_another_chatter_does_not_wait(company) -> None:
-    company.talk("c-1", "42")
-    company.talk("c-2", "43")
-    place(company.chatbot, "42")
-    request_id = company.delete("43")
-    work()
-    assert company.status(request_id) == "completed"
-    assert words_in("c-1") in dump()
-    assert words_in("c-2") not in dump()
-
-
 def test_a_hold_covers_conversations_of_its_window(company) -> None:
     company.talk("c-1", "42", at=NOON - timedelta(days=30))
     company.talk("c-2", "42", at=NOON)

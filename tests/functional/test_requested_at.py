@@ -1,20 +1,19 @@
 """The day on which a person asked: every way of filing takes it, and the deadline counts from it."""
 
-import io
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.deadlines import DUE_SOON_SQL, IS_DUE_SOON, IS_OVERDUE, OVERDUE_SQL
 from compliance.models import ComplianceRequest
+from compliance.retention import policy
 from console.requests.labels import due_mark
 from conversations.models import Message
 from tests.calls import ALICE, TokenCaller
+from tests.commands import refused, run
 from tests.console.filing_pages import Answer, Filer
 from tests.factories import conversation_of, deletion_of
 from tests.people import Role, client_of, staff
@@ -54,14 +53,40 @@ def counts_from(at: datetime) -> None:
     assert {(one.requested_at, one.due_at) for one in requests} == {(at, due_from(at))}
 
 
-@pytest.mark.parametrize("path", ["data-deletion", "data-export"])
-def test_a_call_takes_a_date_of_the_chatbots_time_zone(caller: TokenCaller, path: str) -> None:
+def test_each_way_of_filing_takes_a_date_of_the_time_zone_and_the_rule_of_the_row(
+    caller: TokenCaller, chatbot: Chatbot
+) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Tokyo", deadline="ccpa")
+    caller.post("data-deletion", ALICE)  # a cached chatbot is not relied on
+    ComplianceRequest.objects.all().delete()
+    Chatbot.objects.filter(pk=chatbot.pk).update(timezone=ZONE, deadline="30")
+    conversation = conversation_of(chatbot, "alice", messages=1)
+    redaction = {"ids": [Message.objects.get(conversation=conversation).external_id], "reason": "other"}
     day, at = ago(20)
-    answer = caller.post(path, ALICE | {"requested_at": day}).json()
+    asked = {"requested_at": day}
+
+    answers = [caller.post(path, ALICE | asked).json() for path in ("data-deletion", "data-export")]
+    items = [ALICE | {"action": "delete"} | one for one in (asked, asked, {"requested_at": "never"})]
+    results = caller.post("requests/batch", {"requests": items}).json()["results"]
+    path = f"conversations/{conversation.pk}/messages/redact"
+    assert caller.post(path, redaction | asked).status_code == 200
+    for command in ("request_deletion", "request_export"):
+        run(command, chatbot.slug, "member_id", "bob", "--requested-at", day)
+        wrong = refused(command, chatbot.slug, "member_id", "bob", "--requested-at", "x")
+        assert "invalid: Must be a date such as" in str(wrong)
+
     counts_from(at)
-    assert (answer["requested_at"], answer["due_at"]) == tuple(
-        f"{one:%Y-%m-%dT%H:%M:%S.%fZ}" for one in (at, due_from(at))
-    )
+    filed = ComplianceRequest.objects.order_by("kind").values_list("kind", "deadline")
+    assert list(filed) == [("deletion", "30")] * 4 + [("export", "30")] * 2 + [("redaction", "30")]
+    shown = tuple(f"{one:%Y-%m-%dT%H:%M:%S.%fZ}" for one in (at, due_from(at)))
+    assert {(one["requested_at"], one["due_at"]) for one in answers} == {shown}
+    assert [(one["error"] or {}).get("code") for one in results] == [None, None, "invalid"]
+    assert results[-1]["error"]["errors"][0]["pointer"] == "/requested_at"
+
+    policy.change_period(chatbot=chatbot, days=90, actor="user:1", confirmed=0)
+    retention = ComplianceRequest.objects.get(kind="retention")
+    assert retention.not_before
+    assert (retention.deadline, retention.due_at) == ("30", due_from(retention.not_before))
 
 
 def test_an_instant_is_taken_as_it_is(caller: TokenCaller) -> None:
@@ -91,7 +116,7 @@ def test_the_day_365_days_ago_is_taken_whatever_the_hour(caller: TokenCaller) ->
     assert before.json()["errors"][0]["detail"] == "Must be at most 365 days ago."
 
 
-def refused() -> list[tuple[str, str]]:
+def refused_days() -> list[tuple[str, str]]:
     now = datetime.now(UTC)
     return [
         (f"{now + 2 * DAY:%Y-%m-%d}", "Must not be in the future."),
@@ -104,7 +129,7 @@ def refused() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("path", ["data-deletion", "data-export", "preview"])
 def test_what_is_no_day_on_which_anybody_can_have_asked_is_refused(caller: TokenCaller, path: str) -> None:
-    for text, detail in refused():
+    for text, detail in refused_days():
         response = caller.post(path, ALICE | {"requested_at": text})
         assert response.status_code == 400, text
         [error] = response.json()["errors"]
@@ -115,16 +140,6 @@ def test_what_is_no_day_on_which_anybody_can_have_asked_is_refused(caller: Token
     assert not ComplianceRequest.objects.exists()
 
 
-def test_a_batch_takes_it_for_each_item(caller: TokenCaller) -> None:
-    day, at = ago(3)
-    items: list[dict[str, Any]] = [ALICE | {"action": "delete", "requested_at": day} for _ in range(3)]
-    items.append(ALICE | {"action": "delete", "requested_at": "never"})
-    results = caller.post("requests/batch", {"requests": items}).json()["results"]
-    assert [(one["error"] or {}).get("code") for one in results] == [None, None, None, "invalid"]
-    assert results[-1]["error"]["errors"][0]["pointer"] == "/requested_at"
-    counts_from(at)
-
-
 def test_an_equal_export_of_another_day_does_not_answer(caller: TokenCaller) -> None:
     """Its deadline would be another."""
     days = [ago(days)[0] for days in (3, 2)]
@@ -133,24 +148,6 @@ def test_an_equal_export_of_another_day_does_not_answer(caller: TokenCaller) -> 
     items = [ALICE | {"action": "export", "requested_at": ago(days)[0]} for days in (5, 4, 5)]
     results = caller.post("requests/batch", {"requests": items}).json()["results"]
     assert [result["existing"] for result in results] == [False, False, True]
-
-
-def test_a_redaction_takes_it(caller: TokenCaller, chatbot: Chatbot) -> None:
-    conversation = conversation_of(chatbot, "alice", messages=1)
-    message = Message.objects.get(conversation=conversation)
-    day, at = ago(3)
-    body = {"ids": [message.external_id], "reason": "other", "requested_at": day}
-    assert caller.post(f"conversations/{conversation.pk}/messages/redact", body).status_code == 200
-    counts_from(at)
-
-
-@pytest.mark.parametrize("command", ["request_deletion", "request_export"])
-def test_a_command_takes_it(chatbot: Chatbot, command: str) -> None:
-    day, at = ago(3)
-    call_command(command, chatbot.slug, "member_id", "alice", "--requested-at", day, stdout=io.StringIO())
-    counts_from(at)
-    with pytest.raises(CommandError, match="invalid: Must be a date such as"):
-        call_command(command, chatbot.slug, "member_id", "alice", "--requested-at", "x", stdout=io.StringIO())
 
 
 def test_the_console_takes_it_for_one_and_for_many(chatbot: Chatbot) -> None:
