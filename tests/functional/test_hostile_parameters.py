@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 from django.db import connection
 from django.urls import reverse
+from django.utils import timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -138,7 +139,7 @@ class Console:
     def __init__(self, chatbot: Chatbot, neighbour: Chatbot) -> None:
         for one in (chatbot, neighbour):
             many_requests(one, 220)
-            ConversationFactory.create_batch(60, chatbot=one, started_at=_recently())
+            ConversationFactory.create_batch(60, chatbot=one, started_at=timezone.now())
         self.client = member(chatbot, Role.OFFICER)
         self.foreign = [*_ids(neighbour)]
         clients = (self.client, member(neighbour, Role.OFFICER))
@@ -146,12 +147,6 @@ class Console:
             cursor for client in clients for page in PAGES for cursor in _cursors(client.get(_address(page)).text)
         ]
         assert len(self.cursors) >= 2 * 4
-
-
-def _recently() -> Any:
-    from django.utils import timezone
-
-    return timezone.now()
 
 
 def _ids(chatbot: Chatbot) -> Iterator[str]:

@@ -1,9 +1,7 @@
 """Races with a running erasure, in real transactions on separate connections."""
 
-import json
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import pytest
 from django.db import transaction
@@ -19,26 +17,13 @@ from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims, sizes
 from conversations import intake, locks
 from conversations import rows as intake_rows
-from conversations.documents import parse_document
 from conversations.models import Conversation, Identity, Message
+from tests.conversations.documents import message, parsed
 from tests.factories import conversation_of, deletion_of
 from tests.functional.elsewhere import PATIENCE, Elsewhere, uncommitted
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
-
-
-def document(**fields: Any) -> Any:
-    base = {
-        "id": "late",
-        "channel": "widget",
-        "started_at": "2026-11-01T12:00:00Z",
-        "custom_variables": {"member_id": "42"},
-        "messages": [
-            {"id": "m1", "sender": "user", "kind": "text", "text": "late", "sent_at": "2026-11-01T12:00:01Z"}
-        ],
-    }
-    return parse_document(json.dumps(base | fields).encode())
 
 
 def test_a_document_for_an_erased_conversation_while_it_is_being_erased(chatbot, storage, gates) -> None:
@@ -47,7 +32,7 @@ def test_a_document_for_an_erased_conversation_while_it_is_being_erased(chatbot,
     gate = gates(rows, "erase")
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_caller()
-    late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
+    late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[parsed("c-1")]))
 
     assert late.waits  # the mark and its first chunk are not committed yet
     gate.open()
@@ -64,7 +49,7 @@ def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(cha
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     gate = gates(intake_rows, "write", after=True)
-    arriving = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="new")]))
+    arriving = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[parsed("new", messages=[message()])]))
     gate.wait_for_caller()
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
 
@@ -148,7 +133,7 @@ def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(chatbot, storag
 def test_intake_waits_for_every_mark_under_way(chatbot, storage) -> None:
     for part in range(locks.PARTS):
         with uncommitted(partial(locks.exclude_intake, chatbot.pk, number=part)):
-            late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
+            late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[parsed("c-1")]))
             assert late.waits
         late.end()
 

@@ -90,26 +90,25 @@ def test_nothing_of_the_comment_is_left_and_all_else_is_as_it_was(company, neigh
     assert entries[0].data == {"kind": "redaction", "origin": "api", "reason": "payment_data", "csat_comment": True}
     assert entries.get(event="request.completed").data["csat_comments"] == 1
     assert not verify.audit([UUID(redaction)]).left
+    # A restored one is found.
+    Conversation.objects.filter(pk=number).update(csat_comment=COMMENT, csat_comment_redacted=False)
+    left = verify.audit([UUID(redaction)]).left[UUID(redaction)]
+    assert left.rows == {"conversations_conversation": 1}
 
 
-def test_together_with_a_message(company: Company, storage: ObjectStorage) -> None:
-    number = talk(company)
-    redaction = redact(company, number, "m1", csat_comment=True)
-    settle()
-
-    counts = company.request_object(redaction)["counts"]
-    assert (counts["messages"], counts["csat_comments"]) == (1, 1)
-    assert [message_of(number, one).kind for one in ("m1", "m2")] == ["redacted", "text"]
-    assert is_redacted(company, number)
-
-
-def test_what_is_redacted_or_sent_again_stays_redacted(company: Company, storage: ObjectStorage) -> None:
+def test_with_a_message_and_redacted_or_sent_again_it_stays_redacted(
+    company: Company, storage: ObjectStorage
+) -> None:
     number = talk(company)
     company.exported("alice")
-    both = redact(company, number, **ALONE), redact(company, number, **ALONE)
+    both = redact(company, number, "m1", csat_comment=True), redact(company, number, **ALONE)
     settle()
-    assert sorted(company.request_object(one)["result"] for one in both) == ["done", "nothing_found"]
-    assert [len(company.request_object(one)["redaction"]["removed_exports"]) for one in both] == [1, 0]
+    together, alone = map(company.request_object, both)
+    assert (together["result"], alone["result"]) == ("done", "nothing_found")
+    assert (together["counts"]["messages"], together["counts"]["csat_comments"]) == (1, 1)
+    assert [message_of(number, one).kind for one in ("m1", "m2")] == ["redacted", "text"]
+    assert is_redacted(company, number)
+    assert [len(one["redaction"]["removed_exports"]) for one in (together, alone)] == [1, 0]
 
     assert became(company.send(rated())) == ["unchanged"]
     again = company.send(document("c-1", "alice", messages=[], csat={"score": 9, "comment": f"Again: {SECRET}"}))
@@ -154,12 +153,3 @@ def test_beside_what_erases_the_conversation_in_both_orders(
     assert (row.deleted_at is not None, row.csat_comment) == (True, None)
     assert not verify.audit([UUID(redaction)]).left
     assert SECRET not in dump() + everything_in(storage)
-
-
-def test_a_restored_comment_is_found(company: Company, storage: ObjectStorage) -> None:
-    number = talk(company)
-    redaction = redact(company, number, **ALONE)
-    settle()
-    Conversation.objects.filter(pk=number).update(csat_comment=COMMENT, csat_comment_redacted=False)
-    left = verify.audit([UUID(redaction)]).left[UUID(redaction)]
-    assert left.rows == {"conversations_conversation": 1}

@@ -158,21 +158,19 @@ def test_an_export_that_a_redaction_files_again_is_narrowed_as_of_then(company, 
     assert company.request_object(again)["unverified_left_out"] == 2
 
 
-@pytest.mark.long(reason="the same with another setting", beyond=1)
 @pytest.mark.usefixtures("refused_at_once")
-@pytest.mark.parametrize(("least", "status"), [("platform", "completed"), ("any", "on_hold")])
-def test_a_failed_export_holds_no_deletion_of_what_it_would_leave_out(company, alice, refusals, least, status):
+def test_a_failed_export_holds_no_deletion_of_what_it_would_leave_out(company, alice, refusals) -> None:
     refusals.forbidden.add(EXPORTS)
     export = company.export("alice")
     work()
     assert company.status(export) == "failed"
-    demand(company, least)
+    demand(company, "platform")
     preview = company.caller.post("preview", {"conversation_ids": ["c-forged"], "action": "delete"}).json()
     deletion = company.delete(["c-forged"])
     refusals.end()
     work()
-    assert company.status(deletion) == status
-    assert preview["deletion"]["held_by"] == (["export_pending"] if status == "on_hold" else [])
+    assert company.status(deletion) == "completed"
+    assert preview["deletion"]["held_by"] == []
 
 
 def test_the_preview_shows_what_the_export_leaves_out(company, alice) -> None:
