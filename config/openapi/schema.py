@@ -5,6 +5,7 @@ Whatever operations share is added here: authentication and scopes, error respon
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -301,9 +302,9 @@ def scopes_of(view: Any, method: str) -> list[str]:
 
 def component_of(model: type[BaseModel], registry: ComponentRegistry, *, mode: JsonSchemaMode) -> ResolvedComponent:
     """Return the component of a model, after registering it and every model that it refers to."""
-    schema = model.model_json_schema(mode=mode, ref_template=_COMPONENTS + "{model}")
-    parts = schema.pop("$defs", {})
-    parts.setdefault(model.__name__, schema)
+    schema = _json_schema(model, mode)
+    whole = {key: value for key, value in schema.items() if key != "$defs"}
+    parts = {model.__name__: whole, **schema.get("$defs", {})}
     enums = {name: part for name, part in parts.items() if "enum" in part}
     components = {
         name: _registered(name, _simplified(part, enums), registry)
@@ -311,6 +312,12 @@ def component_of(model: type[BaseModel], registry: ComponentRegistry, *, mode: J
         if name not in enums
     }
     return components[model.__name__]
+
+
+@cache
+def _json_schema(model: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
+    """Return the schema of a model, which many calls have: it takes pydantic milliseconds."""
+    return model.model_json_schema(mode=mode, ref_template=_COMPONENTS + "{model}")
 
 
 def _registered(name: str, schema: dict[str, Any], registry: ComponentRegistry) -> ResolvedComponent:
