@@ -2,20 +2,16 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
 from django.urls import Resolver404, get_resolver, resolve
+from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
 
 from config.openapi import views
 from tests.every_call import leaves
-
-# A parser of IRIs, which the document has none of: jsonschema would load it, and it takes more than two seconds.
-sys.modules.setdefault("rfc3987_syntax", None)
-from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]  # noqa: E402
 
 _FORMATS = FormatChecker()
 
