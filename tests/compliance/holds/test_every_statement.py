@@ -64,11 +64,13 @@ def _statements() -> Iterator[str]:
             if "migrations" in path.parts:
                 continue
             source = path.read_text()
+            lines = source.splitlines()
             for part in ast.parse(source).body:
                 found = list(ast.walk(part))
                 uses = {one.id for one in found if isinstance(one, ast.Name)}
                 uses |= {one.attr for one in found if isinstance(one, ast.Attribute)}
-                if _SQL.search(ast.get_source_segment(source, part) or "") or (uses & names and uses & _CHANGES):
+                text = "\n".join(lines[part.lineno - 1 : part.end_lineno])
+                if _SQL.search(text) or (uses & names and uses & _CHANGES):
                     yield f"{path.relative_to(_ROOT).as_posix()} {_name_of(part)}"
 
 
