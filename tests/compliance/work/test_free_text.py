@@ -140,50 +140,39 @@ def test_a_deletion_by_conversations_clears_references_to_them(chatbot, drain, s
     assert (deletion.status, deletion.conversations, deletion.reference) == ("completed", 1, "")
 
 
-def delete_by_value(chatbot: Chatbot) -> None:
-    deletion_of(chatbot, "ada-77")
-
-
-def delete_by_ids(chatbot: Chatbot) -> None:
-    of_conversations(chatbot, "c-77")
-
-
-def retain(chatbot: Chatbot) -> None:
-    file_run(chatbot)
-
-
-def delete_late(chatbot: Chatbot) -> None:
-    late = ComplianceRequest.objects.get(pk=deletion_of(chatbot, "carl").pk)
-    worker.drain()
-    Conversation.objects.filter(external_id="c-77").update(deletion_request_id=late.pk)
-
-
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("erase", [delete_by_value, delete_by_ids, retain, delete_late])
-def test_with_a_conversation_goes_what_was_written_on_requests_about_it(chatbot, storage, erase) -> None:
+def test_with_a_conversation_goes_what_was_written_on_requests_about_it(chatbot, storage) -> None:
     """Filing knows the ids that it is given, and neither the people nor, of a redaction, the conversation's id."""
-    ours = conversation_aged(chatbot, 400, "ada-77", external_id="c-77", messages=1)
-    theirs = conversation_aged(chatbot, 10, "bob-77", external_id="c-8", messages=1)
+    done = deletion_of(chatbot, "carl-77")
+    worker.drain()
+    ages = {"by-value": 10, "by-id": 10, "aged": 400, "late": 10, "kept": 10}
     requests = []
-    for conversation in (ours, theirs):
-        of_ids = of_conversations(chatbot, str(conversation.external_id), kind="export", reference="T-c-77")
-        requests += [of_ids, redaction_of(conversation, reference="T-c-77")]
-    numbers = [request.pk for request in requests]
-    ended = ComplianceRequest.objects.filter(pk__in=numbers)
-    ended.update(status="completed", result="done", completed_at=timezone.now())
-    ended.update(callback_url="https://hooks.example.com/ada-77")
+    for name, age in ages.items():
+        conversation = conversation_aged(chatbot, age, f"{name}-77", external_id=f"c-{name}", messages=1)
+        # What is written there is about another conversation.
+        other = "by-id" if name == "kept" else name
+        of_ids = of_conversations(chatbot, f"c-{name}", kind="export", reference=f"T-c-{other}")
+        both = [of_ids, redaction_of(conversation, reference=f"T-c-{other}")]
+        for request in both:
+            request.callback_url = f"https://hooks.example.com/{other}-77"
+            request.save(update_fields=["callback_url"])
+        requests += both
+    about = ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests])
+    about.update(status="completed", result="done", completed_at=timezone.now())
     for number, request in enumerate(requests):
         RequestNote.objects.create(chatbot=chatbot, request=request, entry_id=number, text="Ada rang")
-    erase(chatbot)
-    for _ in range(3):
-        worker.drain()
-        worker.sweep()
+    deletion_of(chatbot, "by-value-77")
+    of_conversations(chatbot, "c-by-id")
+    file_run(chatbot)
+    Conversation.objects.filter(external_id="c-late").update(deletion_request_id=done.pk)
 
-    ours.refresh_from_db()
-    assert ours.deleted_at is not None
-    texts = ended.order_by("seq").values_list("reference", "callback_url", "notes__text")
-    kept = ("T-c-77", "https://hooks.example.com/ada-77", "Ada rang")
-    assert list(texts) == [("", "", None), ("", "", None), kept, kept]
+    worker.drain()
+    worker.sweep()
+
+    assert Conversation.objects.get(deleted_at=None).external_id == "c-kept"
+    kept = ("T-c-by-id", "https://hooks.example.com/by-id-77", "Ada rang")
+    texts = about.order_by("seq").values_list("reference", "callback_url", "notes__text")
+    assert list(texts) == [("", "", None)] * 8 + [kept] * 2
 
 
 @pytest.mark.django_db(transaction=True)

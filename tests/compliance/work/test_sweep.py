@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
-from itertools import count
+from itertools import count, product
 
 import pytest
 from django.db import OperationalError, connection
@@ -36,7 +36,7 @@ AGO = timezone.now() - timedelta(days=400)
 
 
 _REFUSING = """
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_sleep({seconds}); RAISE EXCEPTION 'no: Ada Lovelace'; END $$;
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON {table}
     FOR EACH ROW WHEN (OLD.chatbot_id = {chatbot}) EXECUTE FUNCTION refuse();
@@ -50,7 +50,7 @@ def refusing(chatbot: Chatbot, table: str, *, seconds: float = 0) -> Iterator[No
     try:
         yield
     finally:
-        execute("DROP FUNCTION refuse() CASCADE")
+        execute("DROP FUNCTION IF EXISTS refuse() CASCADE")
 
 
 class Step(ABC):
@@ -102,7 +102,7 @@ class FailedRun(_ByZone):
         Chatbot.objects.filter(pk=chatbot.pk).update(timezone=zone_where_it_is(hour=12))
 
     def is_done(self, chatbot: Chatbot) -> bool:
-        return ComplianceRequest.objects.get(chatbot=chatbot).status == "accepted"
+        return ComplianceRequest.objects.get(chatbot=chatbot, kind="retention").status == "accepted"
 
 
 class LateData(Step):
@@ -165,21 +165,26 @@ class Values(Step):
         return not VariableValue.objects.filter(chatbot=chatbot).exists()
 
 
-STEPS = (Extracts, Retention, FailedRun, LateData, UciValues, Exports, Uploads, Values)
+# In one sweep what does not meet in the same rows.
+STEPS = [(Extracts, Retention, FailedRun, Exports, Uploads), (LateData,), (UciValues,), (Values,)]
 
 
-@pytest.mark.parametrize("kind", STEPS)
-def test_one_chatbots_error_stops_no_other_chatbot(chatbot, neighbour, storage, caplog, kind) -> None:
-    step = kind()
+@pytest.mark.parametrize("kinds", STEPS)
+def test_one_chatbots_error_stops_no_other_chatbot(chatbot, neighbour, storage, caplog, kinds) -> None:
+    steps = [kind() for kind in kinds]
     # In the order in which it looks at them, and in the other.
     first, last = chatbot, factories.ready_chatbot(slug="last")
-    for one in (first, neighbour, last):
+    for step, one in product(steps, (first, neighbour, last)):
         step.make_due(one)
-    with step.broken(neighbour), pytest.raises(Exception) as caught:
-        worker.sweep()
-    assert [step.is_done(one) for one in (first, neighbour, last)] == [True, False, True]
+    with ExitStack() as broken:
+        for step in steps:
+            broken.enter_context(step.broken(neighbour))
+        with pytest.raises(Exception) as caught:
+            worker.sweep()
+    for step in steps:
+        assert [step.is_done(one) for one in (first, neighbour, last)] == [True, False, True], step
     assert isinstance(caught.value, PartsFailed)
-    assert f"chatbot:{neighbour.pk}" in caplog.text
+    assert caplog.text.count(f"chatbot:{neighbour.pk}") >= len(steps)
     assert "Lovelace" not in f"{caught.value}{caplog.text}"
 
 
@@ -247,10 +252,12 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
     assert UploadedFile.objects.get().state == "removing"
     conversation_of(chatbot, "43", deletion_request_id=ours.pk)
     with refusing(chatbot, "conversations_message", seconds=0.1):
-        for _ in range(5):
+        sweeps = 0
+        while UploadedFile.objects.exists():
             with pytest.raises(PartsFailed):
                 worker.sweep()
-    assert not UploadedFile.objects.exists()
+            sweeps += 1
+            assert sweeps <= 5
 
 
 def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbot, neighbour, storage, monkeypatch):
@@ -267,7 +274,9 @@ def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbo
         endpoint="https://s3.example.com",
     )
     with refusing(chatbot, "compliance_export", seconds=0.1):
-        for _ in range(3):
+        with pytest.raises(PartsFailed):
+            worker.sweep()
+        if VariableValue.objects.exists():
             with pytest.raises(PartsFailed):
                 worker.sweep()
     assert not VariableValue.objects.exists()
