@@ -13,7 +13,7 @@ from chatbots.models import Chatbot, Variable
 from chatbots.operations.chatbots import NewVariable, change_chatbot
 from common.storage import ObjectStorage
 from compliance.ledger import lines
-from compliance.models import Callback, ComplianceRequest, JournalEntry, LedgerLine, Service
+from compliance.models import Callback, ComplianceRequest, Export, JournalEntry, LedgerLine, Service
 from compliance.requests import decisions
 from conversations.models import Conversation, Identity, Message, NameWord, Tombstone, VariableValue
 from tests.compliance.replay.conftest import became_of, gone, replay, sweep_and_work, work, write_journal
@@ -179,13 +179,16 @@ def test_numbers_that_others_have_by_now_hit_nobody(company: Company) -> None:
 def test_files_exports_and_daily_extracts_go_again(company: Company, storage: ObjectStorage) -> None:
     company.talk("c-1", "alice", has_file=True)
     company.talk("c-2", "bob", has_file=True)
-    removed, kept, of_nobody = (company.exported(who) for who in ("alice", "bob", "carol"))
+    exports = [company.export(who) for who in ("alice", "bob", "carol")]
+    work()
+    removed, kept, of_nobody = (Export.objects.get(request_id=UUID(each)) for each in exports)
     company.make_day()
     objects = {version.key: storage.read(version.key) for version in storage.versions()}
     with restored():
         deletion = company.delete("alice", erase_exports=True)
         work()
-        sweep_and_work()
+        ComplianceRequest.objects.update(not_before=None)
+        work()
         assert company.status(deletion) == "completed"
         accepted = company.delete("carol", erase_exports=True)
         write_journal()

@@ -17,7 +17,7 @@ from compliance.requests import decisions
 from conversations.models import Message, UploadedFile
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.compliance.retention.runs import file_run
-from tests.functional.company import Company
+from tests.functional.company import Company, postpone
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import redact, talk
 from tests.holding import PLACER, guarded, place, release
@@ -43,66 +43,63 @@ def rest_of(request_id: str) -> str:
     return str(ComplianceRequest.objects.get(continues=UUID(request_id)).pk)
 
 
-@pytest.mark.parametrize("subject", ["alice", ["c-1"], None])
-def test_a_hold_is_placed_again_and_keeps_what_the_restore_has_brought_back(company, storage, subject) -> None:
-    number = company.talk("c-1", "alice")
+def test_a_hold_is_placed_again_and_keeps_what_the_restore_has_brought_back(company, other, storage) -> None:
+    """On a chatter, on a conversation, and on all of a chatbot. What no hold covers is erased again."""
+    numbers = [company.talk("c-1", "alice"), company.talk("c-2", "bob"), other.talk("c-1", "alice")]
+    uncovered = company.talk("c-3", "bob")
     with restored():
-        deletion = company.delete("alice")
+        deletions = [company.delete("alice"), company.delete("bob"), other.delete("alice")]
         work()
-        assert gone(number) == [True]
-        before, _ = place(company.chatbot, subject)
+        assert gone(*numbers, uncovered) == [True] * 4
+        subjects = ((company, "alice"), (company, ["c-2"]), (other, None))
+        before = [
+            place(one.chatbot, subject, matter=f"case-{number}")[0] for number, (one, subject) in enumerate(subjects)
+        ]
         write_journal()
 
-    assert became_of(replay()) == {deletion: "erased"}
+    assert became_of(replay()) == dict.fromkeys(deletions, "erased")
 
-    hold = LegalHold.objects.get()
+    holds_ = list(LegalHold.objects.order_by("matter"))
     fields = ("id", "scope", "matter", "basis", "placed_at", "placed_by", "review_at", "uci_digest", "released_at")
-    assert [getattr(hold, name) for name in fields] == [getattr(before, name) for name in fields]
-    assert hold.value_encrypted == ""
+    assert [[getattr(hold, name) for name in fields] for hold in holds_] == [
+        [getattr(hold, name) for name in fields] for hold in before
+    ]
+    assert {hold.value_encrypted for hold in holds_} == {""}
     assert not JournalEntry.objects.filter(kind="hold").exists()
     work()
-    assert company.request_object(deletion)["result"] == "partial"
-    rest = rest_of(deletion)
-    assert held_for(company, rest) == ("on_hold", "legal_hold")
-    assert gone(number) == [False]
-    assert release(hold) == [rest]
+    companies = (company, company, other)
+    rests = [rest_of(deletion) for deletion in deletions]
+    for one, deletion, rest in zip(companies, deletions, rests, strict=True):
+        assert one.request_object(deletion)["result"] == "partial"
+        assert held_for(one, rest) == ("on_hold", "legal_hold")
+    assert gone(*numbers, uncovered) == [False] * 3 + [True]
+    assert [release(hold) for hold in holds_] == [[rest] for rest in rests]
     work()
-    assert gone(number) == [True]
-    assert company.status(rest) == "completed"
+    assert gone(*numbers) == [True] * 3
+    assert {one.status(rest) for one, rest in zip(companies, rests, strict=True)} == {"completed"}
     # The ledger contains no value.
     assert "alice" not in str(lines_of(storage, "hold"))
 
 
 def test_a_hold_that_was_released_holds_nothing(company: Company) -> None:
-    number = company.talk("c-1", "alice")
-    hold, _ = place(company.chatbot, "alice")
-    deletion = company.delete("alice")
-    work()
-    with restored():
-        assert release(hold) == [deletion]
-        work()
-        assert gone(number) == [True]
-        write_journal()
-
-    assert became_of(replay()) == {deletion: "erased"}
-    assert gone(number) == [True]
-    assert LegalHold.objects.get().release_reason == "matter_closed"
-
-
-def test_a_deletion_of_the_backup_continues_where_its_hold_was_released_since(company: Company) -> None:
-    number = company.talk("c-1", "alice")
-    hold, _ = place(company.chatbot, "alice")
-    deletion = company.delete("alice")
+    """Neither a deletion that was carried out since, nor one that is carried out only now."""
+    numbers = [company.talk("c-1", "alice"), company.talk("c-2", "bob")]
+    hold, _ = place(company.chatbot, None)
+    deletions = [company.delete("alice"), company.delete("bob")]
     work()
     write_journal()
     with restored():
-        release(hold)
+        assert release(hold) == deletions
+        postpone(deletions[1])
+        work()
+        assert gone(*numbers) == [True, False]
         write_journal()
 
-    replay()
+    assert became_of(replay()) == {deletions[0]: "erased"}
     work()
-    assert company.status(deletion) == "completed"
-    assert gone(number) == [True]
+    assert [company.status(deletion) for deletion in deletions] == ["completed"] * 2
+    assert gone(*numbers) == [True, True]
+    assert LegalHold.objects.get().release_reason == "matter_closed"
 
 
 def test_a_review_is_restored(company: Company) -> None:
@@ -252,24 +249,10 @@ def test_a_deletion_that_was_limited_before_the_backup_keeps_its_rest(company: C
     assert gone(*numbers) == [True, True]
 
 
-def test_a_replay_erases_again_what_no_hold_covers(company: Company) -> None:
-    numbers = [company.talk(f"c-{n}", "alice") for n in (1, 2)]
-    with restored():
-        deletion = company.delete("alice")
-        work()
-        place(company.chatbot, ["c-1"])
-        write_journal()
-    replay()
-    work()
-    assert gone(*numbers) == [False, True]
-    assert held_for(company, rest_of(deletion)) == ("on_hold", "legal_hold")
-
-
-@pytest.mark.parametrize("about", [["c-1"], "alice"])
-def test_a_cancellation_while_a_hold_is_released_is_final(company: Company, monkeypatch, about) -> None:
+def test_a_cancellation_while_a_hold_is_released_is_final(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     number = company.talk("c-1", "alice")
     hold, _ = place(company.chatbot, "alice")
-    deletion = company.delete(about)
+    deletion = company.delete("alice")
     work()
     cancel = partial(decisions.cancel, request_id=UUID(deletion), actor="api:x")
     after(monkeypatch, hold_coverage, "find_held", lambda _: Elsewhere(cancel).end())

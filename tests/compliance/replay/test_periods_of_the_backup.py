@@ -176,67 +176,62 @@ def test_a_period_that_is_set_after_the_restore_is_announced_and_needs_nobody_el
     assert gone(old) == [True]
 
 
-def test_what_is_set_back_is_no_period_of_the_backup(company: Company) -> None:
-    old = company.talk("c-1", "alice", at=ago(400))
-    keep_for(company.chatbot, 365)
+def test_no_decision_brings_back_a_period_of_the_backup(company: Company, other: Company) -> None:
+    """Neither the one that was ended since, nor one that the backup itself had replaced."""
+    third = Company(ready_chatbot(slug="third", timezone=zone_where_it_is(hour=12)))
+    companies = (company, other, third)
+    old = [one.talk("c-1", "alice", at=ago(400)) for one in companies]
+    for one in companies:
+        keep_for(one.chatbot, 365)
+    for one in (other, third):
+        set_period(one.chatbot, 90, confirmed=1)
+        begin_now(first_run(one.chatbot))
     with restored():
-        set_period(company.chatbot, None)
+        for one in companies:
+            set_period(one.chatbot, None)
     replay()
     set_period(company.chatbot, 90, confirmed=1)
+    work()
 
     decisions.cancel(request_id=first_run(company.chatbot).pk, actor="user:7")
-    next_day(company)
+    approved, rejected = held_run(other), held_run(third)
+    decisions.approve(request_id=approved.pk, actor="user:9")
+    decisions.cancel(request_id=approved.pk, actor="user:9")
+    decisions.reject(request_id=rejected.pk, actor="user:9", reason="other")
+    for one in companies:
+        next_day(one)
     work()
 
-    assert (period_of(company.chatbot), gone(old)) == (None, [False])
+    assert period_of(company.chatbot) is None
+    assert gone(*old) == [False] * 3
 
 
-@pytest.mark.parametrize("decide", [decisions.cancel, decisions.reject])
-def test_nor_is_one_that_the_backup_itself_had_replaced(company: Company, decide: Callable[..., object]) -> None:
-    old = company.talk("c-1", "alice", at=ago(400))
-    keep_for(company.chatbot, 365)
-    set_period(company.chatbot, 90, confirmed=1)
-    begin_now(first_run(company.chatbot))
-    with restored():
-        set_period(company.chatbot, None)
-    replay()
-    work()
-    run = held_run(company)
-    if decide is decisions.cancel:
-        decisions.approve(request_id=run.pk, actor="user:9")
-
-    decide(request_id=run.pk, actor="user:9", reason="other")
-    next_day(company)
-    work()
-
-    assert gone(old) == [False]
-
-
-@pytest.mark.parametrize("is_held_before", [True, False])
-def test_the_restore_is_asked_about_by_itself(company: Company, *, is_held_before: bool) -> None:
+def test_the_restore_is_asked_about_by_itself(company: Company, other: Company) -> None:
     """An approval of what else a first run is held for says nothing of the period, and the reverse."""
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(four_eyes=True)
-    company.talk("c-1", "alice", at=ago(100))
-    set_period(company.chatbot, 90, confirmed=1)
-    run = first_run(company.chatbot)
+    Chatbot.objects.update(four_eyes=True)
+    companies = (company, other)
+    for one in companies:
+        one.talk("c-1", "alice", at=ago(100))
+        set_period(one.chatbot, 90, confirmed=1)
+    held_before, run = (first_run(one.chatbot) for one in companies)
+    begin_now(held_before)
+    work()
     begin_now(run)
-    if is_held_before:
-        work()
     come_back()
-    reasons = []
-    for at in range(4 + is_held_before):
-        run.refresh_from_db()
-        if run.status != "on_hold":
-            break
-        reasons.append(run.hold_reason)
-        company.talk(f"c-of-{at}", "bob", at=ago(100))
-        decisions.approve(request_id=run.pk, actor="user:9", held_for=run.hold_reason)
+    reasons: dict[ComplianceRequest, list[str]] = {held_before: [], run: []}
+    for at in range(3):
+        for one, each in zip(companies, reasons, strict=True):
+            each.refresh_from_db()
+            reasons[each].append(str(each.hold_reason))
+            one.talk(f"c-of-{at}", "bob", at=ago(100))
+            decisions.approve(request_id=each.pk, actor="user:9", held_for=each.hold_reason)
         work()
 
-    before = ["awaiting_approval"] if is_held_before else []
-    assert reasons == [*before, "restored", "too_many_conversations", *([] if before else ["awaiting_approval"])]
-    run.refresh_from_db()
-    assert run.status == "completed"
+    assert reasons == {
+        held_before: ["awaiting_approval", "restored", "too_many_conversations"],
+        run: ["restored", "too_many_conversations", "awaiting_approval"],
+    }
+    assert {one.status(str(each.pk)) for one, each in zip(companies, reasons, strict=True)} == {"completed"}
 
 
 def test_a_run_is_not_held_for_a_period_that_was_set_meanwhile(company, monkeypatch) -> None:

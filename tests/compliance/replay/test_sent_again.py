@@ -78,51 +78,32 @@ def test_under_four_eyes_it_is_stored_until_that_is_approved_and_stays_if_it_is_
     assert became(company.send(bobs, carols)) == ["unchanged", "conversation_deleted"]
 
 
-def test_a_redacted_message_stays_redacted(company: Company) -> None:
-    """Whether the backup has the conversation or not, and whether its redaction was carried out or accepted."""
-    known, unknown = ("c-0", "c-1"), ("c-2", "c-3")
-    for one in known:
-        company.send(CARD | {"id": one, "messages": [said("m2", KEPT)]})
+def test_a_redacted_message_or_comment_stays_redacted(company: Company) -> None:
+    """Whether the backup has the conversation or not, or it without the comment, and whether it was carried out."""
+    company.send(*(CARD | {"id": one, "messages": [said("m2", KEPT)]} for one in ("c-0", "c-1")))
+    company.send(*(rated(one) for one in ("r-0", "r-3")), *(rated(one) | {"csat": None} for one in ("r-1", "r-4")))
     redactions = []
     with restored():
-        for ids, then in ((("c-0", "c-2"), work), (("c-1", "c-3"), write_journal)):
-            for one in ids:
-                company.send(CARD | {"id": one})
-                redactions.append(redact(company, number_of(company, one)))
+        for cards, comments, then in (
+            (("c-0", "c-2"), ("r-0", "r-1", "r-2"), work),
+            (("c-1", "c-3"), ("r-3", "r-4", "r-5"), write_journal),
+        ):
+            company.send(*(CARD | {"id": one} for one in cards), *(rated(one) for one in comments))
+            redactions += [redact(company, number_of(company, one)) for one in cards]
+            redactions += [redact(company, number_of(company, one), **ALONE) for one in comments]
             then()
 
     report = replay()
     work()
-    results = company.send(*(CARD | {"id": one} for one in (*known, *unknown)))
+    again = company.send(*(CARD | {"id": f"c-{one}"} for one in range(4)))
+    rated_again = company.send(*(rated(f"r-{one}") for one in range(6)))
 
-    assert became(results) == ["updated", "updated", "created", "created"]
-    for number in (result["number"] for result in results):
+    assert became(again) == ["updated", "updated", "created", "created"]
+    assert became(rated_again) == ["unchanged", "updated", "created"] * 2
+    for number in (result["number"] for result in again):
         assert (message_of(number).kind, message_of(number).text) == ("redacted", "")
         assert (message_of(number, "m2").kind, message_of(number, "m2").text) == ("text", KEPT)
-    assert SECRET not in dump()
-    assert {(one["request_id"], one["kind"]) for one in report["requests"]} == {
-        (one, "redaction") for one in redactions
-    }
-    assert {company.status(one) for one in redactions} == {"completed"}
-
-
-def test_a_redacted_comment_stays_redacted(company: Company) -> None:
-    """Whether the backup has conversation and comment or not, and whether it was carried out or accepted."""
-    company.send(*(rated(one) for one in ("c-0", "c-3")), *(rated(one) | {"csat": None} for one in ("c-1", "c-4")))
-    redactions = []
-    with restored():
-        for ids, then in ((("c-0", "c-1", "c-2"), work), (("c-3", "c-4", "c-5"), write_journal)):
-            for one in ids:
-                company.send(rated(one))
-                redactions.append(redact(company, number_of(company, one), **ALONE))
-            then()
-
-    report = replay()
-    work()
-    results = company.send(*(rated(f"c-{one}") for one in range(6)))
-
-    assert became(results) == ["unchanged", "updated", "created"] * 2
-    assert {is_redacted(company, result["number"]) for result in results} == {True}
+    assert {is_redacted(company, result["number"]) for result in rated_again} == {True}
     assert SECRET not in dump()
     assert {(one["request_id"], one["kind"]) for one in report["requests"]} == {
         (one, "redaction") for one in redactions
