@@ -24,7 +24,7 @@ from compliance.work.transitions import completion
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
-from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.elsewhere import Elsewhere, wait_until_blocked
 from tests.patches import after, before, once
 from tests.under_roles import role
@@ -61,31 +61,20 @@ def test_a_failed_export_holds_a_later_deletion_until_it_is_delivered(chatbot: C
     ]
 
 
-def test_an_export_filed_before_a_deletion_is_delivered_first(chatbot, drain, storage) -> None:
-    conversation_of(chatbot, "42", text="what was said")
-    export, deletion = export_of(chatbot, "42"), deletion_of(chatbot, "42")
+def test_an_export_and_a_deletion_of_one_chatter_run_in_the_order_of_filing(chatbot, drain, storage) -> None:
+    for value in ("42", "43"):
+        conversation_of(chatbot, value, text="what was said")
+    first, deletion = export_of(chatbot, "42"), deletion_of(chatbot, "42")
+    other_deletion, second = deletion_of(chatbot, "43"), export_of(chatbot, "43")
 
     drain()
 
-    export.refresh_from_db()
-    deletion.refresh_from_db()
-    assert [export.status, deletion.status] == [Status.COMPLETED, Status.COMPLETED]
-    assert export.messages == 2
+    assert {outcome(each)[0] for each in (first, deletion, other_deletion, second)} == {"completed"}
+    assert (first.messages, deletion.messages, other_deletion.messages) == (2, 2, 2)
     # Recent: the copy that the person requested is kept for its grace.
-    assert storage.exists(str(export.export.key))
-    assert export.export.expires_at < timezone.now() + timedelta(days=8)
-
-
-def test_a_deletion_filed_before_an_export_runs_first(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
-    conversation_of(chatbot, "42", text="what was said")
-    deletion, export = deletion_of(chatbot, "42"), export_of(chatbot, "42")
-
-    drain()
-
-    export.refresh_from_db()
-    assert (export.status, export.result, export.export.rows) == (Status.COMPLETED, "nothing_found", 0)
-    deletion.refresh_from_db()
-    assert deletion.messages == 2
+    assert storage.exists(str(first.export.key))
+    assert first.export.expires_at < timezone.now() + timedelta(days=8)
+    assert (second.result, second.export.rows) == ("nothing_found", 0)
 
 
 @pytest.mark.parametrize(("failed", "kept"), [(timedelta(), None), (timedelta(hours=1), "42")])
@@ -184,17 +173,10 @@ def test_a_deletion_finds_exports_of_any_age(chatbot, drain, storage, settings) 
     assert not storage.exists(key)
 
 
-@pytest.mark.parametrize("selector", ["uci", "ids"])
-def test_an_export_started_after_the_deletion_was_claimed_runs_first(chatbot, drain, selector) -> None:
-    conversation_of(chatbot, "42", external_id="c-1")
-    failed = {"status": Status.FAILED, "failed_at": timezone.now(), "error_code": "storage_locked"}
-    if selector == "uci":
-        export, deletion = export_of(chatbot, "42", **failed), deletion_of(chatbot, "42")
-    else:
-        export, deletion = (
-            of_conversations(chatbot, "c-1", kind="export", **failed),
-            of_conversations(chatbot, "c-1"),
-        )
+def test_an_export_started_after_the_deletion_was_claimed_runs_first(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    deletion = deletion_of(chatbot, "42")
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
     decisions.retry(request_id=export.pk, actor="command")
@@ -238,15 +220,18 @@ def test_an_export_that_holds_nothing_expires_at_the_mark(chatbot, drain, settin
     assert export.export.expires_at <= timezone.now() + settings.EXPORT_GRACE_DAYS
 
 
-@pytest.mark.parametrize("which_erases", [0, 1])
-def test_the_deletion_of_its_own_chatter_decides_whether_an_export_is_removed(chatbot, drain, which_erases) -> None:
-    conversation_of(chatbot, "42", "43")
-    export = export_of(chatbot, "43", include_shared=True)
+def test_the_deletion_of_its_own_chatter_decides_whether_an_export_is_removed(chatbot: Chatbot, drain: Drain) -> None:
+    """Each export is of the second of two, whose deletion or that of the other is to remove exports."""
+    pairs = {("42", "43"): False, ("44", "45"): True}
+    exports = {}
+    for pair in pairs:
+        conversation_of(chatbot, *pair)
+        exports[pair] = export_of(chatbot, pair[1], include_shared=True)
     drain()
-    for number, value in enumerate(("42", "43")):
-        deletion_of(chatbot, value, erase_exports=number == which_erases)
+    for (other, own), own_erases in pairs.items():
+        deletion_of(chatbot, other, erase_exports=not own_erases)
+        deletion_of(chatbot, own, erase_exports=own_erases)
 
     drain()
 
-    export.export.refresh_from_db()
-    assert (export.export.key is None) == (which_erases == 1)
+    assert {pair: Export.objects.get(request=one).key is None for pair, one in exports.items()} == pairs

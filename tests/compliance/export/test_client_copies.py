@@ -123,18 +123,6 @@ def test_verification_finds_a_key_that_was_not_cleared(chatbot, clients, drain, 
     assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
 
 
-def test_two_deletions_in_the_grace_both_name_the_kept_export(chatbot, drain, storage) -> None:
-    export = export_of(chatbot, "42")
-    drain()
-    deletions = []
-    for _ in range(2):
-        deletions.append(deletion_of(chatbot, "42"))
-        drain()
-    assert [[kept["request_id"] for kept in shown(each)["kept_exports"]] for each in deletions] == [
-        [str(export.pk)]
-    ] * 2
-
-
 @pytest.mark.long(reason="the same by the other selector", beyond=1)
 @pytest.mark.parametrize("selector", ["uci", "ids"])
 def test_a_deletion_names_and_keeps_a_client_export_by_ids(chatbot, clients, drain, settings, selector) -> None:

@@ -235,21 +235,3 @@ def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(cha
     assert outcome(deletion) == COMPLETED
     left.refresh_from_db()
     assert left.key is None
-
-
-def test_a_missing_right_to_delete_versions_is_explained_and_a_retry_works(chatbot, server, clients, drain) -> None:
-    left = left_behind(chatbot, clients, **failed())
-    server.refuse(CLIENT, "s3:DeleteObject", "s3:DeleteObjectVersion")
-    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
-    try:
-        drain()
-        assert outcome(deletion) == ("failed", "storage_access_denied", 1)
-        assert "s3:DeleteObject" in deletion.error_detail
-        left.refresh_from_db()
-        assert left.key
-    finally:
-        server.refuse(CLIENT)
-    decisions.retry(request_id=deletion.pk, actor="command")
-    drain()
-    assert outcome(deletion) == COMPLETED
-    assert is_empty(clients)

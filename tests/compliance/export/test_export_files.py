@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -223,31 +222,6 @@ def test_a_worker_that_lost_its_claim_publishes_no_copy(chatbot, storage, monkey
     assert open_uploads(storage) == []
 
 
-def test_they_expire_with_the_export(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    file = stored(conversation_of(chatbot, "42"), b"content")
-    request = export_with_files(chatbot)
-    carry_out(taken(request))
-    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    worker.sweep()
-    assert exports_in(storage) == []
-    assert not ExportFile.objects.exists()
-    assert storage.read(file.object_key) == b"content"
-    assert export_of_request(request).removed_at
-
-
-@pytest.mark.long(reason="the same in a client's bucket, and cancelled", beyond=1)
-@pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: ObjectStorage, status: str) -> None:
-    stored(conversation_of(chatbot, "42"), b"content")
-    request = given_up(chatbot)
-    if status == "cancelled":
-        decisions.retry(request_id=request.pk, actor="command")
-        decisions.cancel(request_id=request.pk, actor="command")
-    worker.sweep()
-    assert exports_in(place) == []
-    assert not ExportFile.objects.exists()
-
-
 @pytest.mark.long(reason="the same after a retry of everything", beyond=1)
 @pytest.mark.parametrize("retried_whole", [False, True])
 def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(chatbot, storage, monkeypatch, retried_whole) -> None:
@@ -291,24 +265,23 @@ def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(chatbot, storage, m
     assert open_uploads(storage) == []
 
 
-def test_a_deletion_removes_hosted_copies_and_keeps_the_clients(chatbot, place, storage, drain) -> None:
+def test_a_deletion_keeps_and_forgets_copies_in_a_clients_bucket(chatbot, clients, storage, drain) -> None:
     file = stored(conversation_of(chatbot, "the-value-of-42"), b"content")
     neighbour = stored(conversation_of(chatbot, "43"), b"content of 43")
     for value in ("the-value-of-42", "43"):
         export_with_files(chatbot, value)
     drain()
-    before = exports_in(place)
+    before = exports_in(clients)
     assert len(before) == 4
     deletion = deletion_of(chatbot, "the-value-of-42", erase_exports=True)
     drain()
     assert outcome(deletion) == COMPLETED
     assert not storage.exists(file.object_key)
     assert storage.exists(neighbour.object_key)
-    left = [key for key in before if "/43/" in key] if place is storage else before
-    assert sorted(exports_in(place)) == sorted(left)
+    assert exports_in(clients) == before
     assert ExportFile.objects.count() == 1
     assert "the-value-of-42" not in dump()
-    assert deletion.exports == (1 if place is storage else 0)
+    assert deletion.exports == 0
 
 
 @pytest.mark.long(reason="240 MiB are copied")
