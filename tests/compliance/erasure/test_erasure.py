@@ -150,27 +150,6 @@ def test_a_worker_out_of_time_requeues_and_the_next_one_continues(chatbot, stora
     assert [event for event, _ in log].count("request.completed") == 1
 
 
-def test_uploaded_files_are_erased_with_objects_and_rows(chatbot, drain, storage) -> None:
-    conversation = conversation_of(chatbot, "42", has_file_upload=True)
-    storage.put("uploads/1/a", b"a photo", "image/jpeg")
-    factories.UploadedFileFactory.create(
-        conversation=conversation, object_key="uploads/1/a", state="stored", size=7, sha256="0" * 64
-    )
-    upload_id = storage.open_upload("uploads/1/b", content_type="image/jpeg")
-    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/b", upload_id=upload_id)
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    # The upload that was still open is no file yet.
-    assert (request.status, request.files) == (Status.COMPLETED, 1)
-    assert not UploadedFile.objects.exists()
-    assert not Identity.objects.exists()
-    assert not list(storage.versions("uploads/"))
-    assert not list(storage.uploads())
-
-
 def test_no_look_is_left_without_its_value(chatbot: Chatbot) -> None:
     conversation_of(chatbot, "42")
     with role("owner"), pytest.raises(IntegrityError, match="identity_look_goes_with_value"), transaction.atomic():

@@ -10,12 +10,9 @@ from uuid import uuid4
 
 import pytest
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
 from compliance import worker
-from compliance.api.schemas import RequestObject
 from compliance.erasure import rows
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
@@ -76,17 +73,20 @@ def test_an_export_that_still_waits_is_delivered_before_a_later_deletion(chatbot
     assert {request.messages for pair in pairs.values() for request in pair} == {2}
 
 
-@pytest.mark.parametrize("end", [decisions.approve, decisions.cancel])
-def test_a_deletion_continues_when_it_is_approved_or_the_export_given_up(chatbot, drain, end) -> None:
-    pairs = paired(chatbot, status=Status.ON_HOLD, hold_reason="awaiting_approval", held_at=timezone.now())
+def test_a_deletion_continues_when_it_is_approved_or_the_export_given_up(chatbot, neighbour, drain) -> None:
+    of_export = {"status": Status.ON_HOLD, "hold_reason": "awaiting_approval", "held_at": timezone.now()}
+    approved, given_up = paired(chatbot, **of_export).values(), paired(neighbour, **of_export).values()
     drain()
-    assert {state(deletion) for _, deletion in pairs.values()} == {HELD}
+    deletions = [deletion for _, deletion in (*approved, *given_up)]
+    assert {state(deletion) for deletion in deletions} == {HELD}
 
-    for export, deletion in pairs.values():
-        end(request_id=(deletion if end is decisions.approve else export).pk, actor="command")
+    for _, deletion in approved:
+        decisions.approve(request_id=deletion.pk, actor="command")
+    for export, _ in given_up:
+        decisions.cancel(request_id=export.pk, actor="command")
     drain()
-    assert {state(deletion)[0] for _, deletion in pairs.values()} == {"completed"}
-    assert {deletion.messages for _, deletion in pairs.values()} == {2}
+    assert {state(deletion)[0] for deletion in deletions} == {"completed"}
+    assert {deletion.messages for deletion in deletions} == {2}
 
 
 def test_requests_with_a_common_conversation_run_one_after_the_other(chatbot: Chatbot, drain: Drain) -> None:
@@ -133,49 +133,11 @@ def test_a_failed_export_is_given_up_when_none_of_its_conversations_is_left(chat
     assert not decisions.is_retryable(export)
 
 
-def exported(chatbot: Chatbot, drain: Drain, *ids: str, age: timedelta = timedelta()) -> Export:
-    request = of_conversations(chatbot, *ids, kind="export")
-    drain()
-    Export.objects.filter(request=request).update(finished_at=timezone.now() - age)
-    return Export.objects.get(request=request)
-
-
-@pytest.mark.long(reason="a dozen exports are made, for each selector and option")
-def test_exports_with_erased_conversations_are_removed_unless_they_are_recent(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
-) -> None:
-    old = settings.EXPORT_GRACE_DAYS + timedelta(seconds=1)
-    cases = {f"{selector}-{erases}": (selector, erases) for selector in SELECTORS for erases in (True, False)}
-    for one in (chatbot, neighbour):
-        for who in (*cases, "43"):
-            conversation_of(one, who, external_id=f"c-{who}")
-    stale = {who: exported(chatbot, drain, f"c-{who}", "c-43", age=old) for who in cases}
-    fresh = {who: exported(chatbot, drain, f"c-{who}") for who in cases}
-    unmet = [exported(chatbot, drain, "c-43", age=old), exported(neighbour, drain, "c-uci-True", age=old)]
-    deletions = {
-        who: about(chatbot, who, selector, "deletion", erase_exports=erases)
-        for who, (selector, erases) in cases.items()
-    }
-    drain()
-
-    for who, deletion in deletions.items():
-        erases = deletion.erase_exports
-        assert not storage.exists(str(stale[who].key)), who
-        assert storage.exists(str(fresh[who].key)) is not erases, who
-        deletion.refresh_from_db()
-        assert (deletion.status, deletion.exports) == ("completed", 2 if erases else 1), who
-        kept = RequestObject.of(deletion, status_url="", shows_key=True).model_dump(mode="json")["kept_exports"]
-        assert [export["request_id"] for export in kept] == ([] if erases else [str(fresh[who].request_id)]), who
-        if not erases:
-            grace = timezone.now() + settings.EXPORT_GRACE_DAYS
-            assert Export.objects.get(pk=fresh[who].pk).expires_at <= grace
-    assert [storage.exists(str(export.key)) for export in unmet] == [True, True]
-
-
 def test_another_deletion_by_the_same_ids_finds_the_export_that_the_first_kept(chatbot, drain, storage) -> None:
     conversation_of(chatbot, "42", external_id="c-42")
-    export = exported(chatbot, drain, "c-42")
-    unknown = exported(chatbot, drain, "c-none")
+    requests = [of_conversations(chatbot, each, kind="export") for each in ("c-42", "c-none")]
+    drain()
+    export, unknown = (Export.objects.get(request=request) for request in requests)
     of_conversations(chatbot, "c-42")
     drain()
     assert storage.exists(str(export.key))

@@ -105,10 +105,8 @@ def counted(request: ComplianceRequest) -> dict[Assurance, int] | None:
     return assurance_of(request)
 
 
-@pytest.mark.parametrize("at_once", [True, False], ids=["one transaction", "chunks"])
-def test_a_deletion_counts_all_and_erases_all(chatbot, drain, monkeypatch, at_once) -> None:
-    if not at_once:
-        monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 2)
+def test_a_deletion_in_chunks_counts_all_and_erases_all(chatbot, drain, monkeypatch) -> None:
+    monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 2)
     for way in MIXED:
         conversation_by(chatbot, {"42": way})
     # Of two people, whose deletions mark it together: each by their own identity.
