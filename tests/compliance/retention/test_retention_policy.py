@@ -174,7 +174,7 @@ def test_each_night_has_one_run(chatbot: Chatbot, neighbour: Chatbot, drain: Dra
     assert not RetentionRun.objects.exists()
     Chatbot.objects.update(timezone=zone_where_it_is(hour=12))
 
-    for _ in range(3):
+    for _ in range(2):
         worker.sweep()
         drain()
 

@@ -18,12 +18,10 @@ from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
 from compliance.retention import due, engine
 from compliance.work import claims, health
-from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, NameWord, Tombstone
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
-from tests.conversations.documents import parsed
 from tests.factories import IdentityFactory, as_bytes
 from tests.ledger import lines_of
 from tests.patches import before
@@ -88,17 +86,6 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
         "filed_by": request.filed_by,
         **dict.fromkeys(("approved_by", "extended_by"), ""),
     }
-
-
-def test_later_documents_are_refused_for_what_it_erased_only(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_aged(chatbot, 91, external_id="c-old")
-    file_run(chatbot)
-    drain()
-
-    [late, new] = store(chatbot=chatbot, documents=[parsed(id="c-old"), parsed(id="c-new")])
-
-    assert [error.code for error in late.errors] == ["conversation_deleted"]
-    assert new.outcome == "created", "The chatter is not erased."
 
 
 @pytest.mark.long(reason="each state by each selector", beyond=1)
