@@ -23,9 +23,13 @@ from tests.restoring import Backup, notice, restored
 TIMES = ("received_at", "requested_at", "due_at")
 
 
-def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Company) -> None:
-    number = company.talk("c-1", "alice")
+def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Company, other: Company) -> None:
+    """It can be cancelled again for as long as the chatbot says."""
+    number, theirs = company.talk("c-1", "alice"), other.talk("c-1", "alice")
+    Chatbot.objects.filter(pk=other.chatbot.pk).update(grace_minutes=30)
+    other.chatbot.refresh_from_db()
     with restored():
+        cancellable = other.delete("alice")
         asked = f"{timezone.now() - timedelta(days=3):%Y-%m-%d}"
         deletion = company.delete("alice", erase_exports=True, requested_at=asked)
         before = ComplianceRequest.objects.get(pk=deletion)
@@ -34,8 +38,8 @@ def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Compa
 
     report = replay()
 
-    assert became_of(report) == {deletion: "filed_again"}
-    assert report["requests"][0]["numbers"] == [number]
+    assert became_of(report) == dict.fromkeys([deletion, cancellable], "filed_again")
+    assert {tuple(one["numbers"]) for one in report["requests"]} == {(number,), (theirs,)}
     after = ComplianceRequest.objects.get(pk=deletion)
     assert (after.status, after.origin, after.uci_value, after.erase_exports) == ("accepted", "replay", "alice", True)
     assert before.requested_at is not None
@@ -44,6 +48,8 @@ def test_a_deletion_that_was_accepted_is_filed_again_under_its_id(company: Compa
     work()
     assert gone(number) == [True]
     assert company.status(deletion) == "completed"
+    assert (gone(theirs), other.status(cancellable)) == ([False], "accepted")
+    decisions.cancel(request_id=UUID(cancellable), actor="user:7")
     assert list(Callback.objects.values_list("status", flat=True)) == ["completed"]
     entries = ChangeLogEntry.objects.filter(request_id=deletion).order_by("pk")
     assert next(iter(entries.values_list("event", "actor"))) == ("request.accepted", "replay")
@@ -94,21 +100,6 @@ def test_it_is_held_where_somebody_had_to_approve(company: Company, other: Compa
         decisions.approve(request_id=UUID(deletion), actor="user:7")
     work()
     assert gone(*numbers) == [True] * 4
-
-
-def test_it_can_still_be_cancelled_for_as_long_as_the_chatbot_says(company: Company) -> None:
-    number = company.talk("c-1", "alice")
-    Chatbot.objects.filter(pk=company.chatbot.pk).update(grace_minutes=30)
-    company.chatbot.refresh_from_db()
-    with restored():
-        deletion = company.delete("alice")
-        write_journal()
-
-    assert became_of(replay()) == {deletion: "filed_again"}
-    work()
-
-    assert (gone(number), company.status(deletion)) == ([False], "accepted")
-    decisions.cancel(request_id=UUID(deletion), actor="user:7")
 
 
 def test_what_was_withdrawn_since_the_restore_reaches_the_ledger(company: Company) -> None:

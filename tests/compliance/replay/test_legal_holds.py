@@ -142,34 +142,25 @@ def test_a_partial_deletion_erases_its_part_again_and_is_continued_once(company:
     assert gone(*numbers) == [True, True]
 
 
-def test_a_redaction_waits_for_the_release(company: Company) -> None:
-    number = talk(company, "c-1", "alice")
-    with restored():
-        redaction = redact(company, number)
-        work()
-        place(company.chatbot, "alice")
-        write_journal()
-
-    assert became_of(replay()) == {redaction: "on_hold"}
-    work()
-    assert not Message.objects.filter(kind="redacted").exists()
-    assert release(LegalHold.objects.get()) == [redaction]
-    work()
-    assert Message.objects.filter(kind="redacted").count() == 1
-
-
-def test_a_retention_run_leaves_held_conversations_out(company: Company) -> None:
+def test_a_redaction_waits_for_the_release_and_a_retention_run_leaves_it_out(company: Company) -> None:
     old = timezone.now() - timedelta(days=400)
     numbers = [company.talk("c-1", "alice", at=old), company.talk("c-2", "bob", at=old)]
+    shown = talk(company, "c-3", "alice")
     with restored():
+        redaction = redact(company, shown)
         run = file_run(company.chatbot)
         work()
         assert gone(*numbers) == [True, True]
-        place(company.chatbot, "alice")
+        hold, _ = place(company.chatbot, "alice")
         write_journal()
 
-    assert became_of(replay()) == {str(run.pk): "erased"}
+    assert became_of(replay()) == {redaction: "on_hold", str(run.pk): "erased"}
+    work()
     assert gone(*numbers) == [False, True]
+    assert not Message.objects.filter(kind="redacted").exists()
+    assert release(LegalHold.objects.get(pk=hold.pk)) == [redaction]
+    work()
+    assert Message.objects.filter(kind="redacted").count() == 1
 
 
 def test_a_hold_is_in_an_object_that_is_written_again(company: Company, storage: ObjectStorage) -> None:
