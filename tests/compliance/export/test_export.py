@@ -76,7 +76,7 @@ def test_an_export_reads_one_snapshot(chatbot, storage, monkeypatch) -> None:
 def test_it_keeps_the_value_out_of_the_statements_text(chatbot, storage, monkeypatch) -> None:
     """PostgreSQL shows a statement's text while it runs, and may keep it for good."""
     secret = f"value-{uuid4()}"
-    factories.conversation_of(chatbot, secret, messages=100, text="x" * 100_000)
+    factories.conversation_of(chatbot, secret)
     shown: list[str] = []
 
     def look() -> None:

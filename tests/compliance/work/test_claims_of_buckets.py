@@ -97,9 +97,10 @@ def test_it_does_not_count_deletions_of_a_client_with_its_own_bucket(chatbot: Ch
     assert not held.is_large
 
 
-def test_a_client_whose_requests_must_wait_keeps_no_other_client_waiting(chatbot: Chatbot) -> None:
+def test_a_client_whose_requests_must_wait_keeps_no_other_client_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "_CHATBOTS_PER_QUERY", 2)
     later = timezone.now() + timedelta(hours=1)
-    for number in range(60):
+    for number in range(5):
         export_of(of_client(f"waits-{number}"), "42", not_before=later)
     export_of(of_client("first"), "42")
     held = claims.take_for_bucket()
