@@ -12,8 +12,7 @@ from compliance.models import Claim, ComplianceRequest, RetentionRun
 from compliance.requests import decisions
 from compliance.retention import due, engine
 from console.requests import labels
-from tests.compliance.replay.conftest import gone, replay
-from tests.compliance.replay.conftest import sweep_and_work as work
+from tests.compliance.replay.conftest import gone, replay, sweep_and_work, work
 from tests.compliance.replay.test_replayed_retention import several_old
 from tests.compliance.retention.runs import (
     ago,
@@ -86,7 +85,7 @@ def come_back() -> None:
     with restored():
         pass
     replay()
-    work()
+    sweep_and_work()
 
 
 def next_day(company: Company) -> None:
@@ -105,17 +104,17 @@ def test_what_was_decided_since_is_decided_again_before_anything_is_erased(stora
             set_period(company.chatbot, each, confirmed=0)
 
     replay()
-    work()
+    sweep_and_work()
     for company, _ in made:
         next_day(company)
-    work()
+    sweep_and_work()
 
     assert [gone(*numbers) for _, numbers in made] == erased
     for (company, _), each in zip(made, days, strict=True):
         run = held_run(company)
         set_period(company.chatbot, each, confirmed=0)
         assert (company.status(str(run.pk)), period_of(company.chatbot)) == ("cancelled", each)
-    work()
+    sweep_and_work()
     assert [gone(*numbers) for _, numbers in made] == erased
 
 
@@ -126,7 +125,7 @@ def test_one_approval_confirms_the_period(other: Company) -> None:
     come_back()
     for company, _ in made:
         next_day(company)
-    work()
+    sweep_and_work()
 
     for company, _ in made:
         call_command("approve_request", str(held_run(company).pk))
@@ -136,7 +135,7 @@ def test_one_approval_confirms_the_period(other: Company) -> None:
     old = [company.talk("c-later", "alice", at=ago(95)) for company, _ in made]
     for company, _ in made:
         next_day(company)
-    work()
+    sweep_and_work()
     assert gone(*old, *theirs) == [True, True, False]
     held_run(other)
 
@@ -151,7 +150,7 @@ def test_rejecting_the_run_of_a_day_holds_the_next_one_too(company: Company) -> 
     decisions.reject(request_id=held_run(company).pk, actor="user:9", reason="other")
     next_day(company)
 
-    work()
+    sweep_and_work()
 
     assert held_run(company)
     assert gone(old) == [False]
@@ -200,7 +199,7 @@ def test_no_decision_brings_back_a_period_of_the_backup(company: Company, other:
     decisions.reject(request_id=rejected.pk, actor="user:9", reason="other")
     for one in companies:
         next_day(one)
-    work()
+    sweep_and_work()
 
     assert period_of(company.chatbot) is None
     assert gone(*old) == [False] * 3
@@ -248,7 +247,7 @@ def test_a_run_is_not_held_for_a_period_that_was_set_meanwhile(company, monkeypa
             change()
 
     after(monkeypatch, engine, "_reason_to_hold", change_after)
-    work()
+    sweep_and_work()
 
     assert not ComplianceRequest.objects.filter(status="on_hold").exists()
     assert gone(old) == [False]
@@ -264,7 +263,7 @@ def test_a_failover_holds_nothing(company: Company) -> None:
         pass
     replay()
 
-    work()
+    sweep_and_work()
 
     assert gone(old) == [True]
 
