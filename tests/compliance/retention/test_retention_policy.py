@@ -93,7 +93,7 @@ def test_a_second_change_takes_the_place_of_the_first_and_cancelling_it_sets_the
 def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(chatbot, drain, stored, *, is_held) -> None:
     set_period(chatbot, 90, confirmed=10)
     for _ in range(stored):
-        conversation_aged(chatbot, 91)
+        conversation_aged(chatbot, 91, messages=0)
     request = first_run(chatbot)
     begin_now(request)
 
@@ -115,7 +115,7 @@ def test_a_first_run_that_cannot_be_counted_in_time_is_held(chatbot, drain, monk
     monkeypatch.setattr(engine, "_COUNT_SECONDS", 0.0)
     set_period(chatbot, 90, confirmed=100)
     for _ in range(21):
-        conversation_aged(chatbot, 91)
+        conversation_aged(chatbot, 91, messages=0)
     request = first_run(chatbot)
     begin_now(request)
 
