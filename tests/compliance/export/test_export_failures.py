@@ -38,6 +38,8 @@ from tests.compliance.exporting import (
 )
 from tests.patches import after, before, failing, once
 
+pytestmark = committed
+
 
 def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
     """End the database session that reads the snapshot."""
@@ -50,7 +52,6 @@ def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
 
 
 @pytest.mark.long(reason="an export for each kind of interruption", beyond=1)
-@committed
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_it_leaves_nothing_visible_when_it_is_interrupted(chatbot, storage, monkeypatch, error) -> None:
     patch_pieces(monkeypatch, failing(error))
@@ -60,7 +61,6 @@ def test_it_leaves_nothing_visible_when_it_is_interrupted(chatbot, storage, monk
     assert Export.objects.get().finished_at is None
 
 
-@committed
 @pytest.mark.usefixtures("refused_at_once")
 def test_a_storage_failure_fails_an_export_with_a_clear_error(chatbot: Chatbot, settings: Settings) -> None:
     settings.S3_BUCKET = "nobody-made-this"
@@ -68,7 +68,6 @@ def test_a_storage_failure_fails_an_export_with_a_clear_error(chatbot: Chatbot, 
     assert outcome(request) == ("failed", "storage_bucket_missing", 1)
 
 
-@committed
 def test_a_broken_database_connection_gives_an_export_a_clear_error(chatbot, storage, monkeypatch) -> None:
     patch_count(monkeypatch, break_reader)
     request = exported(chatbot, "a secret value").request
@@ -79,7 +78,6 @@ def test_a_broken_database_connection_gives_an_export_a_clear_error(chatbot, sto
     assert is_empty(storage)
 
 
-@committed
 def test_exports_that_could_not_be_read_together_are_tried_one_by_one(chatbot, storage, monkeypatch) -> None:
     """One of them may be the cause; it must not cost the others an attempt."""
     requests = [factories.export_of(chatbot, value) for value in ("41", "42")]
@@ -90,7 +88,6 @@ def test_exports_that_could_not_be_read_together_are_tried_one_by_one(chatbot, s
     assert is_empty(storage)
 
 
-@committed
 def test_the_files_of_a_killed_attempt_are_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
     factories.conversation_of(chatbot, "42", messages=1)
     request = factories.export_of(chatbot, "42")
@@ -116,7 +113,6 @@ class Sleeper(HeldClaim):
 
 
 @pytest.mark.long(reason="files of 10 MiB, and each way to lose the claim", beyond=1)
-@committed
 @pytest.mark.parametrize("worker", [HeldClaim, Sleeper])
 @pytest.mark.parametrize("size", [1, 10 * 2**20])
 def test_it_cannot_publish_once_another_worker_has_the_request(chatbot, storage, monkeypatch, worker, size) -> None:
@@ -139,7 +135,6 @@ def test_it_cannot_publish_once_another_worker_has_the_request(chatbot, storage,
 
 
 @pytest.mark.long(reason="a large file")
-@committed
 def test_no_large_file_is_published_after_the_claim_was_released(chatbot, storage, monkeypatch) -> None:
     """No worker has claimed the request since, so the upload was not aborted."""
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
@@ -151,7 +146,6 @@ def test_no_large_file_is_published_after_the_claim_was_released(chatbot, storag
     assert is_empty(storage)
 
 
-@committed
 def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(chatbot, storage, monkeypatch) -> None:
     """The snapshot then shows the requests of another worker."""
     factories.conversation_of(chatbot, "42", messages=1)
@@ -164,7 +158,6 @@ def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(chatbot, 
 
 
 @pytest.mark.long(reason="the same at another step", beyond=1)
-@committed
 @pytest.mark.parametrize("purging", [False, True])
 def test_it_cannot_remove_the_file_of_the_worker_that_took_over(chatbot, storage, monkeypatch, purging) -> None:
     """Neither when it wakes before reading the record, nor between reading and purging."""
@@ -193,7 +186,6 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(chatbot, storage
 
 
 @pytest.mark.long(reason="a file of 10 MB")
-@committed
 def test_it_keeps_its_claim_while_it_writes(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
@@ -214,7 +206,6 @@ def test_it_keeps_its_claim_while_it_writes(chatbot, storage, monkeypatch) -> No
     assert kept == [True]
 
 
-@committed
 def test_it_stops_in_the_middle_when_its_claim_is_lost(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
     factories.conversation_of(chatbot, "42", messages=200, text="x" * 100_000)
@@ -236,7 +227,6 @@ def test_it_stops_in_the_middle_when_its_claim_is_lost(chatbot, storage, monkeyp
     assert is_empty(storage)
 
 
-@committed
 def test_it_aborts_the_upload_it_could_not_record(chatbot, storage, monkeypatch) -> None:
     request = factories.export_of(chatbot, "42")
     held = taken(request)
@@ -254,7 +244,6 @@ def test_it_aborts_the_upload_it_could_not_record(chatbot, storage, monkeypatch)
 # --- Against deletions ---------------------------------------------------------------------------------
 
 
-@committed
 def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """Otherwise the mark could neither find the export's row nor be seen by its snapshot."""
     with psycopg.connect(**connection.get_connection_params()) as marking, connection.cursor() as cursor:
@@ -270,7 +259,6 @@ def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: Obj
     assert exported(chatbot).rows == 0
 
 
-@committed
 def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(chatbot, storage, monkeypatch) -> None:
     def meet_then_open(self: ObjectStorage, key: str, *, content_type: str) -> None:
         Export.objects.update(expires_at=Now())

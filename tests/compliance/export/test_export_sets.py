@@ -40,6 +40,8 @@ from tests.functional.elsewhere import Elsewhere, uncommitted
 from tests.functional.test_killed_worker import wait_until
 from tests.patches import after, before, failing
 
+pytestmark = committed
+
 HOSTILE_VALUES = [
     'say "42"',
     "two\nlines,\r\n",
@@ -58,7 +60,6 @@ def keys_of(*requests: ComplianceRequest) -> list[str]:
 
 
 @pytest.mark.one_postgresql(reason="one claim for two chatbots")
-@committed
 def test_each_gets_the_file_it_would_get_alone(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
     whose = [(chatbot, value) for value in HOSTILE_VALUES] + [(neighbour, value) for value in HOSTILE_VALUES[:2]]
     for each, value in whose:
@@ -82,7 +83,6 @@ def test_each_gets_the_file_it_would_get_alone(chatbot: Chatbot, neighbour: Chat
     assert open_uploads(storage) == []
 
 
-@committed
 def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(chatbot, storage, monkeypatch) -> None:
     broken, met, empty, *fine = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4", "5")]
     for value in ("1", "2", "4", "5"):
@@ -119,7 +119,6 @@ def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(chatbot, st
 
 
 @pytest.mark.one_postgresql(reason="one claim for two chatbots")
-@committed
 def test_each_file_is_published_under_the_lock_of_its_own_chatbot(chatbot, neighbour, storage, monkeypatch) -> None:
     """A concurrent mark sees an export either unfinished or with all its conversations."""
     free, busy = [factories.export_of(each, "42") for each in (chatbot, neighbour)]
@@ -135,7 +134,6 @@ def test_each_file_is_published_under_the_lock_of_its_own_chatbot(chatbot, neigh
     assert [outcome(each) for each in (free, busy)] == [COMPLETED] * 2
 
 
-@committed
 def test_equal_values_in_one_second_get_two_files(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """Two exports of one chatter, and one of a former variable with the same value."""
     former = factories.VariableFactory.create(chatbot=chatbot, name="former", is_uci=False, was_uci=True)
@@ -156,7 +154,6 @@ def test_equal_values_in_one_second_get_two_files(chatbot: Chatbot, storage: Obj
     assert sorted(storage.keys()) == keys_of(*requests)
 
 
-@committed
 def test_all_begin_and_end_in_a_few_transactions(chatbot, storage, django_assert_max_num_queries) -> None:
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
     held = taken(*requests)
@@ -168,7 +165,6 @@ def test_all_begin_and_end_in_a_few_transactions(chatbot, storage, django_assert
 
 
 @pytest.mark.long(reason="large files")
-@committed
 def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(chatbot, storage, monkeypatch) -> None:
     large, small = factories.export_of(chatbot, "1"), factories.export_of(chatbot, "2")
     factories.conversation_of(chatbot, "1", messages=300, text="x" * 100_000)
@@ -186,7 +182,6 @@ def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(chatbot, stor
     assert sorted(storage.keys()) == keys_of(small)
 
 
-@committed
 def test_an_export_whose_old_files_cannot_be_removed_fails_alone(chatbot, storage, monkeypatch) -> None:
     fresh, again = factories.export_of(chatbot, "41"), factories.export_of(chatbot, "42")
     factories.ExportFactory.create(request=again, chatbot=chatbot, key="acme/locked.csv")
@@ -202,7 +197,6 @@ def test_an_export_whose_old_files_cannot_be_removed_fails_alone(chatbot, storag
 # --- Time ----------------------------------------------------------------------------------------------
 
 
-@committed
 def test_after_the_deadline_only_the_first_export_is_started(chatbot: Chatbot, storage: ObjectStorage) -> None:
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
     held = taken(*requests)
@@ -216,7 +210,6 @@ def test_after_the_deadline_only_the_first_export_is_started(chatbot: Chatbot, s
 
 
 @pytest.mark.long(reason="a large file")
-@committed
 def test_after_a_large_file_took_the_time_the_rest_is_requeued(chatbot, storage, monkeypatch) -> None:
     of_excel = [factories.export_of(chatbot, value, csv_dialect="excel_comma") for value in ("1", "2", "3")]
     # Read after those of the other dialect, if there is time.
@@ -233,7 +226,6 @@ def test_after_a_large_file_took_the_time_the_rest_is_requeued(chatbot, storage,
     assert open_uploads(storage) == []
 
 
-@committed
 def test_the_claim_is_kept_while_the_storage_is_slow(chatbot, storage, monkeypatch) -> None:
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.05)
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(3)]
@@ -260,7 +252,6 @@ SELECT %s, %s, 'm' || g, 'user', 'text', repeat('some words', 10000), now() FROM
 
 
 @pytest.mark.long(reason="more than 100 MiB are written, slowly")
-@committed
 def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(chatbot, storage, monkeypatch) -> None:
     """Twelve files of 7 MiB and one of 24 MiB: unbounded, and with the copies HTTP makes, some 200 MiB."""
     sizes = [70] * 6 + [240] + [70] * 6

@@ -25,13 +25,14 @@ from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
 from tests.functional.test_oversized import rows_looked_at
 
+pytestmark = pytest.mark.django_db(transaction=True)  # exports are read on their own connection
+
 
 def reference_of(request: ComplianceRequest) -> str:
     request.refresh_from_db()
     return request.reference
 
 
-@pytest.mark.django_db(transaction=True)  # exports are read on their own connection
 def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(chatbot, drain, storage) -> None:
     value = "Planted-\uff21da"  # the A is a wide one
     conversation_of(chatbot, value, external_id="c-1")
@@ -57,7 +58,6 @@ def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
     assert value.casefold() not in everything
 
 
-@pytest.mark.django_db(transaction=True)
 def test_no_other_chatters_and_no_other_chatbots_reference_is_emptied(chatbot, neighbour, drain, storage) -> None:
     for each in (chatbot, neighbour):
         conversation_of(each, "ada", external_id="c-1")
@@ -72,7 +72,6 @@ def test_no_other_chatters_and_no_other_chatbots_reference_is_emptied(chatbot, n
     assert [reference_of(one) for one in others] == ["T-ada"] * 3
 
 
-@pytest.mark.django_db(transaction=True)
 def test_the_second_deletion_of_a_shared_conversation_clears_references_too(chatbot, drain, storage) -> None:
     conversation_of(chatbot, "ada-77", "bob-77", external_id="c-1")
     tells = {
@@ -96,7 +95,6 @@ def delete_beside(locked: ComplianceRequest, drain: Drain) -> ComplianceRequest:
 
 
 @pytest.mark.long(reason="the same by more than a chunk", beyond=1)
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("most_messages", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
 def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_locked(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, most_messages: int
@@ -117,7 +115,6 @@ def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_lock
     assert (deletion.status, deletion.conversations, reference_of(tells)) == ("completed", 2, "")
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_conversation_that_is_erased_later_for_its_reference_counts_once(chatbot, drain, storage) -> None:
     conversation = conversation_of(chatbot, "ada-77", external_id="c-1", deletion_request_id=uuid4())
     tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
@@ -140,7 +137,6 @@ def test_a_deletion_by_conversations_clears_references_to_them(chatbot, drain, s
     assert (deletion.status, deletion.conversations, deletion.reference) == ("completed", 1, "")
 
 
-@pytest.mark.django_db(transaction=True)
 def test_with_a_conversation_goes_what_was_written_on_requests_about_it(chatbot, storage) -> None:
     """Filing knows the ids that it is given, and neither the people nor, of a redaction, the conversation's id."""
     done = deletion_of(chatbot, "carl-77")
@@ -175,7 +171,6 @@ def test_with_a_conversation_goes_what_was_written_on_requests_about_it(chatbot,
     assert list(texts) == [("", "", None)] * 8 + [kept] * 2
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_worker_waiting_for_its_own_request_holds_no_lock_on_anothers(chatbot: Chatbot) -> None:
     """Otherwise two workers that each erase chatters named by the other's request would deadlock."""
     conversation = conversation_of(chatbot, "ada-77", external_id="c-1")

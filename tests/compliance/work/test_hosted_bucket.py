@@ -46,7 +46,6 @@ def hosted(server: S3Server, settings: Any) -> Iterator[Any]:
     forget_storages()
 
 
-@pytest.mark.django_db
 def test_workers_report_a_bucket_that_is_missing_until_it_is_there(settings: Any, storage: ObjectStorage) -> None:
     bucket = settings.S3_BUCKET
     worker.sweep()
@@ -67,7 +66,6 @@ def test_workers_report_a_bucket_that_is_missing_until_it_is_there(settings: Any
     assert not is_reported()
 
 
-@pytest.mark.django_db
 @pytest.mark.parametrize("refused", ["s3:PutObject", "s3:DeleteObjectVersion"])
 def test_workers_report_a_bucket_in_which_they_may_not_write_or_remove(
     server: S3Server, hosted: Any, refused: str
@@ -83,7 +81,6 @@ def test_workers_report_a_bucket_in_which_they_may_not_write_or_remove(
     assert list(server.storage().versions()) == []
 
 
-@pytest.mark.django_db
 def test_trials_of_a_bucket_that_keeps_versions_do_not_add_up(server: S3Server, hosted: Any) -> None:
     server.make_bucket("versions", versioned=True)
     hosted(WRITER, "versions")
@@ -99,7 +96,6 @@ def test_trials_of_a_bucket_that_keeps_versions_do_not_add_up(server: S3Server, 
     assert list(server.storage(bucket="versions").versions()) == []
 
 
-@pytest.mark.django_db
 def test_a_storage_that_hangs_is_none_that_is_missing(
     server: S3Server, hosted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +113,6 @@ def test_a_storage_that_hangs_is_none_that_is_missing(
     assert [problem.code for problem in health.check().problems if "bucket" in problem.detail] == ["storage_silent"]
 
 
-@pytest.mark.django_db
 def test_the_command_checks_the_hosted_bucket_without_a_chatbot(hosted: Any, storage: ObjectStorage) -> None:
     code, out, _ = run("check_bucket", "--hosted", "--json")
     assert (code, json.loads(out)["ok"], list(storage.versions())) == (0, True, [])
