@@ -141,7 +141,8 @@ def _query_schema(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> d
     [schema] = [option for option in field.get("anyOf", [field]) if option != {"type": "null"}]
     if "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
-    schema = {key: schema[key] for key in schema.keys() - {"title", "description", "examples", "default"}}
+    left_out = {"title", "description", "examples", "default"}
+    schema = {key: value for key, value in schema.items() if key not in left_out}
     return schema if field.get("default") is None else schema | {"default": field["default"]}
 
 
