@@ -168,14 +168,22 @@ def test_four_eyes_are_not_ended(chatbot: Chatbot, storage: Any, drain: Drain, m
 
     request.refresh_from_db()
     assert (request.status, request.hold_reason) == ("on_hold", "awaiting_approval")
+    approve(request_id=request.pk, actor="user:1")
+    drain()
+    request.refresh_from_db()
+    assert request.status == "completed"
 
 
-def test_what_is_approved_in_advance_waits_for_no_second_person(chatbot: Chatbot) -> None:
-    """That it is carried out then is tested with its approval (`test_early_approval.py`)."""
+@pytest.mark.parametrize("make", [deletion, redaction])
+def test_what_is_approved_in_advance_is_carried_out(chatbot, storage, drain: Drain, make: Any) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
-    request = deletion(chatbot)
+    request = make(chatbot)
     approve(request_id=request.pk, actor="user:1")
     client = member(chatbot, Role.OFFICER)
     assert "A second person still has to approve it" not in text_of(client, request)
-    assert press(client, request).status_code == 302
-    assert left(request) is None
+
+    press(client, request)
+    drain()
+
+    request.refresh_from_db()
+    assert request.status == "completed"

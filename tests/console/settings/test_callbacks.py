@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import pytest
 from django.contrib.messages import get_messages
 from django.test import Client
+from playwright.sync_api import expect
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_callback_secret
-from tests.console.settings.saving import assert_refused, assert_saved, save, shown
-from tests.people import Role, member
+from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
+from tests.people import Role, member, staff
 from tests.receivers import Receiver, receiving
 
 BUTTON = "Send a test callback"
@@ -52,3 +54,19 @@ def test_what_is_missing_is_said(chatbot, receiver, officer) -> None:
     assert BUTTON not in shown(officer, chatbot, "callbacks")
     assert_refused(save(officer, chatbot, "callbacks/test"), "no callback URL")
     assert receiver.received == []
+
+
+@pytest.mark.long(reason="a browser draws the page in both themes, and axe looks at each")
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_it_is_sent_with_ease(live_server, chatbot, receiver) -> None:
+    create_callback_secret(chatbot=chatbot, actor="command")
+    receiver.answers = [401]
+    with browser() as chromium:
+        watched = signed_in(chromium, live_server.url, staff(chatbot, Role.OFFICER), page_of(chatbot, "callbacks"))
+        page = watched.page
+        is_easy_to_use(page)
+        page.locator("#callbacks").get_by_role("button", name=BUTTON).click()
+        expect(page.locator(".messages")).to_contain_text("The receiver answered 401.")
+        is_easy_to_use(page)
+        stays_at_home(watched, live_server.url)

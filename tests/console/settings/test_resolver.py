@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from django.contrib.messages import get_messages
 from django.test import Client
+from playwright.sync_api import expect
+from pytest_django.live_server_helper import LiveServer
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations.chatbots import designate_uci
@@ -12,8 +14,10 @@ from compliance.lookups import trial
 from compliance.lookups.queue import look_up
 from conversations.models import Conversation, IdentityLookup
 from tests import hostile
+from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.hostile import behaving
-from tests.looking_up import begin, resolver_of, with_resolver
+from tests.looking_up import begin, resolver_of, send, with_resolver
+from tests.people import Role, staff
 from tests.receivers import Receiver, receiving
 
 SETTINGS = "/admin/settings/acme/"
@@ -124,3 +128,25 @@ def test_a_variable_that_was_added_since_is_asked_for(chatbot: Chatbot, receiver
     assert "This field is required" in tried(officer)
     assert resolver_of(chatbot).called_at is None
     assert receiver.received == []
+
+
+@pytest.mark.long(reason="a browser draws the page in both themes, and axe looks at each")
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_it_is_tried_with_ease(live_server: LiveServer, chatbot: Chatbot, receiver: Receiver) -> None:
+    send(chatbot, "c-1")
+    receiver.answers = [500, 200]
+    look_up()
+    with browser() as chromium:
+        watched = signed_in(chromium, live_server.url, staff(chatbot, Role.OFFICER), PAGE)
+        page = watched.page
+        section = page.locator("#resolver")
+        expect(section).to_contain_text("Failing since")
+        section.locator("summary", has_text="Try it").click()
+        is_easy_to_use(page)
+        section.get_by_label("session").fill("token-5813")
+        section.get_by_role("button", name="Try it").click()
+        expect(section.locator(".messages")).to_contain_text("Answered with a value.")
+        assert "alice-77" not in page.content()
+        assert "5813" not in page.content()
+        stays_at_home(watched, live_server.url)
