@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from django.db import connection, transaction
@@ -58,6 +58,19 @@ def test_it_takes_at_most_a_thousand_documents(chatbot: Chatbot) -> None:
         store(chatbot=chatbot, documents=[parsed()] * (MAX_DOCUMENTS + 1))
 
     assert store(chatbot=chatbot, documents=[]) == []
+
+
+def test_a_database_refusal_contains_no_row_data(chatbot: Chatbot) -> None:
+    bad = parsed(user_name="Lovelace")
+    bad["messages"] = [{**(bad["messages"] or [])[0], "sender": cast("Any", "nobody")}]
+
+    with pytest.raises(IntakeFailed) as caught:
+        stored(chatbot, parsed("c-2"), bad)
+
+    # Citus says of a COPY only that it failed.
+    assert str(caught.value) in {"SQLSTATE 23514 (message_sender_known)", "SQLSTATE XX000"}
+    assert caught.value.__context__ is None
+    assert not Conversation.objects.exists()
 
 
 def test_it_gives_up_when_other_intakes_keep_winning_the_race(chatbot, monkeypatch) -> None:

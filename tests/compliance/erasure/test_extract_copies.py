@@ -32,7 +32,7 @@ from tests.extracting import (
     two_days_made,
     work_on_next,
 )
-from tests.factories import deletion_of
+from tests.factories import deletion_of, export_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,16 +113,30 @@ def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: Obje
 
 def test_an_expired_file_waiting_for_a_rebuild_is_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
     two_days_made(chatbot)
-    request = deletion_of(chatbot, "bob")
+    deletion_of(chatbot, "bob")
     work_on_next()
     DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
     assert make_all() == 0
     worker.sweep()
     ComplianceRequest.objects.update(not_before=None)
     assert not worker.drain()
-    found = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-    assert (found["status"], found["delivered_extracts"]) == ("completed", [])
+    assert ComplianceRequest.objects.get().status == "completed"
     assert list(storage.keys("acme/daily")) == []
+
+
+def test_an_expired_file_is_not_named_beside_an_export_that_is(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    two_days_made(chatbot)
+    export_of(chatbot, "bob")
+    assert not worker.drain()
+    request = deletion_of(chatbot, "bob")
+    work_on_next()
+    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
+    worker.sweep()
+    ComplianceRequest.objects.update(not_before=None)
+    assert not worker.drain()
+
+    found = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert (found["status"], len(found["kept_exports"]), found["delivered_extracts"]) == ("completed", 1, [])
 
 
 def test_locked_requests_are_skipped(chatbot: Chatbot, storage: ObjectStorage) -> None:

@@ -4,6 +4,8 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
@@ -13,7 +15,7 @@ from compliance.models import ComplianceRequest
 from compliance.work.transitions import requeue
 from conversations.extracts import builder, leases
 from conversations.intake import store
-from conversations.models import DailyExtract, Identity
+from conversations.models import DailyExtract, ExtractConversation, Identity
 from tests.calls import TokenCaller
 from tests.conversations.documents import message, parsed, update
 from tests.extracting import (
@@ -85,6 +87,29 @@ def test_a_deletion_does_not_wait_for_days_that_were_rebuilt_meanwhile(chatbot, 
     assert not worker.drain()
     request.refresh_from_db()
     assert request.status == "completed"
+
+
+def test_a_day_is_rebuilt_once_for_all_its_changes(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    for number in range(8):
+        conversation_on(chatbot, f"member-{number}", noon())
+    planned(chatbot)
+    make_all()
+    for number in range(4):
+        deletion_of(chatbot, f"member-{number}")
+    finished = extract_of(chatbot).finished_at
+    assert not worker.drain()
+    assert set(ComplianceRequest.objects.values_list("status", "extracts")) == {("completed", 1)}
+    after = extract_of(chatbot)
+    assert (after.version, after.rows) == (2, 4)
+    assert after.finished_at != finished
+
+
+def test_days_without_the_chatter_are_not_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    two_days_made(chatbot)
+    deletion_of(chatbot, "bob")
+    assert not worker.drain()
+    assert extract_of(chatbot).version == 2
+    assert extract_of(chatbot, day_after(FIRST)).version == 1
 
 
 def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(chatbot, storage) -> None:
@@ -164,6 +189,20 @@ def test_a_day_created_while_rows_are_erased_is_rebuilt(chatbot: Chatbot, storag
     assert texts(storage, chatbot) == {"words of bob"}
 
 
+def test_a_marked_conversation_is_left_out_before_it_is_erased(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    two_days_made(chatbot)
+    DailyExtract.objects.update(state="stale")
+    request = deletion_of(chatbot, "alice", status="processing", started_at=timezone.now())
+    chatbot_conversations = connection.cursor()
+    chatbot_conversations.execute(
+        "UPDATE conversations_conversation SET deletion_request_id = %s WHERE id IN"
+        " (SELECT conversation_id FROM conversations_identity WHERE value = 'alice')",
+        [request.pk],
+    )
+    make_all()
+    assert texts(storage, chatbot) == {"words of bob"}
+
+
 def test_deletions_that_share_a_conversation_all_wait_for_its_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """In one claim: the conversation is marked for alice, and bob's deletion has nothing else to erase."""
     shared = conversation_on(chatbot, "alice", noon(), text="words of both")
@@ -184,7 +223,6 @@ def test_deletions_that_share_a_conversation_all_wait_for_its_days(chatbot: Chat
         request.refresh_from_db()
         assert (request.status, request.extracts) == ("completed", 0 if request == other else 1)
     assert texts(storage, chatbot) == {"words of carol"}
-    assert extract_of(chatbot).version == 2, "It is rebuilt once for both."
 
 
 def test_days_of_conversations_named_during_verification_are_waited_for(chatbot, storage, monkeypatch) -> None:
@@ -227,6 +265,14 @@ def test_a_clients_file_is_not_rebuilt_when_a_failed_day_is_retried(chatbot: Cha
     assert (failed.state, delivered.state) == ("stale", "done")
 
 
+def test_without_extracts_no_day_is_flagged(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+    two_days_made(neighbour)
+    two_days(chatbot)
+    deletion_of(chatbot, "alice")
+    assert not worker.drain()
+    assert not ExtractConversation.objects.exists()
+
+
 def test_a_new_deletion_has_a_failed_day_rebuilt(chatbot, storage, monkeypatch) -> None:
     for member in ("alice", "bob"):
         conversation_on(chatbot, member, noon(), text=f"words of {member}")
@@ -247,3 +293,32 @@ def test_a_new_deletion_has_a_failed_day_rebuilt(chatbot, storage, monkeypatch) 
     request.refresh_from_db()
     assert (request.status, request.error_code, request.extracts) == ("completed", "", 1)
     assert {line["text"] for line in lines(storage, extract_of(chatbot, FIRST))} == {"words of bob", "words of carol"}
+
+
+def failed_at_it(chatbot: Chatbot) -> ComplianceRequest:
+    """A deletion that has erased the rows and failed at the day."""
+    conversation_on(chatbot, "alice", noon())
+    planned(chatbot)
+    make_all()
+    request = deletion_of(chatbot, "alice")
+    work_on_next()
+    DailyExtract.objects.update(state="failed", error_code="storage_access_denied")
+    ComplianceRequest.objects.update(not_before=None)
+    work_on_next()
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == ("failed", "storage_access_denied")
+    return request
+
+
+def test_a_second_deletion_has_a_failed_day_rebuilt_and_waits_for_it(chatbot, storage) -> None:
+    failed_at_it(chatbot)
+    assert extract_of(chatbot).state == "failed"
+    second = deletion_of(chatbot, "alice")
+    work_on_next()
+    second.refresh_from_db()
+    assert (second.status, second.waiting_for, second.attempts) == ("accepted", "extracts", 0)
+
+    assert not worker.drain()
+    second.refresh_from_db()
+    assert (second.status, second.extracts) == ("completed", 1)
+    assert lines(storage, extract_of(chatbot)) == []

@@ -110,17 +110,29 @@ def test_a_client_copy_keeps_no_digest_beyond_the_ledgers_days(chatbot, clients,
     assert not stored.Identity.objects.exists()
 
 
-def test_verification_finds_a_key_that_was_not_cleared(chatbot, clients, drain) -> None:
-    """Of the export, and of a copy of a file."""
+@pytest.mark.parametrize("of", ["the export", "a copy of a file"])
+def test_verification_finds_a_key_that_was_not_cleared(chatbot, clients, drain, of) -> None:
     export = delivered(chatbot)
     deletion = deletion_of(chatbot, "42")
     drain()
     back = "came back with a backup"
-    Export.objects.filter(pk=export.pk).update(key=back)
+    if of == "the export":
+        Export.objects.filter(pk=export.pk).update(key=back)
+    else:
+        ExportFile.objects.create(chatbot=chatbot, export=export, file_id=7, key=back)
     assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
-    Export.objects.filter(pk=export.pk).update(key=None)
-    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=7, key=back)
-    assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
+
+
+def test_two_deletions_in_the_grace_both_name_the_kept_export(chatbot, drain, storage) -> None:
+    export = export_of(chatbot, "42")
+    drain()
+    deletions = []
+    for _ in range(2):
+        deletions.append(deletion_of(chatbot, "42"))
+        drain()
+    assert [[kept["request_id"] for kept in shown(each)["kept_exports"]] for each in deletions] == [
+        [str(export.pk)]
+    ] * 2
 
 
 @pytest.mark.long(reason="the same by the other selector", beyond=1)

@@ -19,6 +19,7 @@ from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 from tests.closed import Reason, State, close
 from tests.document import assert_documented
 from tests.every_call import every_call
+from tests.factories import conversation_of
 from tests.functional.test_probing import body_of
 from tests.patches import failing
 from tests.people import Role, member
@@ -89,6 +90,16 @@ def test_the_page_of_a_failover_reloads_itself(db: None) -> None:
     assert Client().post("/admin/login/").headers["Refresh"] == "10; url=/admin/"
     close()
     assert "Refresh" not in Client().get("/admin/").headers
+
+
+def test_the_page_shows_nothing_of_the_database(chatbot: Chatbot) -> None:
+    conversation_of(chatbot, "alice-77")
+    officer = member(chatbot, Role.OFFICER)
+    close()
+
+    content = officer.get(f"/admin/conversations/?chatbot={chatbot.slug}").content.decode()
+
+    assert not re.search(rf"alice-77|{chatbot.slug}|officer", content)
 
 
 def test_what_shows_no_data_is_answered(db: None, settings: Any) -> None:

@@ -18,10 +18,12 @@ from compliance.requests.selectors import ByConversations, ByUci
 from compliance.requests.submit import submit
 from compliance.retention import due, engine
 from compliance.work import claims, health
+from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, NameWord, Tombstone
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
+from tests.conversations.documents import parsed
 from tests.factories import IdentityFactory, as_bytes
 from tests.ledger import lines_of
 from tests.patches import before
@@ -88,6 +90,17 @@ def test_it_erases_what_is_due_and_nothing_younger(chatbot, neighbour, drain, st
     }
 
 
+def test_later_documents_are_refused_for_what_it_erased_only(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_aged(chatbot, 91, external_id="c-old")
+    file_run(chatbot)
+    drain()
+
+    [late, new] = store(chatbot=chatbot, documents=[parsed(id="c-old"), parsed(id="c-new")])
+
+    assert [error.code for error in late.errors] == ["conversation_deleted"]
+    assert new.outcome == "created", "The chatter is not erased."
+
+
 @pytest.mark.long(reason="each state by each selector", beyond=1)
 @pytest.mark.parametrize(
     ("fields", "is_kept"),
@@ -117,16 +130,31 @@ def test_what_an_open_export_names_is_left_out_and_counted(chatbot, drain, field
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_finished_export_keeps_its_time(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    conversation_aged(chatbot, 91)
+    export = factories.export_of(chatbot, "42")
+    drain()
+    before = Export.objects.get(request=export)
+    request = file_run(chatbot)
+
+    drain()
+
+    request.refresh_from_db()
+    after = Export.objects.get(request=export)
+    assert (request.status, request.conversations, request.exports) == (Status.COMPLETED, 1, 0)
+    assert (after.key, after.expires_at) == (before.key, before.expires_at)
+    assert storage.read(str(after.key))
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("by_chunks", [False, True])
 def test_a_later_deletion_ends_anothers_export_of_what_it_erased(chatbot, drain, monkeypatch, *, by_chunks) -> None:
     """Bob's file holds what Alice wrote. The run leaves it its time, and her deletion its grace alone."""
     factories.conversation_of(chatbot, "alice", "bob", started_at=ago(91), last_message_at=ago(91))
     export = factories.export_of(chatbot, "bob", include_shared=True)
     drain()
-    request = file_run(chatbot)
+    file_run(chatbot)
     drain()
-    request.refresh_from_db()
-    assert (request.status, request.conversations, request.exports) == (Status.COMPLETED, 1, 0)
     kept_until = Export.objects.get(request=export).expires_at
     if by_chunks:
         monkeypatch.setattr(rows, "fits_one_chunk", lambda _sizes: False)
@@ -223,14 +251,14 @@ def test_a_deletion_meets_it_in_a_conversation(chatbot: Chatbot, drain: Drain) -
 def test_it_takes_turns_and_requeues_past_its_deadline(chatbot, drain, monkeypatch, caplog) -> None:
     monkeypatch.setattr(due, "SLICE", 2)
     monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
-    for number in range(5):
+    for number in range(9):
         conversation_aged(chatbot, 91, str(number))
     request = file_run(chatbot)
 
     drain()
 
     request.refresh_from_db()
-    assert (request.status, request.conversations) == (Status.COMPLETED, 5)
+    assert (request.status, request.conversations) == (Status.COMPLETED, 9)
     assert "claim.lost" not in caplog.text
     assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.requeued").exists()
 
