@@ -16,6 +16,8 @@ from django.db import models, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
+from common.named import Named
+
 # A storage call with all its retries (common/outbound.py) must still fit in the lease with this.
 SECONDS_BETWEEN_RENEWALS = 15.0
 
@@ -29,7 +31,7 @@ class LeaseLost(Exception):
     """The lease ran out and another worker has the row, or it was released: stop, and write nothing."""
 
 
-class Lease(models.Model):
+class Lease(Named):
     """A row that one worker at a time holds. A worker that has lost it writes nothing to it."""
 
     lease: ClassVar[timedelta]

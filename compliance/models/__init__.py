@@ -4,12 +4,11 @@ from compliance.models.canary import Canary, CanaryTurn
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
 from compliance.models.holds import LegalHold, LegalHoldConversation
 from compliance.models.ledger import JournalEntry, LedgerLine, LedgerObject, LineKind, Service
-from compliance.models.notes import Replay, RequestNote
+from compliance.models.notes import Replay, RequestNote, RequestSubject
 from compliance.models.notifications import Callback, Mailbox, Notice
 from compliance.models.redaction import Redaction, RepeatedExport
 from compliance.models.requests import ComplianceRequest
 from compliance.models.retention import RetentionRun
-from compliance.models.subjects import RequestSubject
 from compliance.models.workers import Claim, Heartbeat, Occurrence
 
 __all__ = [

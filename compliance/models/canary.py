@@ -13,9 +13,10 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
 from common.leases import Lease
+from common.named import Named
 
 
-class Canary(models.Model):
+class Canary(Named):
     """The chatbot whose chatters are made up: one row. It signs with the chatbot's signing key."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -29,9 +30,6 @@ class Canary(models.Model):
             models.CheckConstraint(name="canary_one_row", condition=Q(id=1)),
             models.CheckConstraint(name="canary_has_token", condition=~Q(token_encrypted="")),
         ]
-
-    def __str__(self) -> str:
-        return "canary"
 
 
 class Place(models.TextChoices):
@@ -127,9 +125,6 @@ class CanaryTurn(Lease):
                 | Q(state="clean", ended_at__isnull=False, erased_at__isnull=False, trouble=""),
             ),
         ]
-
-    def __str__(self) -> str:
-        return f"turn {self.pk}"
 
 
 def canary_token_binding(chatbot_id: int) -> str:

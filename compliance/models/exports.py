@@ -5,11 +5,12 @@ from django.db.models import Q
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.named import Named
 from compliance.models.requests import ComplianceRequest
 from conversations.models import DailyExtract
 
 
-class Export(models.Model):
+class Export(Named):
     """The file of an export request.
 
     The key and the multipart upload's id are recorded before the first byte is sent, so that the remains of a
@@ -71,9 +72,6 @@ class Export(models.Model):
             ),
         ]
 
-    def __str__(self) -> str:
-        return f"export {self.pk}"
-
     @property
     def is_due(self) -> bool:
         """Return whether the export has expired, even if its object still exists."""
@@ -85,7 +83,7 @@ class Export(models.Model):
         return self.key is not None and not self.is_due
 
 
-class ExportConversation(models.Model):
+class ExportConversation(Named):
     """A conversation in an export, recorded before the first byte is sent and until the object is removed.
 
     For a file in a client's bucket, the row stays as long as the digests do (ERASURE_LEDGER_DAYS). The conversation
@@ -106,11 +104,8 @@ class ExportConversation(models.Model):
             models.Index(name="exportconversation_export", fields=["export"]),
         ]
 
-    def __str__(self) -> str:
-        return f"conversation {self.conversation_id} in export {self.export_id}"
 
-
-class LeftCopy(models.Model):
+class LeftCopy(Named):
     """A copy that a completed deletion left where it is, for its status: an export or a daily extract.
 
     It is either in a client's bucket, or an export that a chatter asked for and may still fetch.
@@ -133,11 +128,8 @@ class LeftCopy(models.Model):
             models.UniqueConstraint(name="leftcopy_extract_once", fields=["deletion", "extract"]),
         ]
 
-    def __str__(self) -> str:
-        return f"left copy {self.pk}"
 
-
-class ExportFile(models.Model):
+class ExportFile(Named):
     """A file beside an export, one object, which is removed with it: a copy of an uploaded file (`include_files`),
     with its number, or a file of one of its formats.
     """
@@ -157,9 +149,6 @@ class ExportFile(models.Model):
             # From an object in the bucket to its row.
             models.Index(name="exportfile_key", fields=["key"]),
         ]
-
-    def __str__(self) -> str:
-        return f"export file {self.pk}"
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot, Variable
+from common.named import Named
 from common.texts import REFERENCE
 
 
@@ -15,7 +16,7 @@ def legal_hold_binding(hold_id: UUID) -> str:
     return f"legalhold:{hold_id.hex}:value"
 
 
-class LegalHold(models.Model):
+class LegalHold(Named):
     """A hold on the conversations of one chatter, on certain conversations, or on all of a chatbot.
 
     It covers what is stored and unmarked, and what is stored later (`compliance.work.held`). It ends only by its
@@ -125,11 +126,8 @@ class LegalHold(models.Model):
             ),
         ]
 
-    def __str__(self) -> str:
-        return f"legal hold {self.pk}"
 
-
-class LegalHoldConversation(models.Model):
+class LegalHoldConversation(Named):
     """A conversation of a hold by ids, by the keyed digest of the platform's id."""
 
     hold = models.ForeignKey(LegalHold, on_delete=models.CASCADE, related_name="conversations", db_index=False)
@@ -138,6 +136,3 @@ class LegalHoldConversation(models.Model):
 
     class Meta:
         indexes = [models.Index(name="legalholdconversation_hold", fields=["hold"])]
-
-    def __str__(self) -> str:
-        return f"conversation {self.pk} of a legal hold"

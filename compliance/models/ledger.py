@@ -9,9 +9,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
+from common.named import Named
 
 
-class Service(models.Model):
+class Service(Named):
     """The identity of this service, and whether its database was restored: one row (`compliance.ledger.service`)."""
 
     class State(models.TextChoices):
@@ -65,11 +66,8 @@ class Service(models.Model):
             ),
         ]
 
-    def __str__(self) -> str:
-        return f"service {self.service_id}"
 
-
-class LedgerObject(models.Model):
+class LedgerObject(Named):
     """An object of the ledger. Its row is committed before the object is written.
 
     It contains the subjects of its lines, so that they can be written again if the bucket has lost them.
@@ -87,11 +85,8 @@ class LedgerObject(models.Model):
     class Meta:
         indexes = [models.Index(name="ledgerobject_at", fields=["at"])]
 
-    def __str__(self) -> str:
-        return f"ledger object {self.pk}"
 
-
-class JournalEntry(models.Model):
+class JournalEntry(Named):
     """An event that is not in the ledger yet. Triggers insert it (`compliance.ledger.journal`)."""
 
     class Kind(models.TextChoices):
@@ -115,9 +110,6 @@ class JournalEntry(models.Model):
         ]
         indexes = [models.Index(name="journalentry_request", fields=["request_id"])]
 
-    def __str__(self) -> str:
-        return f"journal entry {self.pk}"
-
 
 class LineKind(models.TextChoices):
     """Kinds of the ledger's lines (`compliance.ledger.lines`)."""
@@ -132,7 +124,7 @@ class LineKind(models.TextChoices):
     HOLD = "hold", "A legal hold was placed, reviewed or released"
 
 
-class LedgerLine(models.Model):
+class LedgerLine(Named):
     """A request that a replay carries out: all lines of the ledger about it, merged (`compliance.replay`).
 
     It identifies chatbot and variable by their public ids: this database can have given their numbers to others.
@@ -193,6 +185,3 @@ class LedgerLine(models.Model):
             models.Index(name="ledgerline_at", fields=["at"]),
             models.Index(name="ledgerline_undecided", fields=["chatbot"], condition=Q(outcome="undecided")),
         ]
-
-    def __str__(self) -> str:
-        return f"ledger line of {self.request_id}"

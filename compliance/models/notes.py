@@ -1,16 +1,36 @@
-"""The notes on requests, and the calls that requests answer."""
+"""What belongs to requests: the conversations that they name, notes, and the calls that they answer."""
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
+from common.named import Named
 from compliance.models.requests import ComplianceRequest
 
 MOST_CHARACTERS_OF_NOTE = 1_000
 
 
-class RequestNote(models.Model):
+class RequestSubject(Named):
+    """A conversation of a request, by the keyed digest of the platform's id.
+
+    Code that stores or removes these rows sets the request's `named_conversations` in the same transaction.
+    """
+
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.CASCADE, related_name="subjects", db_index=False)
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    digest = models.BinaryField(max_length=32)
+
+    class Meta:
+        # Each index has one column, as those of ExportConversation: with old statistics PostgreSQL reads one of both
+        # whole. So pairs are not unique, but filing refuses an id that is given twice.
+        indexes = [
+            models.Index(name="requestsubject_request", fields=["request"]),
+            models.Index(name="requestsubject_digest", fields=["digest"]),
+        ]
+
+
+class RequestNote(Named):
     """The note of one decision. Its entry in the change log has the actor, time and reason.
 
     The text is emptied when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS. The
@@ -34,11 +54,8 @@ class RequestNote(models.Model):
             models.CheckConstraint(name="requestnote_says_something", condition=~Q(text="")),
         ]
 
-    def __str__(self) -> str:
-        return f"note {self.pk}"
 
-
-class Replay(models.Model):
+class Replay(Named):
     """An answered call. The same call on the same path gets the same request as its answer."""
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -56,6 +73,3 @@ class Replay(models.Model):
             models.UniqueConstraint(name="replay_once", fields=["chatbot", "path", "digest"]),
         ]
         indexes = [models.Index(name="replay_expiry", fields=["expires_at"])]
-
-    def __str__(self) -> str:
-        return f"replay {self.pk}"

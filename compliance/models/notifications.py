@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.models import Chatbot
 from common.leases import Lease
+from common.named import Named
 from compliance.models.holds import LegalHold
 from compliance.models.requests import ComplianceRequest
 
@@ -146,15 +147,12 @@ class Callback(Lease):
             models.CheckConstraint(name="callback_taken_waits", condition=Q(token__isnull=True) | Q(state="waiting")),
         ]
 
-    def __str__(self) -> str:
-        return f"callback {self.pk}"
-
     @property
     def event(self) -> str:
         return f"request.{self.deadline_event or self.status}"
 
 
-class Notice(models.Model):
+class Notice(Named):
     """An event of a request or a legal hold for its officers. Ids are in the order in which notices become visible.
 
     A request that failed again after a retry, or was held again, has another event; so has a hold with another
@@ -193,9 +191,6 @@ class Notice(models.Model):
         # The new notices of a chatbot.
         indexes = [models.Index(name="notice_of_chatbot", fields=["chatbot", "id"])]
 
-    def __str__(self) -> str:
-        return f"notice {self.pk}"
-
 
 class Mailbox(Lease):
     """The last notice and digest that an officer got, and when the next mail may be sent, by the database's clock."""
@@ -215,6 +210,3 @@ class Mailbox(Lease):
     )
     attempts = models.PositiveIntegerField(default=0, help_text="Failed attempts since the last mail.")
     last_error = models.CharField(max_length=32, blank=True, default="", help_text="Ours, never a library's text.")
-
-    def __str__(self) -> str:
-        return f"mailbox {self.pk}"

@@ -5,12 +5,13 @@ from django.db import models
 from django.db.models import Q
 
 from chatbots.models import Chatbot
+from common.named import Named
 from compliance.models.requests import ComplianceRequest
 
 MOST_MESSAGES = 100
 
 
-class Redaction(models.Model):
+class Redaction(Named):
     """What a redaction empties in one conversation: messages, by our numbers, and the CSAT comment.
 
     Messages and conversation are themselves marked as redacted, as long as the conversation is stored.
@@ -62,11 +63,8 @@ class Redaction(models.Model):
             models.Index(name="redaction_conversation", fields=["conversation_id"]),
         ]
 
-    def __str__(self) -> str:
-        return f"redaction {self.pk}"
 
-
-class RepeatedExport(models.Model):
+class RepeatedExport(Named):
     """A finished hosted export that a redaction removed, and the export that was filed in its place.
 
     No export was filed if the subject is not known any more.
@@ -81,6 +79,3 @@ class RepeatedExport(models.Model):
 
     class Meta:
         indexes = [models.Index(name="repeatedexport_redaction", fields=["redaction"])]
-
-    def __str__(self) -> str:
-        return f"repeated export {self.pk}"

@@ -5,10 +5,11 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import LONGEST_RETENTION, SHORTEST_RETENTION, Chatbot
+from common.named import Named
 from compliance.models.requests import ComplianceRequest
 
 
-class RetentionRun(models.Model):
+class RetentionRun(Named):
     """A day's run of a chatbot, with its request, or without one if no conversation was due.
 
     The first run after the period was set or shortened was announced with its number, and waits a day. Cancelling it
@@ -58,6 +59,3 @@ class RetentionRun(models.Model):
             ),
         ]
         indexes = [models.Index(name="retentionrun_of_chatbot", fields=["chatbot", "-day", "-id"])]
-
-    def __str__(self) -> str:
-        return f"retention run {self.pk}"

@@ -4,9 +4,10 @@ from django.db import models
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
+from common.named import Named
 
 
-class Claim(models.Model):
+class Claim(Named):
     """The set of requests one worker has taken. The row is the fence: a worker that cannot lock it writes nothing.
 
     `expires_at` is compared with the database's clock only.
@@ -33,11 +34,8 @@ class Claim(models.Model):
         # keep PostgreSQL from updating them in place.
         constraints = [models.UniqueConstraint(name="claim_one_per_bucket", fields=["bucket_of"])]
 
-    def __str__(self) -> str:
-        return f"claim {self.pk}"
 
-
-class Heartbeat(models.Model):
+class Heartbeat(Named):
     """The last sign of a cluster, by the database's clock (`compliance.cluster.heartbeats`). One row per start."""
 
     id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster, new at each start.")
@@ -65,11 +63,8 @@ class Heartbeat(models.Model):
 
     # No index but the key: there are a handful of rows, and each beat renews one in place.
 
-    def __str__(self) -> str:
-        return f"cluster {self.name}"
 
-
-class Occurrence(models.Model):
+class Occurrence(Named):
     """The last time of an event, by the database's clock, and their number. One row for each name."""
 
     class Name(models.TextChoices):
@@ -89,6 +84,3 @@ class Occurrence(models.Model):
     times = models.PositiveBigIntegerField(default=0)
 
     # No index but the key, and each is renewed in place.
-
-    def __str__(self) -> str:
-        return self.name
