@@ -97,40 +97,31 @@ class Outcomes:
 def read(requests: Collection[ComplianceRequest]) -> Outcomes:
     """Read the outcomes of requests. An export that a request has already (`select_related`) is not read again."""
     exports = _exports([request for request in requests if request.kind == Kind.EXPORT])
-    completed = [
-        request.pk
-        for request in requests
-        if request.kind in {Kind.DELETION, Kind.REDACTION} and request.status == Status.COMPLETED
-    ]
     with_copies = [
         exports[request.pk].pk
         for request in requests
         if request.pk in exports and request.has_files_beside and exports[request.pk].finished_at
     ]
+    kept, delivered = _left_copies(
+        [one.pk for one in requests if one.kind in {Kind.DELETION, Kind.REDACTION} and one.status == Status.COMPLETED]
+    )
+    retention = [request.pk for request in requests if request.kind == Kind.RETENTION]
     redactions = [request.pk for request in requests if request.kind == Kind.REDACTION]
     repeated = _repeated(requests, exports)
+    partial = [request.pk for request in requests if request.result == ComplianceRequest.Result.PARTIAL]
+    rest = ComplianceRequest.objects.filter(continues__in=partial).only("continues", "status", "answered_at")
     return Outcomes(
         exports=exports,
         copies=_copies(with_copies) if with_copies else {},
-        kept=kept_exports(completed) if completed else {},
-        delivered=_delivered(completed) if completed else {},
-        runs=_runs([request.pk for request in requests if request.kind == Kind.RETENTION]),
-        redactions=_redactions(redactions) if redactions else {},
-        removed=_removed(redactions) if redactions else {},
+        kept=kept,
+        delivered=delivered,
+        runs=RetentionRun.objects.in_bulk(retention, field_name="request_id"),
+        redactions=Redaction.objects.in_bulk(redactions, field_name="request_id"),
+        removed=_removed(redactions),
         repeated_by={one.removed_id: one.repeat_id for one in repeated if one.repeat_id},
         repeats={one.repeat_id: one.removed_id for one in repeated if one.repeat_id},
-        continued_by=_continued_by([one.pk for one in requests if one.result == ComplianceRequest.Result.PARTIAL]),
+        continued_by={one.continues_id: one for one in rest if one.continues_id},
     )
-
-
-def kept_exports(request_ids: Collection[UUID]) -> dict[UUID, list[Export]]:
-    """Return the exports that these deletions left where they are, including those that were removed since."""
-    left = LeftCopy.objects.filter(deletion__in=request_ids, export__isnull=False).select_related("export")
-    kept: dict[UUID, list[Export]] = defaultdict(list)
-    for copy in left.order_by(F("export__finished_at").asc(nulls_last=True), "export"):
-        if copy.export:
-            kept[copy.deletion_id].append(copy.export)
-    return dict(kept)
 
 
 def counts_of(request: ComplianceRequest) -> dict[str, int]:
@@ -174,13 +165,17 @@ def waits_for(request: ComplianceRequest) -> str | None:
     return request.waiting_for if waits else None
 
 
-def _delivered(request_ids: Collection[UUID]) -> dict[UUID, list[DailyExtract]]:
-    left = LeftCopy.objects.filter(deletion__in=request_ids, extract__isnull=False).select_related("extract")
-    delivered: dict[UUID, list[DailyExtract]] = defaultdict(list)
-    for copy in left.order_by("extract__day"):
+def _left_copies(request_ids: Collection[UUID]) -> tuple[dict[UUID, list[Export]], dict[UUID, list[DailyExtract]]]:
+    """Return the copies that these deletions left where they are, including those that were removed since."""
+    kept: defaultdict[UUID, list[Export]] = defaultdict(list)
+    delivered: defaultdict[UUID, list[DailyExtract]] = defaultdict(list)
+    left = LeftCopy.objects.filter(deletion__in=request_ids).select_related("export", "extract")
+    for copy in left.order_by(F("export__finished_at").asc(nulls_last=True), "export", "extract__day"):
+        if copy.export:
+            kept[copy.deletion_id].append(copy.export)
         if copy.extract:
             delivered[copy.deletion_id].append(copy.extract)
-    return dict(delivered)
+    return kept, delivered
 
 
 def _exports(requests: Collection[ComplianceRequest]) -> dict[UUID, Export]:
@@ -191,17 +186,6 @@ def _exports(requests: Collection[ComplianceRequest]) -> dict[UUID, Export]:
     if unknown:
         found |= {export.request_id: export for export in Export.objects.raw(_EXPORTS, [array(unknown)])}
     return found
-
-
-def _runs(request_ids: Collection[UUID]) -> dict[UUID, RetentionRun]:
-    if not request_ids:
-        return {}
-    runs = RetentionRun.objects.filter(request__in=request_ids)
-    return {run.request_id: run for run in runs if run.request_id}
-
-
-def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Redaction]:
-    return {one.request_id: one for one in Redaction.objects.filter(request__in=request_ids)}
 
 
 def _removed(request_ids: Collection[UUID]) -> dict[UUID, RemovedExports]:
@@ -225,13 +209,6 @@ def _repeated(requests: Collection[ComplianceRequest], exports: Mapping[UUID, Ex
     if not gone and not made:
         return []
     return list(RepeatedExport.objects.raw(_REPEATED, {"removed": array(gone), "repeats": array(made)}))
-
-
-def _continued_by(request_ids: Collection[UUID]) -> dict[UUID, ComplianceRequest]:
-    if not request_ids:
-        return {}
-    rest = ComplianceRequest.objects.filter(continues__in=request_ids).only("continues", "status", "answered_at")
-    return {one.continues_id: one for one in rest if one.continues_id}
 
 
 def _copies(export_ids: Collection[int]) -> dict[int, list[ExportFile]]:

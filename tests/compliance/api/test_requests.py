@@ -237,7 +237,7 @@ def test_many_requests_take_as_many_queries_as_one_of_each_kind(chatbot, django_
     requests_of_all_kinds(factories.ready_chatbot(slug="other"), 9)
     ids = [request.pk for number in range(4) for request in requests_of_all_kinds(chatbot, number)]
     for some in (ids[:4], ids):
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(4):
             requests = list(ComplianceRequest.objects.filter(pk__in=some).order_by("seq"))
             objects = RequestObject.all_of(requests, status_url=lambda request: str(request.pk), shows_key=True)
         shown = [one.model_dump(mode="json") for one in objects]
