@@ -1,7 +1,8 @@
 """Request bodies. They are strict, so that the subject of an erasure is never guessed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import fields
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -15,11 +16,11 @@ from common.bodies import parse_json
 from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
 from common.texts import ERRORS, REFERENCE, RULES, WITHOUT_NUL
-from compliance.api.selector_body import ONE_SELECTOR, PlatformId, SelectorBase
+from compliance.api.selector_body import INSTANT, ONE_SELECTOR, PlatformId, SelectorBase, StrictBody
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
 from compliance.requests.inputs import RequestInput
-from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
+from compliance.requests.reasons import ApproveReason, CancelReason, Letter, RejectReason
 from compliance.requests.selectors import MOST_IDS
 from compliance.requests.submit import MAX_BATCH
 from conversations.documents import error_at
@@ -29,10 +30,8 @@ Kind = ComplianceRequest.Kind
 Formats = list[Annotated[Chatbot.ExportFormat, Field(strict=False)]]
 
 
-class AddressBody(BaseModel):
+class AddressBody(StrictBody):
     """An address for callbacks. In optional fields, `null` means absent."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
 
     callback_url: str | None = Field(
         None,
@@ -58,14 +57,7 @@ class _FiledBody(AddressBody):
     reference: str | None = Field(None, pattern=REFERENCE)
     """Your own ticket. It is kept until 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended, so it must not
     contain the chatter's value or ids in the request."""
-    requested_at: str | None = Field(
-        None,
-        min_length=1,
-        json_schema_extra={
-            "pattern": r"^\d{4}-\d\d-\d\d(T\S+(Z|[+-]\d\d:\d\d))?$",
-            "examples": ["2026-11-30", "2026-11-30T09:30:00Z"],
-        },
-    )
+    requested_at: str | None = Field(None, min_length=1, json_schema_extra=INSTANT)
     """When the person asked, if that was earlier: a date in the chatbot's time zone, or an instant with an offset. At
     most 365 days ago. `due_at` counts from it."""
 
@@ -96,17 +88,13 @@ class RedactionBody(_FiledBody):
 
 
 class _RequestBody(SelectorBase, _FiledBody):
-    """Fields of deletions and exports."""
+    """Fields of deletions and exports, which have the names of those of RequestInput."""
 
-    def _as_input(self, kind: Kind, **options: Any) -> RequestInput:
-        return RequestInput(
-            kind=kind,
-            selector=self.selector,
-            reference=self.reference or "",
-            callback_url=self.callback_url or "",
-            requested_at=self.requested_at or "",
-            **{name: value for name, value in options.items() if value is not None},
-        )
+    kind: ClassVar = Kind.DELETION
+
+    def as_input(self) -> RequestInput:
+        options = self.model_dump(include={field.name for field in fields(RequestInput)}, exclude_none=True)
+        return RequestInput(self.kind, self.selector, **options)
 
 
 class DeletionBody(_RequestBody):
@@ -117,12 +105,11 @@ class DeletionBody(_RequestBody):
     erase_exports: bool | None = None
     """Remove the chatter's fresh exports too; otherwise they are kept until their grace period ends."""
 
-    def as_input(self) -> RequestInput:
-        return self._as_input(Kind.DELETION, erase_exports=self.erase_exports)
-
 
 class ExportBody(_RequestBody):
     """An export."""
+
+    kind: ClassVar = Kind.EXPORT
 
     action: Literal["export"] | None = None
     """Keeps a captured call from being sent to the other path. Required if your chatbot is set so."""
@@ -140,17 +127,6 @@ class ExportBody(_RequestBody):
     """One ZIP with all files of the export and a manifest, in place of a folder."""
     again: bool | None = None
     """File it also if an equal export waits, which would be returned otherwise."""
-
-    def as_input(self) -> RequestInput:
-        return self._as_input(
-            Kind.EXPORT,
-            include_shared=self.include_shared,
-            include_files=self.include_files,
-            csv_dialect=self.csv_dialect,
-            formats=self.formats,
-            archive=self.archive,
-            again=self.again,
-        )
 
 
 # With an action, a preview takes only the options of that kind.
@@ -208,10 +184,8 @@ class ExportItem(ExportBody):
 _ITEMS = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class BatchBody(BaseModel):
+class BatchBody(StrictBody):
     """A batch as it is read: its items are validated one by one."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     requests: list[Any] = _ITEMS
 
@@ -267,6 +241,20 @@ class RejectBody(DecisionBody):
     """Kept in the change log."""
     note: str = Field("", max_length=MOST_CHARACTERS_OF_NOTE, pattern=WITHOUT_NUL)
     """More about the reason, for staff. Erased with the person's data, or with the digests of the request."""
+
+
+class ExtendBody(StrictBody):
+    """Why the deadline is extended."""
+
+    reason: ComplianceRequest.ExtensionReason = Field(strict=False)
+    """One of the two that Art. 12(3) GDPR allows. Tell it to the person, too."""
+
+
+class AnsweredBody(StrictBody):
+    """The letter that the person got."""
+
+    letter: Letter = Field(strict=False)
+    """`held`: the request is on hold; `refused`: it is rejected."""
 
 
 def parse_body(model: type[DeletionBody | ExportBody], raw: bytes, *, chatbot: Chatbot) -> DeletionBody | ExportBody:

@@ -1,15 +1,15 @@
 """The callbacks of a request, and our own call to the client's receiver."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiCallback
+from pydantic import BeforeValidator, Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.api.views import json_body
 from chatbots.authentication import body_of, caller_of
-from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey
 from common.times import UtcInstant
 from compliance.api.base import ChangingView, ComplianceView, find_request, find_writable
@@ -35,7 +35,7 @@ Event = Literal[
 class CallbackObject(ResponseModel):
     """The event that a request reached a state, or an event of its deadline, and its delivery."""
 
-    callback_id: UUID
+    callback_id: UUID = Field(validation_alias="pk")
     """The same in each attempt: drop repeats by it."""
     event: Stored[Event]
     occurred_at: UtcInstant
@@ -48,27 +48,9 @@ class CallbackObject(ResponseModel):
     next_attempt_at: UtcInstant | None
     last_status: int | None
     """The HTTP status of your receiver's last answer."""
-    last_error: Stored[Callback.Failure] | None
+    last_error: Annotated[Stored[Callback.Failure] | None, BeforeValidator(lambda code: code or None)]
     """Why the last attempt failed."""
     delivered_at: UtcInstant | None
-
-    @classmethod
-    def of(cls, callback: Callback) -> Self:
-        """Return a callback with only the scheme and host of its address: the path can be a secret."""
-        return cls.model_validate(
-            {
-                "callback_id": callback.pk,
-                "event": callback.event,
-                "occurred_at": callback.occurred_at,
-                "state": callback.state,
-                "receiver": receiver_of(callback.url),
-                "attempts": callback.attempts,
-                "next_attempt_at": callback.next_attempt_at,
-                "last_status": callback.last_status,
-                "last_error": callback.last_error or None,
-                "delivered_at": callback.delivered_at,
-            }
-        )
 
 
 class RequestCallbacks(ResponseModel):
@@ -254,8 +236,7 @@ class SendTestView(ComplianceView):
 
 
 def _respond_with_callbacks(request: ComplianceRequest) -> Response:
-    callbacks = [CallbackObject.of(callback) for callback in resend.callbacks_of(request.pk)]
-    return Response(RequestCallbacks(callbacks=callbacks))
+    return Response(RequestCallbacks.model_validate({"callbacks": resend.callbacks_of(request.pk)}))
 
 
 def _header(name: str, description: str, example: str) -> dict[str, Any]:

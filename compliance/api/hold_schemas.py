@@ -7,14 +7,14 @@ from uuid import UUID
 
 from django.db.models import Q
 from django.utils import timezone
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field
 
 from chatbots.models import Chatbot
 from common.problems import FieldError
 from common.texts import REFERENCE
 from common.times import UtcInstant
 from compliance import hold_coverage, holds
-from compliance.api.selector_body import BY_CONVERSATIONS, BY_UCI, ONE_SELECTOR, SelectorBase
+from compliance.api.selector_body import BY_CONVERSATIONS, BY_UCI, INSTANT, ONE_SELECTOR, SelectorBase, StrictBody
 from compliance.hold_coverage import Coverage
 from compliance.holds import HoldInput
 from compliance.models import LegalHold
@@ -29,10 +29,6 @@ IN_STATE: Mapping[str, Q] = {
 }
 
 _SELECTORS = (*BY_UCI, BY_CONVERSATIONS)
-_TIME: dict[str, JsonValue] = {
-    "pattern": r"^\d{4}-\d\d-\d\d(T\S+(Z|[+-]\d\d:\d\d))?$",
-    "examples": ["2026-11-30", "2026-11-30T09:30:00Z"],
-}
 
 
 class HoldBody(SelectorBase):
@@ -57,12 +53,12 @@ class HoldBody(SelectorBase):
     must contain neither the chatter's value nor an id of a conversation."""
     basis: LegalHold.Basis = Field(strict=False)
     """Why the law permits or demands to keep the data."""
-    review_at: str = Field(min_length=1, json_schema_extra=_TIME)
+    review_at: str = Field(min_length=1, json_schema_extra=INSTANT)
     """When an officer checks whether the hold is still needed, within 12 months: a date in the chatbot's time zone,
     or an instant with an offset. The hold stays in force after it."""
-    began_from: str | None = Field(None, min_length=1, json_schema_extra=_TIME)
+    began_from: str | None = Field(None, min_length=1, json_schema_extra=INSTANT)
     """Only conversations that began then or later."""
-    began_before: str | None = Field(None, min_length=1, json_schema_extra=_TIME)
+    began_before: str | None = Field(None, min_length=1, json_schema_extra=INSTANT)
     """Only conversations that began before then."""
 
     def as_input(self, chatbot: Chatbot) -> HoldInput:
@@ -96,14 +92,10 @@ class HoldBody(SelectorBase):
         ]
 
 
-class _StrictBody(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ReviewBody(_StrictBody):
+class ReviewBody(StrictBody):
     """The next review of a hold."""
 
-    review_at: str = Field(min_length=1, json_schema_extra=_TIME)
+    review_at: str = Field(min_length=1, json_schema_extra=INSTANT)
     """Within 12 months, as when the hold is placed."""
 
     def instant(self, chatbot: Chatbot) -> datetime:
@@ -111,7 +103,7 @@ class ReviewBody(_StrictBody):
         return read_instant(self.review_at, chatbot, pointer="/review_at")
 
 
-class ReleaseBody(_StrictBody):
+class ReleaseBody(StrictBody):
     """Why a hold is released."""
 
     reason: LegalHold.ReleaseReason = Field(strict=False)

@@ -1,5 +1,6 @@
 """Preview the effects of a request before it is filed."""
 
+from dataclasses import replace
 from typing import Literal, Self
 from uuid import UUID
 
@@ -17,7 +18,6 @@ from compliance.api.examples import CHATTER, assurance
 from compliance.api.schemas import AssuranceCounts, Counts
 from compliance.models import ComplianceRequest
 from compliance.requests.finds import MOST_NAMED
-from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import Preview, preview
 from config.openapi.document import REQUESTS
 from config.openapi.operations import ResponseModel, answer, describe, takes
@@ -69,7 +69,7 @@ class KeptByDeletion(ResponseModel):
 
     conversations: int
     """Entries "Deleted conversation", with what may be kept."""
-    exports: int
+    exports: int = Field(validation_alias="kept_exports")
     """Hosted exports within their grace: they go when it is over."""
     delivered_exports: int
     """Exports in your own bucket, which are yours."""
@@ -144,30 +144,14 @@ class PreviewResponse(ResponseModel):
         return cls.model_validate(
             {
                 "deletion": deletion
-                and {
-                    "erased": deletion.erased,
+                and vars(deletion)
+                | {
                     "shared_conversations": deletion.found.shared,
-                    "assurance": deletion.assurance,
-                    "exports_that_go": deletion.exports_that_go,
-                    "kept": {
-                        "conversations": deletion.erased["conversations"],
-                        "exports": deletion.kept_exports,
-                        "delivered_exports": deletion.delivered_exports,
-                        "delivered_extracts": deletion.delivered_extracts,
-                    },
+                    "kept": vars(deletion) | {"conversations": deletion.found.conversations},
                     "held_by": finds.held_by,
                     "under_legal_hold": len(finds.under_hold) if shows_holds else None,
                 },
-                "export": export
-                and {
-                    "conversations": export.found.conversations,
-                    "messages": export.found.messages,
-                    "files": export.files,
-                    "shared_left_out": export.shared_left_out,
-                    "assurance": export.assurance,
-                    "unverified_left_out": export.unverified_left_out,
-                    "refused": export.refused,
-                },
+                "export": export and vars(export) | export.found._asdict(),
                 "at_least": finds.at_least,
                 "open_requests": finds.open_requests[:MOST_NAMED],
                 "similar": finds.similar,
@@ -199,16 +183,8 @@ class PreviewView(WritingView):
     def post(self, request: Request, **_path: str) -> Response:
         body = _parse(json_body(request))
         caller = caller_of(request)
-        asked = RequestInput(
-            Kind.DELETION,
-            body.selector,
-            body.reference or "",
-            body.callback_url or "",
-            body.requested_at or "",
-            erase_exports=getattr(body, "erase_exports", None) or False,
-            include_shared=getattr(body, "include_shared", None) or False,
-            include_files=getattr(body, "include_files", None) or False,
-        )
+        # Whatever is shown, the finds have what would hold a deletion.
+        asked = replace(body.as_input(), kind=Kind.DELETION)
         found = preview(chatbot=caller.chatbot, asked=asked, kinds=_kinds(caller, body.action))
         return Response(PreviewResponse.of(found, shows_holds=caller.has_scope(ApiKey.Scope.HOLDS_READ)))
 

@@ -6,7 +6,7 @@ from rest_framework.response import Response
 from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from compliance.api.base import ComplianceView, request_objects
+from compliance.api.base import ComplianceView, respond_with
 from compliance.api.bodies import RedactionBody, parse
 from compliance.api.callbacks import REQUEST_CHANGED
 from compliance.api.examples import links
@@ -84,5 +84,4 @@ class RedactView(ComplianceView):
             callback_url=body.callback_url or "",
             requested_at=body.requested_at or "",
         )
-        [shown] = request_objects(request, RequestObject, [filed])
-        return Response(shown)
+        return respond_with(request, filed)

@@ -1,4 +1,4 @@
-"""Find and follow requests, decide on them, and download exports."""
+"""Find and follow requests, decide on them and on their deadlines, and download exports."""
 
 import re
 from collections.abc import Callable
@@ -26,11 +26,14 @@ from compliance.api.base import (
     find_cancellable,
     find_request,
     request_objects,
+    respond_with,
 )
 from compliance.api.bodies import (
+    AnsweredBody,
     ApproveBody,
     CancelBody,
     DecisionBody,
+    ExtendBody,
     RejectBody,
     SelectorBody,
     parse,
@@ -42,7 +45,7 @@ from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions, downloads, queries
-from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
+from compliance.requests.reasons import ApproveReason, CancelReason, Letter, RejectReason
 from config.openapi.document import REQUESTS
 from config.openapi.operations import answer, describe, location_header, parameters_of, takes
 
@@ -157,7 +160,7 @@ class RequestView(ComplianceView):
         links=links("download", "cancel", "approve", "reject", "extend", "resend"),
     )
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return _respond_with(request, find_request(request, request_id))
+        return respond_with(request, find_request(request, request_id))
 
 
 class DownloadView(ComplianceView):
@@ -286,9 +289,60 @@ def _decide(
 ) -> Response:
     decision = read_decision(call, model)
     found = find(call, request_id)
-    return _respond_with(call, decide(request_id=found.pk, actor=caller_of(call).actor, **decision))
+    return respond_with(call, decide(request_id=found.pk, actor=caller_of(call).actor, **decision))
 
 
-def _respond_with(call: Request, request: ComplianceRequest) -> Response:
-    [shown] = request_objects(call, RequestObject, [request])
-    return Response(shown)
+_ON_HOLD = {"status": "on_hold", "hold_reason": "awaiting_approval"}
+_EXTENDED = example(
+    "deletion",
+    **_ON_HOLD,
+    due_at="2027-02-24T22:59:59.000000Z",
+    extended_at="2026-12-21T09:30:00.412077Z",
+    extension_reason="complexity",
+)
+_ANSWERED = example("deletion", **_ON_HOLD, answered_at="2026-12-21T09:30:00.412077Z")
+
+
+class ExtendView(ComplianceView):
+    scope = ApiKey.Scope.REQUESTS_APPROVE
+
+    @describe(
+        operation_id="extendRequest",
+        summary="Extend the deadline of a request",
+        description="""
+            Once, and before `due_at`: to three months (`gdpr`), 90 days (`ccpa`) or twice the days, counted anew from
+            `requested_at`. The request must be open, and not a retention run. The work goes on as before. If the
+            request or the chatbot has an address for callbacks, it receives `request.extended`.
+            """,
+        tag=REQUESTS,
+        request=takes(ExtendBody, ("reason", {"reason": "complexity"}, "The request is complex")),
+        responses={200: answer(RequestObject, "The request, extended.", ("extended", _EXTENDED, "A held deletion"))},
+        refuses=["already_extended", "deadline_passed", "not_extendable"],
+    )
+    def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
+        reason = parse(ExtendBody, json_body(request)).reason
+        found = find_request(request, request_id)
+        actor = caller_of(request).actor
+        return respond_with(request, decisions.extend(request_id=found.pk, actor=actor, reason=reason))
+
+
+class AnsweredView(ComplianceView):
+    scope = ApiKey.Scope.REQUESTS_APPROVE
+
+    @describe(
+        operation_id="recordAnswer",
+        summary="Record that the person was answered",
+        description="""
+            You have told the person that the request is refused, or held: it is neither overdue nor due soon any
+            more. A request that is answered already is returned as it is.
+            """,
+        tag=REQUESTS,
+        request=takes(AnsweredBody, ("held", {"letter": "held"}, str(Letter.HELD.label))),
+        responses={200: answer(RequestObject, "The request, answered.", ("answered", _ANSWERED, "A held deletion"))},
+        refuses=["not_answerable"],
+    )
+    def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
+        letter = parse(AnsweredBody, json_body(request)).letter
+        found = find_request(request, request_id)
+        actor = caller_of(request).actor
+        return respond_with(request, decisions.record_answer(request_id=found.pk, actor=actor, letter=letter))

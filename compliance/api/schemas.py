@@ -96,27 +96,11 @@ class ExportFile(ResponseModel):
     @classmethod
     def of(cls, export: models.Export, copies: Iterable[models.ExportFile], *, shows_key: bool) -> Self:
         """Return the file; without keys unless `shows_key`."""
-        return cls.model_validate(
-            {
-                "hosting": export.hosting,
-                "bucket": export.bucket or settings.S3_BUCKET,
-                "key": export.key if shows_key else None,
-                "rows": export.rows,
-                "bytes": export.bytes,
-                "sha256": export.sha256,
-                "expires_at": export.expires_at,
-                "files": [
-                    {
-                        "name": copy.name,
-                        "file_id": copy.file_id,
-                        "key": copy.key if shows_key else None,
-                        "bytes": copy.bytes,
-                        "sha256": copy.sha256,
-                    }
-                    for copy in copies
-                ],
-            }
-        )
+        files = [CopiedFile.model_validate(copy) for copy in copies]
+        for one in files if not shows_key else ():
+            one.key = None
+        where = {"bucket": export.bucket or settings.S3_BUCKET, "key": export.key if shows_key else None}
+        return cls.model_validate(vars(export) | where | {"files": files})
 
 
 class KeptExport(ResponseModel):
@@ -285,26 +269,20 @@ class RequestObject(ResponseModel):
         ]
 
 
+_OF_REQUEST = (
+    *("kind", "status", "hold_reason", "selector", "result", "reference", "received_at", "not_before", "deadline"),
+    *("due_at", "extended_at", "extension_reason", "answered_at", "started_at", "withheld"),
+    "existing",  # of a request that was just filed
+)
+
+
 def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) -> dict[str, Any]:
     export = outcomes.exports.get(request.pk)
     error = {"code": request.error_code, "detail": request.error_detail, "retryable": is_retryable(request)}
     return {
+        **{name: getattr(request, name) for name in _OF_REQUEST},
         "request_id": request.pk,
-        "kind": request.kind,
-        "status": request.status,
-        "hold_reason": request.hold_reason,
-        "selector": request.selector,
-        "result": request.result,
-        "reference": request.reference,
-        "received_at": request.received_at,
         "requested_at": request.requested_at or request.received_at,
-        "not_before": request.not_before,
-        "deadline": request.deadline,
-        "due_at": request.due_at,
-        "extended_at": request.extended_at,
-        "extension_reason": request.extension_reason,
-        "answered_at": request.answered_at,
-        "started_at": request.started_at,
         "finished_at": _finished_at(request),
         "progress": {
             "conversations_done": results.conversations_done(request),
@@ -316,7 +294,6 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "counts": request,
         "assurance": results.assurance_of(request),
         "unverified_left_out": results.unverified_left_out(request),
-        "withheld": request.withheld,
         "continues": request.continues_id,
         "continued_by": continued.pk if (continued := outcomes.continued_by.get(request.pk)) else None,
         "csv_dialect": request.csv_dialect if request.kind == ComplianceRequest.Kind.EXPORT else None,
@@ -332,8 +309,6 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "repeated_by": outcomes.repeated_by.get(request.pk),
         "repeats": outcomes.repeats.get(request.pk),
         "error": error if request.status == Status.FAILED else None,
-        # For a request that was just filed.
-        "existing": request.existing,
     }
 
 

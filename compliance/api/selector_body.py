@@ -27,13 +27,19 @@ ONE_SELECTOR: dict[str, JsonValue] = {
 }
 
 
-class SelectorBase(BaseModel):
-    model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        json_schema_extra=ONE_SELECTOR,
-    )
+# A field for `compliance.requests.inputs.read_instant`.
+INSTANT: dict[str, JsonValue] = {
+    "pattern": r"^\d{4}-\d\d-\d\d(T\S+(Z|[+-]\d\d:\d\d))?$",
+    "examples": ["2026-11-30", "2026-11-30T09:30:00Z"],
+}
+
+
+class StrictBody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SelectorBase(StrictBody):
+    model_config = ConfigDict(json_schema_extra=ONE_SELECTOR)
 
     unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=WITHOUT_NUL)
     """The name of the chatbot's UCI, present or former."""

@@ -18,7 +18,7 @@ from chatbots.authentication import (
 )
 from chatbots.models import ApiKey
 from common.problems import MOST_ERRORS, FieldError, Problem
-from compliance.api.base import WRITE_SCOPES, ComplianceView, WritingView, as_problem, request_objects
+from compliance.api.base import WRITE_SCOPES, ComplianceView, WritingView, as_problem, request_objects, respond_with
 from compliance.api.bodies import (
     BODIES,
     Batch,
@@ -228,8 +228,7 @@ def _submit(call: Request, model: type[DeletionBody | ExportBody]) -> Response:
         replay=_replay_key(call, raw),
         **vars(body.as_input()),
     )
-    [shown] = request_objects(call, SubmittedRequest, [filed])
-    return Response(shown)
+    return respond_with(call, filed, SubmittedRequest)
 
 
 def _item(item: Any, caller: Caller) -> RequestInput | Problem:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from compliance.api import callbacks, changelog, deadlines, holds, preview, redaction, requests, submissions
+from compliance.api import callbacks, changelog, holds, preview, redaction, requests, submissions
 
 app_name = "compliance-api"
 
@@ -21,8 +21,8 @@ urlpatterns = [
     path("requests/<uuid:request_id>/cancel", requests.CancelView.as_view(), name="cancel"),
     path("requests/<uuid:request_id>/approve", requests.ApproveView.as_view(), name="approve"),
     path("requests/<uuid:request_id>/reject", requests.RejectView.as_view(), name="reject"),
-    path("requests/<uuid:request_id>/extend", deadlines.ExtendView.as_view(), name="extend"),
-    path("requests/<uuid:request_id>/answered", deadlines.AnsweredView.as_view(), name="answered"),
+    path("requests/<uuid:request_id>/extend", requests.ExtendView.as_view(), name="extend"),
+    path("requests/<uuid:request_id>/answered", requests.AnsweredView.as_view(), name="answered"),
     path("legal-holds", holds.HoldsView.as_view(), name="holds"),
     path("legal-holds/preview", holds.PreviewHoldView.as_view(), name="preview-hold"),
     path("legal-holds/<uuid:hold_id>", holds.HoldView.as_view(), name="hold"),

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from chatbots.callback_urls import CALLBACK_URL
+from chatbots.callback_urls import CALLBACK_URL, receiver_of
 from chatbots.models import Chatbot
 from common.leases import Lease
 from common.named import Named
@@ -150,6 +150,11 @@ class Callback(Lease):
     @property
     def event(self) -> str:
         return f"request.{self.deadline_event or self.status}"
+
+    @property
+    def receiver(self) -> str | None:
+        """Scheme and host of the address, whose path can be a secret."""
+        return receiver_of(self.url)
 
 
 class Notice(Named):

@@ -11,7 +11,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
-from chatbots.callback_urls import receiver_of
 from common.texts import counted
 from compliance import hold_coverage, letters
 from compliance.callbacks import resend
@@ -269,8 +268,7 @@ def _answer(
         repeats=outcomes.repeats.get(found.pk),
         delivered=outcomes.delivered.get(found.pk, ()),
         conversations=conversations_of(found),
-        # The path of a URL can be a secret.
-        callbacks=[(callback, receiver_of(callback.url)) for callback in resend.callbacks_of(found.pk)],
+        callbacks=resend.callbacks_of(found.pk),
         events=timeline(found.pk),
         letters=shown_letters(found, outcomes),
         people=names_of({found.filed_by, found.approved_by, found.extended_by} - {""}),
