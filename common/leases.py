@@ -16,7 +16,7 @@ from django.db import models, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from common.named import Named
+from common.tables import Named
 
 # A storage call with all its retries (common/outbound.py) must still fit in the lease with this.
 SECONDS_BETWEEN_RENEWALS = 15.0

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
 from common.leases import Lease
-from common.named import Named
+from common.tables import Named
 
 
 class Canary(Named):

@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.named import Named
+from common.tables import Named
 from compliance.models.requests import ComplianceRequest
 from conversations.models import DailyExtract
 

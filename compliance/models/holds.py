@@ -7,7 +7,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot, Variable
-from common.named import Named
+from common.tables import Named, one_of
 from common.texts import REFERENCE
 
 
@@ -91,13 +91,8 @@ class LegalHold(Named):
             ),
         ]
         constraints = [
-            models.CheckConstraint(
-                name="legalhold_scope_known", condition=Q(scope__in=["uci", "conversations", "chatbot"])
-            ),
-            models.CheckConstraint(
-                name="legalhold_basis_known",
-                condition=Q(basis__in=["legal_claims", "legal_obligation", "authority_order"]),
-            ),
+            one_of("legalhold_scope_known", scope=["uci", "conversations", "chatbot"]),
+            one_of("legalhold_basis_known", basis=["legal_claims", "legal_obligation", "authority_order"]),
             models.CheckConstraint(name="legalhold_disclosure_known", condition=Q(disclosure="disclosed")),
             models.CheckConstraint(
                 name="legalhold_names_its_scope",

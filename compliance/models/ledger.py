@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
-from common.named import Named
+from common.tables import Named, one_of
 
 
 class Service(Named):
@@ -53,12 +53,8 @@ class Service(Named):
     class Meta:
         constraints = [
             models.CheckConstraint(name="service_one_row", condition=Q(id=1)),
-            models.CheckConstraint(
-                name="service_state_known", condition=Q(state__in=["open", "restored", "catching_up"])
-            ),
-            models.CheckConstraint(
-                name="service_reason_known", condition=Q(reason__in=["", "other_server", "objects_unknown"])
-            ),
+            one_of("service_state_known", state=["open", "restored", "catching_up"]),
+            one_of("service_reason_known", reason=["", "other_server", "objects_unknown"]),
             models.CheckConstraint(
                 name="service_trip_is_whole",
                 condition=Q(state="open", reason="", tripped_at__isnull=True, highest_number__isnull=True)

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from chatbots.callback_urls import CALLBACK_URL, receiver_of
 from chatbots.models import Chatbot
 from common.leases import Lease
-from common.named import Named
+from common.tables import Named
 from compliance.models.holds import LegalHold
 from compliance.models.requests import ComplianceRequest
 

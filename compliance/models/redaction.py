@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from chatbots.models import Chatbot
-from common.named import Named
+from common.tables import Named, one_of
 from compliance.models.requests import ComplianceRequest
 
 MOST_MESSAGES = 100
@@ -44,18 +44,16 @@ class Redaction(Named):
                 condition=Q(message_numbers__len__range=(1, MOST_MESSAGES))
                 | Q(message_numbers__len=0, csat_comment=True),
             ),
-            models.CheckConstraint(
-                name="redaction_reason_known",
-                condition=Q(
-                    reason__in=[
-                        "payment_data",
-                        "credentials",
-                        "identity_document",
-                        "sensitive_data",
-                        "other_person",
-                        "other",
-                    ]
-                ),
+            one_of(
+                "redaction_reason_known",
+                reason=[
+                    "payment_data",
+                    "credentials",
+                    "identity_document",
+                    "sensitive_data",
+                    "other_person",
+                    "other",
+                ],
             ),
         ]
         indexes = [

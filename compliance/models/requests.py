@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce, Now
 
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.models import CHOICES_OF_FORMATS, DEADLINE, SETS_OF_FORMATS, Chatbot, Variable
+from common.tables import one_of
 from common.texts import REFERENCE
 from compliance.models.workers import Claim
 
@@ -354,14 +355,10 @@ class ComplianceRequest(models.Model):
             ),
         ]
         constraints = [
-            models.CheckConstraint(
-                name="request_kind_known", condition=Q(kind__in=["deletion", "export", "retention", "redaction"])
-            ),
-            models.CheckConstraint(
-                name="request_status_known",
-                condition=Q(
-                    status__in=["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"]
-                ),
+            one_of("request_kind_known", kind=["deletion", "export", "retention", "redaction"]),
+            one_of(
+                "request_status_known",
+                status=["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"],
             ),
             models.CheckConstraint(
                 name="request_waiting_known",
@@ -373,21 +370,16 @@ class ComplianceRequest(models.Model):
                 | Q(cutoff_at__isnull=True, cutoff_number__isnull=True)
                 | Q(cutoff_at__isnull=False, cutoff_number__isnull=False),
             ),
-            models.CheckConstraint(
-                name="request_lane_known", condition=Q(lane__in=["normal", "split", "isolated", "large", "client"])
-            ),
+            one_of("request_lane_known", lane=["normal", "split", "isolated", "large", "client"]),
             models.CheckConstraint(name="request_deadline_known", condition=Q(deadline__regex=DEADLINE)),
             models.CheckConstraint(
                 name="request_extension_is_whole",
                 condition=Q(extended_at__isnull=True, extended_by="", extension_reason__isnull=True)
                 | Q(extended_at__isnull=False, extension_reason__in=["complexity", "number_of_requests"]),
             ),
-            models.CheckConstraint(
-                name="request_csv_dialect_known",
-                condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
-            ),
-            models.CheckConstraint(name="request_formats_known", condition=Q(formats__in=SETS_OF_FORMATS)),
-            models.CheckConstraint(name="request_archive_known", condition=Q(archive__in=["", "zip"])),
+            one_of("request_csv_dialect_known", csv_dialect=["standard", "excel_comma", "excel_semicolon"]),
+            one_of("request_formats_known", formats=SETS_OF_FORMATS),
+            one_of("request_archive_known", archive=["", "zip"]),
             models.CheckConstraint(
                 name="request_hold_has_reason",
                 condition=Q(status="on_hold", hold_reason__isnull=False, held_at__isnull=False)

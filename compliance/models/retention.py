@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import LONGEST_RETENTION, SHORTEST_RETENTION, Chatbot
-from common.named import Named
+from common.tables import Named
 from compliance.models.requests import ComplianceRequest
 
 

@@ -4,7 +4,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
-from common.named import Named
+from common.tables import Named
 
 
 class Claim(Named):
