@@ -7,7 +7,7 @@ A decision may have a reason, a code of a closed list, and a note in free words,
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -148,10 +148,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
     """
     with _decide(Decision.RETRY, request_id, actor, reason, note) as request:
         if not is_retryable(request):
-            raise Refused(
-                "not_retryable",
-                "Only a failed request that still names its chatter can be retried.",
-            )
+            raise Refused("not_retryable", "Only a failed request that still names its chatter can be retried.")
         requeue.queue_again(request)
         extracts.retry([request.pk], of=REDACTIONS if request.kind == Kind.REDACTION else DELETIONS)
     return request
@@ -198,9 +195,7 @@ def record_answer(*, request_id: UUID, actor: str, letter: str) -> ComplianceReq
     if letter not in Letter.values:
         raise Refused("invalid", f"The letter must be one of {', '.join(Letter.values)}.", pointer="/letter")
     with transaction.atomic():
-        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
-        if request is None:
-            raise Refused("not_found", "There is no such request.")
+        request = lock(request_id)
         is_refused_since = bool(
             request.rejected_at and request.answered_at and request.answered_at < request.rejected_at
         )
@@ -236,15 +231,12 @@ def retry_all_failed(
     ids = list(failed.order_by("seq").values_list("pk", flat=True))
     if dry_run:
         return len(ids)
-    return sum(_is_retried(request_id, actor, reason) for request_id in ids)
-
-
-def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
-    try:
-        retry(request_id=request_id, actor=actor, reason=reason)
-    except Refused:
-        return False
-    return True
+    retried = 0
+    for request_id in ids:
+        with suppress(Refused):
+            retry(request_id=request_id, actor=actor, reason=reason)
+            retried += 1
+    return retried
 
 
 def needs_second_person(request: ComplianceRequest, actor: str) -> bool:
@@ -301,6 +293,15 @@ def party(actor: str) -> str:
     return "api" if actor.startswith("api:") else actor
 
 
+def lock(request_id: UUID) -> ComplianceRequest:
+    """Return a request, locked. Raises Refused(`not_found`)."""
+    # Without its chatbot, which would be read before the lock is waited for.
+    request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
+    if request is None:
+        raise Refused("not_found", "There is no such request.")
+    return request
+
+
 @contextmanager
 def _decide(
     decision: Decision, request_id: UUID, actor: str, reason: str | None, note: str
@@ -310,10 +311,7 @@ def _decide(
     text = _checked_note(note)
     with transaction.atomic():
         policy.lock_chatbot_of(request_id)
-        # Without its chatbot, which would be read before the lock is waited for.
-        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
-        if request is None:
-            raise Refused("not_found", "There is no such request.")
+        request = lock(request_id)
         before = request.status, [*request.approved_holds], request.extended_at
         yield request
         if (request.status, request.approved_holds, request.extended_at) == before:

@@ -10,6 +10,7 @@ from common.db import fetch
 from compliance.cluster import notify
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.requests.decisions import lock
 from compliance.requests.submit import CONSOLE_GRACE
 from compliance.work import sql
 
@@ -28,10 +29,7 @@ def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
     (`not_found`; `not_waiting`, with the reason).
     """
     with transaction.atomic():
-        # Without its chatbot, which would be read before the lock is waited for.
-        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
-        if request is None:
-            raise Refused("not_found", "There is no such request.")
+        request = lock(request_id)
         if not sql.is_open():
             raise Refused("not_waiting", "The database was restored from a backup. Nothing starts before its replay.")
         [(now,)] = fetch("SELECT clock_timestamp()")

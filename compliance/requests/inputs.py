@@ -5,7 +5,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q
@@ -97,14 +96,6 @@ class ChatbotConfig:
         return _VARIABLES[known]
 
 
-class Subject(NamedTuple):
-    """The subject of a request as it is stored: a chatter by one variable, or conversations by their ids' digests."""
-
-    variable: Variable | None
-    uci_digest: bytes | None = None
-    conversation_digests: list[bytes] | None = None
-
-
 @dataclass(frozen=True)
 class RequestInput:
     """A request to be filed: its kind, its selector, and its options.
@@ -133,58 +124,40 @@ class RequestInput:
         return self.kind == Kind.EXPORT and not self.again
 
     def validate(self, config: ChatbotConfig, *, origin: ComplianceRequest.Origin, actor: str) -> ComplianceRequest:
-        """Return the request, not stored yet. Raises Refused as `check` does."""
-        subject, callback_url = check(config, self.selector, self.reference, self.callback_url)
-        return ComplianceRequest(
+        """Return the request, not stored yet.
+
+        Raises Refused (`compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`,
+        `signing_key_missing`).
+        """
+        chatbot, selector = config.chatbot, self.selector
+        config.require_compliance()
+        request = ComplianceRequest(
             id=uuid7(),
-            chatbot=config.chatbot,
+            chatbot=chatbot,
             kind=self.kind,
             origin=origin,
             filed_by=actor,
-            **subject._asdict(),
-            uci_value=self.selector.value if isinstance(self.selector, ByUci) else None,
             reference=self.reference,
-            callback_url=callback_url,
-            requested_at=read_requested_at(self.requested_at, config.chatbot),
             erase_exports=self.erase_exports,
             include_shared=self.include_shared,
             include_files=self.include_files,
-            csv_dialect=self._dialect(config.chatbot),
-            formats=self._formats(config.chatbot),
-            archive=self.archive if self.kind == Kind.EXPORT else "",
         )
-
-    def _dialect(self, chatbot: Chatbot) -> str:
-        """Return the dialect of the file, which stays if the chatbot's setting changes."""
-        if self.kind != Kind.EXPORT:
-            return Chatbot.CsvDialect.STANDARD
-        return self.csv_dialect or chatbot.csv_dialect
-
-    def _formats(self, chatbot: Chatbot) -> str:
-        """Return the formats as they are stored, which stay if the chatbot's setting changes."""
-        if self.kind != Kind.EXPORT:
-            return Chatbot.ExportFormat.CSV
-        return stored_formats(self.formats) if self.formats else chatbot.export_formats
-
-
-def check(
-    config: ChatbotConfig, selector: Selector, reference: str = "", callback_url: str = ""
-) -> tuple[Subject, str]:
-    """Return the subject of a request, and the normalized URL of its callbacks.
-
-    Raises Refused (`compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `signing_key_missing`).
-    """
-    config.require_compliance()
-    if isinstance(selector, ByUci):
-        config.find_uci(selector.key)
-    selector.check()
-    check_reference(reference, selector)
-    checked_url = checked_callback_url(callback_url, selector, config)
-    if isinstance(selector, ByUci):
-        uci = config.find_uci(selector.key)
-        return Subject(uci, digest("chatter", uci.public_id, selector.value)), checked_url
-    public_id = config.chatbot.public_id
-    return Subject(None, None, [digest("conversation", public_id, one) for one in selector.ids]), checked_url
+        if isinstance(selector, ByUci):
+            request.variable = uci = config.find_uci(selector.key)
+            selector.check()
+            request.uci_value, request.uci_digest = selector.value, digest("chatter", uci.public_id, selector.value)
+        else:
+            selector.check()
+            request.conversation_digests = [digest("conversation", chatbot.public_id, one) for one in selector.ids]
+        check_reference(self.reference, selector)
+        request.callback_url = checked_callback_url(self.callback_url, selector, config)
+        request.requested_at = read_requested_at(self.requested_at, chatbot)
+        if self.kind == Kind.EXPORT:
+            # They stay if the chatbot's settings change.
+            request.csv_dialect = self.csv_dialect or chatbot.csv_dialect
+            request.formats = stored_formats(self.formats) if self.formats else chatbot.export_formats
+            request.archive = self.archive
+        return request
 
 
 def read_requested_at(text: str, chatbot: Chatbot) -> datetime | None:

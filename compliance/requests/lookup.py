@@ -182,15 +182,11 @@ def look_up(*, chatbots: Sequence[Chatbot], kind: LookupKind, text: str, actor: 
 
 def _find_chatbots(chatbots: Sequence[Chatbot], kind: LookupKind, text: str, key: str) -> list[tuple[Chatbot, str]]:
     """Return the chatbots to read, each with the UCI of a value. A single chatbot is returned without a match too."""
-    match kind:
-        case LookupKind.VALUE:
-            found = list(_with_value(chatbots, text, key))
-        case LookupKind.NAME:
-            found = [(chatbot, "") for chatbot in _with_name(chatbots, text)]
-        case LookupKind.CONVERSATION:
-            found = [(chatbot, "") for chatbot in _with_conversation(chatbots, text)]
-        case LookupKind.REQUEST:
-            found = [(chatbot, "") for chatbot in _with_request(chatbots, text)]
+    if kind == LookupKind.VALUE:
+        found = list(_with_value(chatbots, text, key))
+    else:
+        matching = _MATCHING[kind](chatbots, text)
+        found = [(chatbot, "") for chatbot in chatbots if chatbot.pk in matching]
     if not found and len(chatbots) == 1:
         found = [(chatbots[0], key or next(iter(ChatbotConfig(chatbots[0]).ucis), ""))]
     return found
@@ -219,14 +215,13 @@ def _with_value(chatbots: Sequence[Chatbot], value: str, key: str) -> Iterator[t
             yield chatbot, name
 
 
-def _with_name(chatbots: Sequence[Chatbot], name: str) -> list[Chatbot]:
+def _with_name(chatbots: Sequence[Chatbot], name: str) -> set[int]:
     if not search.is_long_enough(name):
         raise Refused("invalid", f"Type {MIN_NAME_LENGTH} characters of the name or more: fewer would find too many.")
-    holding = search.chatbots_with_words(name, chatbot_ids=[one.pk for one in chatbots])
-    return [one for one in chatbots if one.pk in holding]
+    return search.chatbots_with_words(name, chatbot_ids=[one.pk for one in chatbots])
 
 
-def _with_conversation(chatbots: Sequence[Chatbot], text: str) -> list[Chatbot]:
+def _with_conversation(chatbots: Sequence[Chatbot], text: str) -> set[int]:
     if not 1 <= len(text) <= LONGEST_ID:
         raise Refused("invalid", f"An id has 1 to {LONGEST_ID} characters.")
     given: dict[str, Any] = {
@@ -237,8 +232,7 @@ def _with_conversation(chatbots: Sequence[Chatbot], text: str) -> list[Chatbot]:
     holding = {chatbots[place - 1].pk for (place,) in fetch(_IDS_HELD, given)}
     # A digest belongs to one chatbot.
     named = RequestSubject.objects.filter(chatbot__in=chatbots, digest__in=given["digests"])
-    holding |= set(named.values_list("chatbot_id", flat=True))
-    return [one for one in chatbots if one.pk in holding]
+    return holding | set(named.values_list("chatbot_id", flat=True))
 
 
 def _number(text: str) -> int | None:
@@ -248,10 +242,9 @@ def _number(text: str) -> int | None:
     return int(number) if is_number else None
 
 
-def _with_request(chatbots: Sequence[Chatbot], text: str) -> list[Chatbot]:
+def _with_request(chatbots: Sequence[Chatbot], text: str) -> set[int]:
     found = ComplianceRequest.objects.filter(pk=_request_id(text), chatbot__in=chatbots)
-    holding = set(found.values_list("chatbot_id", flat=True))
-    return [one for one in chatbots if one.pk in holding]
+    return set(found.values_list("chatbot_id", flat=True))
 
 
 def _request_id(text: str) -> UUID:
@@ -265,16 +258,9 @@ def _request_id(text: str) -> UUID:
 
 
 def _look_up(chatbot: Chatbot, kind: LookupKind, text: str, key: str) -> LookupResult:
-    match kind:
-        case LookupKind.VALUE:
-            return _with_chatters(_by_value(chatbot, ByUci(key, text)), asked=UciValue(key, text))
-        case LookupKind.NAME:
-            result = LookupResult(chatbot, found=search.by_name(chatbot=chatbot, name=text))
-        case LookupKind.CONVERSATION:
-            result = _by_conversation(chatbot, text)
-        case LookupKind.REQUEST:
-            result = _by_request(chatbot, text)
-    return _with_chatters(result)
+    if kind == LookupKind.VALUE:
+        return _with_chatters(_by_value(chatbot, ByUci(key, text)), asked=UciValue(key, text))
+    return _with_chatters(_READERS[kind](chatbot, text))
 
 
 def _by_value(chatbot: Chatbot, chatter: ByUci) -> LookupResult:
@@ -288,6 +274,10 @@ def _by_value(chatbot: Chatbot, chatter: ByUci) -> LookupResult:
     # Erased conversations have no identity any more, but they have the id of the request that erased them.
     erased = search.by_request(chatbot=chatbot, request_id=result.deleted_by.pk)
     return replace(result, found=search.combine(found, erased))
+
+
+def _by_name(chatbot: Chatbot, text: str) -> LookupResult:
+    return LookupResult(chatbot, found=search.by_name(chatbot=chatbot, name=text))
 
 
 def _by_conversation(chatbot: Chatbot, text: str) -> LookupResult:
@@ -309,6 +299,19 @@ def _by_request(chatbot: Chatbot, text: str) -> LookupResult:
     requests = list(ComplianceRequest.objects.filter(chatbot=chatbot, pk=request_id).select_related("export"))
     found = search.by_request(chatbot=chatbot, request_id=request_id) if requests else NO_RESULT
     return LookupResult(chatbot, found=found, requests=requests)
+
+
+# The chatbots with a match, by their numbers, and the matches in one of them. A value has ways of its own.
+_MATCHING = {
+    LookupKind.NAME: _with_name,
+    LookupKind.CONVERSATION: _with_conversation,
+    LookupKind.REQUEST: _with_request,
+}
+_READERS = {
+    LookupKind.NAME: _by_name,
+    LookupKind.CONVERSATION: _by_conversation,
+    LookupKind.REQUEST: _by_request,
+}
 
 
 def _with_chatters(result: LookupResult, asked: UciValue | None = None) -> LookupResult:
