@@ -19,14 +19,12 @@ MOST_AN_HOUR = 10
 # The conversation's id in the call.
 CONVERSATION_ID = "try-it"
 
-_NOT_HTTP_WORDS = {
+_WORDS = {
     Failure.NO_ANSWER: "No answer in 5 seconds",
     Failure.NAME_UNKNOWN: "The host name does not resolve",
     Failure.ADDRESS_REFUSED: "Address refused: it leads into a private network",
     Failure.TLS_FAILED: "No encrypted connection: check the certificate",
     Failure.BAD_ANSWER: "What came back is not HTTP",
-}
-_ANSWER_WORDS = {
     Failure.ANSWER_TOO_LONG: "Answered too much: at most 64 KiB are read",
     Failure.NOT_JSON: "Answered 200, but not with JSON",
     Failure.NO_VALUE: "Answered 200, with nothing at the pointer",
@@ -76,5 +74,4 @@ def describe(result: LookupResult) -> str:
         return "Answered 404: not known" if result.status == 404 else "Answered null: not known"
     if result.error is Failure.BAD_STATUS:
         return f"Answered {result.status}"
-    words = _ANSWER_WORDS | _NOT_HTTP_WORDS
-    return words.get(result.error or Failure.BAD_ANSWER, words[Failure.BAD_ANSWER])
+    return _WORDS.get(result.error or Failure.BAD_ANSWER, _WORDS[Failure.BAD_ANSWER])

@@ -1,20 +1,25 @@
 """Shared by the commands about legal holds: their arguments, and how they print a hold."""
 
-import argparse
 from datetime import datetime
-from typing import Any
+from typing import ClassVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_open_chatbot
-from common.texts import counted
+from common.commands import ReportingCommand
+from compliance.errors import Refused
 from compliance.models import LegalHold
 
 
-def add_hold_argument(parser: CommandParser) -> None:
-    parser.add_argument("hold_id", type=_parse_hold_id, help="The hold's id: legal_holds lists them.")
+class HoldCommand(ReportingCommand):
+    """A command about one legal hold."""
+
+    refusals: ClassVar = {Refused: 2}
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("hold_id", type=UUID, help="The hold's id: legal_holds lists them.")
 
 
 def find_hold(hold_id: UUID) -> LegalHold:
@@ -45,18 +50,3 @@ def line_of(hold: LegalHold) -> str:
 def _day(hold: LegalHold, at: datetime) -> str:
     """Return a day in the time zone of the hold's chatbot."""
     return f"{at.astimezone(ZoneInfo(hold.chatbot.timezone)):%Y-%m-%d}"
-
-
-def covers(counts: Any) -> str:
-    """Return a line about the counts of a hold."""
-    held = counted(counts.held, "conversation")
-    return (
-        f"Holds {held}. Already being erased: {counts.already_marked:,}. Already erased: {counts.already_erased:,}."
-    )
-
-
-def _parse_hold_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("a hold's id is a UUID, as the API and the log show it") from None

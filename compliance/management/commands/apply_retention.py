@@ -1,5 +1,4 @@
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -35,26 +34,24 @@ period is set, a run waits or is under way, or today's was filed already
     def handle(self, *args: Any, **options: Any) -> None:
         if bool(options["slug"]) == options["all"]:
             raise CommandError("Give a chatbot, or --all.", returncode=2)
-        outcomes = [self._one(chatbot, dry_run=options["dry_run"]) for chatbot in _chatbots(options["slug"])]
+        every = Chatbot.objects.filter(retention_days__isnull=False).order_by("slug")
+        chatbots = [find_chatbot(options["slug"])] if options["slug"] else every
+        outcomes = [_file(chatbot, dry_run=options["dry_run"]) for chatbot in chatbots]
         self.report({"chatbots": outcomes}, *(f"{one['chatbot']}: {_sentence(one)}" for one in outcomes))
         if any(one["refused"] for one in outcomes):
             sys.exit(NOT_FILED)
 
-    def _one(self, chatbot: Chatbot, *, dry_run: bool) -> dict[str, Any]:
-        outcome: dict[str, Any] = {
-            "chatbot": chatbot.slug,
-            "retention_days": chatbot.retention_days,
-            "due": None,
-            "request_id": None,
-            "refused": None,
-        }
-        if dry_run:
-            return outcome | {"due": policy.count_due(chatbot)}
-        try:
-            request = policy.file_run(chatbot, actor=ACTOR)
-        except policy.NotFiled as error:
-            return outcome | {"refused": str(error)}
-        return outcome | {"request_id": str(request.pk) if request else None}
+
+def _file(chatbot: Chatbot, *, dry_run: bool) -> dict[str, Any]:
+    outcome: dict[str, Any] = {"chatbot": chatbot.slug, "retention_days": chatbot.retention_days}
+    outcome |= dict.fromkeys(("due", "request_id", "refused"))
+    if dry_run:
+        return outcome | {"due": policy.count_due(chatbot)}
+    try:
+        request = policy.file_run(chatbot, actor=ACTOR)
+    except policy.NotFiled as error:
+        return outcome | {"refused": str(error)}
+    return outcome | {"request_id": str(request.pk) if request else None}
 
 
 def _sentence(one: dict[str, Any]) -> str:
@@ -65,9 +62,3 @@ def _sentence(one: dict[str, Any]) -> str:
     if one["retention_days"] is None:
         return "retention is off"
     return f"filed as request {one['request_id']}" if one["request_id"] else "nothing is due"
-
-
-def _chatbots(slug: str | None) -> Sequence[Chatbot]:
-    if slug is None:
-        return list(Chatbot.objects.filter(retention_days__isnull=False).order_by("slug"))
-    return [find_chatbot(slug)]

@@ -88,14 +88,6 @@ def _lines(turn: CanaryTurn) -> Iterator[str]:
 
 
 def _document(turn: CanaryTurn) -> dict[str, Any]:
-    return {
-        "turn": turn.pk,
-        "state": turn.state,
-        "step": turn.step,
-        "began_at": turn.began_at,
-        "ended_at": turn.ended_at,
-        "erased": turn.erased_at is not None,
-        "findings": turn.findings,
-        "trouble": turn.trouble or None,
-        "trouble_at": turn.trouble_at or None,
-    }
+    shown = {name: getattr(turn, name) for name in ("state", "step", "began_at", "ended_at", "findings")}
+    troubles = {"trouble": turn.trouble or None, "trouble_at": turn.trouble_at or None}
+    return {"turn": turn.pk, **shown, "erased": turn.erased_at is not None, **troubles}

@@ -65,11 +65,8 @@ exit codes:
         ]
         for extract in tqdm(waiting, unit=" days", file=sys.stderr, disable=None):
             extracts.build_now(extract)
-        rows = list(
-            DailyExtract.objects.filter(pk__in=[extract.pk for extract in waiting])
-            .select_related("chatbot")
-            .order_by("chatbot__slug", "day")
-        )
+        made = DailyExtract.objects.filter(pk__in=[extract.pk for extract in waiting]).select_related("chatbot")
+        rows = list(made.order_by("chatbot__slug", "day"))
         done = sum(row.state == State.DONE for row in rows)
         self.report(
             {"extracts": [_as_json(row) for row in rows]},
@@ -81,15 +78,8 @@ exit codes:
 
 
 def _as_json(row: DailyExtract) -> dict[str, Any]:
-    return {
-        "chatbot": row.chatbot.slug,
-        "day": row.day,
-        "state": row.state,
-        "rows": row.rows,
-        "bytes": row.bytes,
-        "sha256": row.sha256,
-        "error": row.error_code or None,
-    }
+    shown = {name: getattr(row, name) for name in ("day", "state", "rows", "bytes", "sha256")}
+    return {"chatbot": row.chatbot.slug, **shown, "error": row.error_code or None}
 
 
 def _outcome(row: DailyExtract) -> str:

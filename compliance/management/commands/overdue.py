@@ -46,10 +46,7 @@ def _as_json(request: ComplianceRequest) -> dict[str, Any]:
     return {
         "request_id": str(request.pk),
         "chatbot": request.chatbot.slug,
-        "kind": request.kind,
-        "status": request.status,
-        "deadline": request.deadline,
-        "due_at": request.due_at,
+        **{name: getattr(request, name) for name in ("kind", "status", "deadline", "due_at")},
         "days_late": (timezone.now() - request.due_at).days,
         "waits_for": request.hold_reason or request.waiting_for or request.error_code,
     }

@@ -4,12 +4,14 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_open_chatbot
 from common.commands import ACTOR, ReportingCommand
+from common.texts import counted
 from compliance import holds
 from compliance.api.hold_schemas import CountedHold, HoldCounts
 from compliance.errors import Refused
+from compliance.hold_coverage import Coverage
 from compliance.holds import HoldInput
 from compliance.management.base import add_selector_arguments, read_selector
-from compliance.management.holds import covers, line_of
+from compliance.management.holds import line_of
 from compliance.models import LegalHold
 from compliance.requests.inputs import read_instant
 
@@ -65,9 +67,16 @@ exit codes: 0 placed; 1 there is no such chatbot, it is closed since a restore, 
         )
         if options["dry_run"]:
             counts = holds.preview(chatbot=chatbot, given_input=asked)
-            self.report(HoldCounts.model_validate(counts).as_json(), covers(counts), "Nothing was placed.")
+            self.report(HoldCounts.model_validate(counts).as_json(), _sentence(counts), "Nothing was placed.")
             return
         hold, counts, is_equal = holds.place(chatbot=chatbot, given_input=asked, actor=ACTOR)
         if is_equal:
             self.stderr.write("Nothing was placed: an equal hold is in force, and its review stays as it is.")
-        self.report(CountedHold.of(hold, **counts._asdict()).as_json(), line_of(hold), covers(counts))
+        self.report(CountedHold.of(hold, **counts._asdict()).as_json(), line_of(hold), _sentence(counts))
+
+
+def _sentence(counts: Coverage) -> str:
+    held = counted(counts.held, "conversation")
+    return (
+        f"Holds {held}. Already being erased: {counts.already_marked:,}. Already erased: {counts.already_erased:,}."
+    )

@@ -1,18 +1,17 @@
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import CommandParser
 
-from common.commands import ACTOR, ReportingCommand
+from common.commands import ACTOR
 from common.texts import counted
 from compliance import hold_coverage, holds
 from compliance.api.hold_schemas import ReleasedHold
-from compliance.errors import Refused
 from compliance.hold_coverage import Waiting
-from compliance.management.holds import add_hold_argument, find_hold, line_of
+from compliance.management.holds import HoldCommand, find_hold, line_of
 from compliance.models import ComplianceRequest, LegalHold
 
 
-class Command(ReportingCommand):
+class Command(HoldCommand):
     help = "Release a legal hold. The requests that only it keeps continue at once, and erase what it has held."
     examples = """\
 Another person than the one who placed a hold releases it. All commands count as one person, so a hold that a command
@@ -26,10 +25,9 @@ examples:
 exit codes: 0 released; 1 there is no such hold, or its chatbot is closed since a restore; 2 refused (it was released
 before, or a command has placed it)
 """
-    refusals: ClassVar = {Refused: 2}
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_hold_argument(parser)
+        super().add_arguments(parser)
         reasons = LegalHold.ReleaseReason.values
         parser.add_argument(
             "--reason",
@@ -45,12 +43,8 @@ before, or a command has placed it)
         if options["dry_run"]:
             waiting = hold_coverage.waiting_for(hold)
             documents = [
-                {
-                    "request_id": one.request.pk,
-                    "kind": one.request.kind,
-                    "conversations": one.conversations,
-                    "held_by_others": one.held_by_others,
-                }
+                {"request_id": one.request.pk, "kind": one.request.kind}
+                | {"conversations": one.conversations, "held_by_others": one.held_by_others}
                 for one in waiting
             ]
             self.report({"waiting_requests": documents}, *map(_sentence, waiting), "Nothing was released.")

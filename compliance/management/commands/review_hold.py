@@ -1,16 +1,15 @@
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import CommandParser
 
-from common.commands import ACTOR, ReportingCommand
+from common.commands import ACTOR
 from compliance import holds
 from compliance.api.hold_schemas import HoldObject
-from compliance.errors import Refused
-from compliance.management.holds import add_hold_argument, find_hold, line_of
+from compliance.management.holds import HoldCommand, find_hold, line_of
 from compliance.requests.inputs import read_instant
 
 
-class Command(ReportingCommand):
+class Command(HoldCommand):
     help = "Record that a legal hold was reviewed and is still needed, and set the next review."
     examples = """\
 A hold stays in force after its review date; health, a metric and a mail to officers report it then.
@@ -21,10 +20,9 @@ examples:
 exit codes: 0 done; 1 there is no such hold, or its chatbot is closed since a restore; 2 refused (it was released, or
 the date is not within 12 months)
 """
-    refusals: ClassVar = {Refused: 2}
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_hold_argument(parser)
+        super().add_arguments(parser)
         parser.add_argument(
             "--review-at",
             required=True,

@@ -65,7 +65,8 @@ exit codes: 0 set, 1 there is no such chatbot, 2 the command line is wrong, 3 no
 
     def _demand_confirmation(self, found: policy.Forecast, confirmed: int | None) -> None:
         """Report the numbers and exit, unless `confirmed` is the number of conversations, or was not long ago."""
-        if _is_about(confirmed, found.first_run):
+        # The number changes while an operator reads it.
+        if confirmed is not None and abs(found.first_run - confirmed) <= confirmed * policy.TOLERANCE:
             return
         self.stdout.write(
             f"The first run, 24 hours after you set this, erases {counted(found.first_run, 'conversation')}; "
@@ -81,8 +82,3 @@ def _days(text: str) -> int | None:
     if not text.isdecimal() or not SHORTEST_RETENTION <= int(text) <= LONGEST_RETENTION:
         raise ArgumentTypeError(f"choose {_RANGE}, or off")
     return int(text)
-
-
-def _is_about(confirmed: int | None, number: int) -> bool:
-    """Return whether this number was counted not long ago: it changes while an operator reads it."""
-    return confirmed is not None and abs(number - confirmed) <= confirmed * policy.TOLERANCE
