@@ -101,15 +101,13 @@ class CallbackTestResult(ResponseModel):
 
 _ID = "01a20e4f-9a41-7c0e-8d2f-3c1f5e0b7a66"
 _DELIVERED = {
+    **dict.fromkeys(CallbackObject.model_fields),
     "callback_id": _ID,
     "event": "request.completed",
     "occurred_at": "2026-11-24T16:06:40.005480Z",
     "state": "delivered",
-    "receiver": None,
     "attempts": 1,
-    "next_attempt_at": None,
     "last_status": 200,
-    "last_error": None,
     "delivered_at": "2026-11-24T16:06:40.310022Z",
 }
 _WAITING = _DELIVERED | {

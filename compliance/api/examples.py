@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from compliance.api.schemas import RequestObject
 from compliance.requests.results import COUNTED
 from config.openapi.operations import Example, Links, link
 
@@ -17,43 +18,24 @@ BOTH_SELECTORS: list[Example] = [
 def request(kind: str, **fields: Any) -> dict[str, Any]:
     """Return a request object that was just accepted, with these fields instead."""
     return {
+        **dict.fromkeys(RequestObject.model_fields),
         "request_id": _ID,
         "kind": kind,
         "status": "accepted",
-        "hold_reason": None,
         "selector": "uci",
-        "result": None,
         "reference": "TICKET-7",
         "received_at": "2026-11-24T16:06:39.565862Z",
         "requested_at": "2026-11-24T16:06:39.565862Z",
-        "not_before": None,
         "deadline": "gdpr",
         "due_at": "2026-12-24T22:59:59.000000Z",
-        "extended_at": None,
-        "extension_reason": None,
-        "answered_at": None,
-        "started_at": None,
-        "finished_at": None,
         "status_url": f"https://compliance.example.com/api/v1/chatbots/acme/requests/{_ID}",
         "progress": {"conversations_done": 0, "conversations_total": None, "extracts_done": 0, "extracts_total": 0},
-        "waiting_for": None,
         "counts": counts(),
-        "assurance": None,
-        "unverified_left_out": None,
         "withheld": 0,
-        "continues": None,
-        "continued_by": None,
         "csv_dialect": "standard" if kind == "export" else None,
         "formats": ["csv"] if kind == "export" else None,
-        "archive": None,
-        "export": None,
         "kept_exports": [],
         "delivered_extracts": [],
-        "retention": None,
-        "redaction": None,
-        "repeated_by": None,
-        "repeats": None,
-        "error": None,
         **fields,
     }
 

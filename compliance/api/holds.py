@@ -57,21 +57,17 @@ class HoldPages(CursorPages):
 _ID = "01a20e4f-6b1d-7c55-9f0e-2f6a41c7d3b8"
 _COUNTS = {"held": 3, "already_marked": 0, "already_erased": 1}
 _HOLD = {
+    **dict.fromkeys(HoldObject.model_fields),
     "hold_id": _ID,
     "state": "in_force",
     "due_for_review": False,
     "scope": "uci",
     "unique_chatter_identifier_key": "member_id",
-    "began_from": None,
-    "began_before": None,
     "matter": "CASE-0815",
     "basis": "legal_claims",
     "placed_at": "2026-11-24T16:06:39.565862Z",
     "placed_by": "api:1f8c2a9d4b07",
     "review_at": "2027-05-24T00:00:00.000000Z",
-    "reviewed_at": None,
-    "released_at": None,
-    "release_reason": None,
 }
 # A sample that is run must not be in the past.
 _REVIEW = {"review_at": f"{timezone.now() + timedelta(days=180):%Y-%m-%d}"}

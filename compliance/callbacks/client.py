@@ -50,12 +50,6 @@ def body_of(callback: Callback) -> bytes:
     ).encode()
 
 
-def call_of(callback: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call[Outcome]:
-    """Return the call that delivers a callback, not begun."""
-    body, seconds = body_of(callback), outbound.CALLBACK_SECONDS
-    return call_to(callback.url, callback_id=callback.id, body=body, seconds=seconds, signers=signers, tls=tls)
-
-
 def call_to(
     url: str, *, callback_id: UUID, body: bytes, seconds: float, signers: Signers, tls: ssl.SSLContext
 ) -> Call[Outcome]:

@@ -11,8 +11,9 @@ from django.db.models import BooleanField, ExpressionWrapper
 
 from chatbots import changelog
 from chatbots.callback_secrets import Signers
+from common import outbound
 from common.db import array, distinct, execute, fetch_in_index_order
-from compliance.callbacks.client import Failure, Outcome, call_of
+from compliance.callbacks.client import Failure, Outcome, body_of, call_to
 from compliance.callbacks.deadline_events import EVENT_OF, STILL_HOLDS
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import dispatcher
@@ -83,7 +84,8 @@ class Callbacks(Queue[Callback, Outcome]):
         return [one for one in found.values() if vars(one)["holds"]]
 
     def call(self, due: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call[Outcome]:
-        return call_of(due, signers=signers, tls=tls)
+        body, seconds = body_of(due), outbound.CALLBACK_SECONDS
+        return call_to(due.url, callback_id=due.id, body=body, seconds=seconds, signers=signers, tls=tls)
 
     def unsigned(self, code: str) -> Outcome:
         return Outcome(error=Failure(code))
@@ -98,12 +100,8 @@ class Callbacks(Queue[Callback, Outcome]):
         entries = []
         for callback_id, chatbot_id, request_id, event_of, state, attempts, answer, error in rows:
             if state == State.GIVEN_UP:
-                data = {
-                    "callback": str(callback_id),
-                    "event": f"request.{event_of}",
-                    "code": error,
-                    "attempts": attempts,
-                }
+                data = {"callback": str(callback_id), "event": f"request.{event_of}"}
+                data |= {"code": error, "attempts": attempts}
                 entries.append(
                     changelog.entry(
                         "callback.given_up", chatbot_id=chatbot_id, request_id=request_id, actor="worker", data=data

@@ -6,8 +6,9 @@ counts it twice.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import product
 
 from prometheus_client.core import GaugeMetricFamily
@@ -30,13 +31,17 @@ from conversations.models import IdentityLookup
 _COUNTED = "Counted up to 2,000 of each state, and less of each chatbot the more there are."
 
 _Values = Mapping[tuple[str, ...], float]
+_Labels = Mapping[str, str]
+_NO_LABELS: _Labels = {}
 
 
 class Service(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Query the database. Raises django.db.Error."""
         chatbots = list(Chatbot.objects.order_by("pk").values_list("pk", flat=True))
-        yield _gauge("dca_build_info", "Always 1; the label is the version of the web server.", 1, version=VERSION)
+        yield _gauge(
+            "dca_build_info", "Always 1; the label is the version of the web server.", 1, {"version": VERSION}
+        )
         yield from _of_chatbots(chatbots)
         found = health.check()
         yield from _of_workers(found)
@@ -76,79 +81,71 @@ class OneChatbot(Collector):
 
 
 def _of_chatbots(
-    chatbots: Sequence[int], prefix: str = "dca", of: Mapping[str, str] | None = None
+    chatbots: Sequence[int], prefix: str = "dca", of: _Labels = _NO_LABELS
 ) -> Iterator[GaugeMetricFamily]:
-    of = of or {}
+    gauge, by_labels = partial(_gauge, of=of), partial(_by_labels, of=of)
     stats = queries.chatbot_stats(chatbots)
-    yield _by_labels(
+    yield by_labels(
         f"{prefix}_oldest_waiting_seconds",
         "Age of the oldest request that may be taken. Seconds are normal; if it grows, check the clusters and the "
         "workers' log.",
         {"kind": ComplianceRequest.Kind.values, "lane": ComplianceRequest.Lane.values},
         stats.waiting_seconds,
-        of,
     )
-    yield from _of_open_requests(prefix, stats.open, of)
-    yield _by_labels(
+    yield from _of_open_requests(f"{prefix}_requests", stats.open, by_labels)
+    yield by_labels(
         f"{prefix}_callbacks",
         "Callbacks that wait to be delivered, and that were given up (kept for CALLBACK_DAYS). Counted up to "
         "2,000. Send given up ones again with manage.py resend_callbacks.",
         {"state": [Callback.State.WAITING.value, Callback.State.GIVEN_UP.value]},
         {(state,): queued.number for state, queued in stats.callbacks.items()},
-        of,
     )
-    yield _gauge(
+    yield gauge(
         f"{prefix}_callbacks_oldest_due_seconds",
         "Seconds since the oldest callback was due. Seconds are normal; if it grows, no worker sends callbacks.",
         stats.callbacks.get("waiting", queries.NONE).oldest_seconds,
-        **of,
     )
-    yield _by_labels(
+    yield by_labels(
         f"{prefix}_identity_lookups",
         "Look-ups of identities that wait, and by state those of the last hour that ended, where the resolver is "
         "on, but not those on a silent machine of Citus. Counted up to 2,000. The page Identity of a "
         "chatbot's settings has the last error.",
         {"state": IdentityLookup.State.values},
         {(state,): queued.number for state, queued in stats.lookups.items()},
-        of,
     )
-    yield _gauge(
+    yield gauge(
         f"{prefix}_identity_lookups_oldest_seconds",
         "Seconds since the oldest look-up of an identity was queued. Seconds are normal; a resolver that is down is "
         "tried for a day.",
         stats.lookups.get("pending", queries.NONE).oldest_seconds,
-        **of,
     )
-    yield _by_labels(
+    yield by_labels(
         f"{prefix}_extracts",
         "Daily extracts to make, to rebuild, and failed. Counted up to 1,000. Retry failed ones with manage.py "
         "daily_extract.",
         {"state": ["pending", "stale", "failed"]},
         {(state,): queued.number for state, queued in stats.extracts.items()},
-        of,
     )
-    yield _gauge(
+    yield gauge(
         f"{prefix}_extracts_oldest_due_seconds",
         "Seconds since the oldest daily extract was due to be made or rebuilt. Minutes are normal; deletions wait "
         "for it.",
         max(stats.extracts.get(state, queries.NONE).oldest_seconds for state in ("pending", "stale")),
-        **of,
     )
-    yield _gauge(
+    yield gauge(
         f"{prefix}_retention_late",
         "Chatbots with a retention period that had no run yesterday or today. Check the sweep's age and the workers' "
         "log.",
         stats.retention_late,
-        **of,
     )
 
 
 def _of_open_requests(
-    prefix: str, found: Sequence[queries.OpenRequests], of: Mapping[str, str]
+    prefix: str, found: Sequence[queries.OpenRequests], by_labels: Callable[..., GaugeMetricFamily]
 ) -> Iterator[GaugeMetricFamily]:
     def family(name: str, help_text: str, values: _Values, **lists: Sequence[str]) -> GaugeMetricFamily:
         kinds = {"kind": ComplianceRequest.Kind.values}
-        return _by_labels(f"{prefix}_requests{name}", f"{help_text} {_COUNTED}", kinds | lists, values, of)
+        return by_labels(prefix + name, f"{help_text} {_COUNTED}", kinds | lists, values)
 
     yield family(
         "",
@@ -282,21 +279,14 @@ def _sum(counts: Iterable[tuple[tuple[str, ...], int]]) -> _Values:
     return total
 
 
-def _gauge(name: str, help_text: str, value: float, **labels: str) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, help_text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
-    return family
+def _gauge(name: str, help_text: str, value: float, of: _Labels = _NO_LABELS) -> GaugeMetricFamily:
+    return _by_labels(name, help_text, {}, {(): value}, of)
 
 
 def _by_labels(
-    name: str,
-    help_text: str,
-    lists: Mapping[str, Sequence[str]],
-    values: _Values,
-    of: Mapping[str, str] | None = None,
+    name: str, help_text: str, lists: Mapping[str, Sequence[str]], values: _Values, of: _Labels = _NO_LABELS
 ) -> GaugeMetricFamily:
     """Return a family with a series for each combination of the lists, with 0 where there is no value."""
-    of = of or {}
     family = GaugeMetricFamily(name, help_text, labels=[*of, *lists])
     for labels in product(*lists.values()):
         family.add_metric([*of.values(), *labels], values.get(labels, 0))

@@ -12,6 +12,7 @@ from common.db import array, fetch, fetch_in_index_order
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications import digest
 from compliance.notifications.outbox import with_unsent_notices
+from compliance.work.due import CAN_CONTINUE_SQL
 from compliance.work.health import FIRST_IN_QUEUES
 from compliance.work.lookups import called_chatbots
 from conversations.placement import by_place, machines
@@ -34,8 +35,7 @@ SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(r.waits_si
 _ONE_STATE = """
     SELECT r.kind, r.status, r.received_at, r.requested_at, r.due_at, r.answered_at, r.hold_reason,
            r.waiting_for, r.error_code,
-           r.uci_value IS NOT NULL OR r.named_conversations IS NOT NULL OR r.kind IN ('retention', 'redaction')
-               OR (r.origin = 'replay' AND r.uci_digest IS NOT NULL) AS has_subject
+           {can_continue} AS can_continue
       FROM compliance_compliancerequest r
      WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = {status}
      ORDER BY r.id {order} LIMIT %(most)s
@@ -48,9 +48,10 @@ SELECT r.kind, r.status,
   FROM unnest(%(chatbots)s::bigint[]) AS c(id)
  CROSS JOIN LATERAL (
     SELECT one.* FROM unnest(%(going)s::text[]) AS s(status)
-     CROSS JOIN LATERAL ({_ONE_STATE.format(status="s.status", order="")}) AS one
+     CROSS JOIN LATERAL ({_ONE_STATE.format(status="s.status", can_continue="TRUE", order="")}) AS one
      UNION ALL
-    SELECT one.* FROM ({_ONE_STATE.format(status="'failed'", order="DESC")}) AS one WHERE one.has_subject
+    SELECT one.* FROM ({_ONE_STATE.format(status="'failed'", can_continue=CAN_CONTINUE_SQL, order="DESC")}) AS one
+     WHERE one.can_continue
  ) AS r
  GROUP BY 1, 2, 3
 """
@@ -176,7 +177,7 @@ def _lookups(chatbots: Collection[int], most: int) -> dict[str, Queued]:
     found: dict[str, Queued] = {}
     for together in by_place({chatbot: chatbot for chatbot in machines.reachable(called)}):
         for state, number, seconds in fetch_in_index_order(_LOOKUPS, {"called": array(together), "most": most}):
-            before = found.get(state, Queued(0, 0.0))
+            before = found.get(state, NONE)
             found[state] = Queued(before.number + number, max(before.oldest_seconds, seconds))
     return found
 
