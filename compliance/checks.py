@@ -37,16 +37,17 @@ def no_embedded_servers(**_: object) -> Iterator[CheckMessage]:
         yield Error("The S3 server runs embedded.", hint="Set the S3_* variables.", id="compliance.E003")
 
 
-def hosted_bucket_can_be_used(**_: object) -> list[CheckMessage]:
+def hosted_bucket_can_be_used(**_: object) -> Iterator[CheckMessage]:
     result = check_hosted_bucket()
-    if result.is_ok:
-        return []
-    # A wrong name is often reported as a missing right.
-    where = f"S3_BUCKET is {settings.S3_BUCKET}, at {settings.S3_ENDPOINT_URL or 'AWS'} in {settings.S3_REGION}."
-    hint = (
-        f"{where} If so, create it, or grant what is missing. After migrate, check_bucket --hosted lists each call."
-    )
-    return [Error(f"The hosted bucket cannot be used. {result.error}", hint=hint, id="compliance.E013")]
+    if not result.is_ok:
+        yield Error(
+            f"The hosted bucket cannot be used. {result.error}",
+            # A wrong name is often reported as a missing right.
+            hint=f"S3_BUCKET is {settings.S3_BUCKET}, at {settings.S3_ENDPOINT_URL or 'AWS'} in "
+            f"{settings.S3_REGION}. If so, create it, or grant what is missing. After migrate, check_bucket --hosted "
+            "lists each call.",
+            id="compliance.E013",
+        )
 
 
 # Without its tag every `check` would run it. Django does not pass the requested tags to a check.
@@ -204,24 +205,17 @@ def secrets_can_be_read(*, databases: Sequence[str] | None = None, **_: object) 
     """Check the keys of stored secrets by their ids, for `check --deploy --database default`."""
     in_use = rotation.keys_in_use() if DEFAULT_DB_ALIAS in (databases or ()) else {}
     newest, *older = settings.ENCRYPTION_KEYS
-    missing = {key_id: count for key_id, count in in_use.items() if key_id not in {newest, *older}}
-    waiting = {key_id: in_use[key_id] for key_id in older if key_id in in_use}
-    problems: list[CheckMessage] = [
-        Error(
-            f"{counted(count, 'stored secret')} under the key {key_id}, which ENCRYPTION_KEYS lacks, cannot be used.",
-            hint="Put the key back, at the end. Remove a key when rotate_secrets says that none is left under it.",
-            id="compliance.E008",
-        )
-        for key_id, count in missing.items()
-    ]
-    problems += [
-        checks.Warning(
-            f"{counted(count, 'stored secret')} under the key {key_id}, which is not the newest.",
-            hint="Run manage.py rotate_secrets, once every process has the newest key as its first.",
-            id="compliance.W006",
-        )
-        for key_id, count in waiting.items()
-    ]
+    problems: list[CheckMessage] = []
+    for key_id, count in in_use.items():
+        secrets = f"{counted(count, 'stored secret')} under the key {key_id}, which"
+        if key_id not in {newest, *older}:
+            hint = "Put the key back, at the end. Remove a key when rotate_secrets says that none is left under it."
+            problems.append(
+                Error(f"{secrets} ENCRYPTION_KEYS lacks, cannot be used.", hint=hint, id="compliance.E008")
+            )
+        elif key_id != newest:
+            hint = "Run manage.py rotate_secrets, once every process has the newest key as its first."
+            problems.append(checks.Warning(f"{secrets} is not the newest.", hint=hint, id="compliance.W006"))
     return problems
 
 
@@ -229,13 +223,9 @@ def secrets_can_be_read(*, databases: Sequence[str] | None = None, **_: object) 
 def role_has_few_rights(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
     """Check the role of DATABASE_URL, for `check --deploy --database default`."""
     excess = database_rights.excess() if DEFAULT_DB_ALIAS in (databases or ()) else []
-    if not excess:
-        return []
-    return [
-        checks.Warning(
-            f"The database role of this process {', '.join(excess)}.",
-            hint="Give web server and workers their own roles (docs/operators/database-roles.md). Only migrate and "
-            "a few commands need the role that owns the tables.",
-            id="compliance.W002",
-        )
-    ]
+    hint = (
+        "Give web server and workers their own roles (docs/operators/database-roles.md). Only migrate and a few "
+        "commands need the role that owns the tables."
+    )
+    fault = f"The database role of this process {', '.join(excess)}."
+    return [checks.Warning(fault, hint=hint, id="compliance.W002")] if excess else []

@@ -4,7 +4,7 @@ A digest follows from the value beside it, so a run can be repeated, also after 
 gone, those of erased data, cannot be recomputed and stay as they are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -121,7 +121,7 @@ def recompute(
             if wrong and not dry_run:
                 counts.left += len(wrong) - _update(one, wrong, list(scopes["chatbot_id"]))
             progress(len(rows))
-    found["requests"] = _of_requests(scopes["variable_id"], dry_run=dry_run)
+    found["requests"] = _of_rows(_requests(), scopes["variable_id"], dry_run=dry_run)
     found["legal holds"] = _of_holds(scopes["variable_id"], dry_run=dry_run)
     return found
 
@@ -153,31 +153,29 @@ def _update(one: _Digest, wrong: list[_Wrong], chatbots: list[int]) -> int:
     return len(updated)
 
 
-def _of_requests(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
-    """Those that are open or can be retried: the others have no value any more."""
+def _of_rows(
+    rows: Iterable[tuple[ComplianceRequest | LegalHold, str]], public_ids: dict[int, UUID], *, dry_run: bool
+) -> Recomputed:
+    """Recompute the digests of rows, each with its value."""
     counts = Recomputed()
-    for request in _requests():
-        right = digest("chatter", public_ids[request.variable_id or 0], request.uci_value or "")
+    for row, value in rows:
+        right = digest("chatter", public_ids[row.variable_id or 0], value)
         counts.rows += 1
-        if right != bytes(request.uci_digest or b""):
+        if right != bytes(row.uci_digest or b""):
             counts.wrong += 1
             if not dry_run:
-                ComplianceRequest.objects.filter(pk=request.pk).update(uci_digest=right)
+                type(row)._default_manager.filter(pk=row.pk).update(uci_digest=right)
     return counts
 
 
 def _of_holds(public_ids: dict[int, UUID], *, dry_run: bool) -> Recomputed:
     """Those in force. After a restore a hold has no value: then it follows the identities, or is left."""
-    counts = Recomputed()
     in_force = LegalHold.objects.filter(released_at=None)
-    for hold in in_force.exclude(value_encrypted=""):
-        value = decrypt(hold.value_encrypted, bound_to=legal_hold_binding(hold.pk))
-        right = digest("chatter", public_ids[hold.variable_id or 0], value)
-        counts.rows += 1
-        if right != bytes(hold.uci_digest or b""):
-            counts.wrong += 1
-            if not dry_run:
-                LegalHold.objects.filter(pk=hold.pk).update(uci_digest=right)
+    with_value = (
+        (hold, decrypt(hold.value_encrypted, bound_to=legal_hold_binding(hold.pk)))
+        for hold in in_force.exclude(value_encrypted="")
+    )
+    counts = _of_rows(with_value, public_ids, dry_run=dry_run)
     if not dry_run:
         counts.left = _count_unknown_holds()
         # The ledger has their former digests.
@@ -200,10 +198,13 @@ def _count_unknown_holds() -> int:
     return unknown
 
 
-def _requests() -> Iterator[ComplianceRequest]:
-    """Yield them in pages. A cursor would need the same session for all, which a pooler does not give."""
+def _requests() -> Iterator[tuple[ComplianceRequest, str]]:
+    """Yield those that are open or can be retried: the others have no value any more.
+
+    They are read in pages: a cursor would need the same session for all, which a pooler does not give.
+    """
     having = ComplianceRequest.objects.filter(uci_value__isnull=False).only("variable", "uci_value", "uci_digest")
     after = UUID(int=0)
     while page := list(having.filter(pk__gt=after).order_by("pk")[:_BATCH_ROWS]):
-        yield from page
+        yield from ((one, one.uci_value or "") for one in page)
         after = page[-1].pk

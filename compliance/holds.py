@@ -37,7 +37,11 @@ from conversations.locks import wait_for_intake
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-_COUNT_AS_ONE = {"api": "keys of a chatbot", "command": "commands"}
+_BY_YOU = "You have placed the hold: another officer releases it in the console."
+_OWN = {
+    "api": "All keys of a chatbot count as one: an officer releases it in the console.",
+    "command": "All commands count as one: an officer releases it in the console.",
+}
 # An officer checks at least once a year whether a hold is still needed.
 LONGEST_REVIEW = timedelta(days=366)
 
@@ -115,24 +119,14 @@ def release(*, chatbot: Chatbot, hold_id: UUID, reason: str, actor: str) -> tupl
     with transaction.atomic():
         wait_for_intake(chatbot.pk)
         hold = _locked(chatbot, hold_id)
-        _check_release(hold, actor)
+        if (placer := party(hold.placed_by)) == party(actor):
+            raise Refused("own_hold", _OWN.get(placer, _BY_YOU))
         hold.released_at, hold.released_by, hold.release_reason = _now(), actor, reason
         hold.value_encrypted = ""
         hold.save(update_fields=["released_at", "released_by", "release_reason", "value_encrypted"])
         _log("hold.released", hold, actor, {"reason": reason})
         free = release_unheld(chatbot)
     return hold, free
-
-
-def _check_release(hold: LegalHold, actor: str) -> None:
-    """Raise Refused (`released`; `own_hold` if the party of the actor has placed it)."""
-    _require_in_force(hold)
-    if (placer := party(hold.placed_by)) == party(actor):
-        if placer in _COUNT_AS_ONE:
-            raise Refused(
-                "own_hold", f"All {_COUNT_AS_ONE[placer]} count as one: an officer releases it in the console."
-            )
-        raise Refused("own_hold", "You have placed the hold: another officer releases it in the console.")
 
 
 def release_unheld(chatbot: Chatbot) -> list[UUID]:
@@ -153,9 +147,8 @@ def release_unheld(chatbot: Chatbot) -> list[UUID]:
 
 def value_of(hold: LegalHold) -> str | None:
     """Return the UCI value of a hold in force, or None if there is none. Raises SecretUnreadable."""
-    return (
-        crypto.decrypt(hold.value_encrypted, bound_to=legal_hold_binding(hold.pk)) if hold.value_encrypted else None
-    )
+    stored = hold.value_encrypted
+    return crypto.decrypt(stored, bound_to=legal_hold_binding(hold.pk)) if stored else None
 
 
 def disclose(*, chatbot: Chatbot, hold_id: UUID, actor: str) -> str | None:
@@ -240,13 +233,9 @@ def _locked(chatbot: Chatbot, hold_id: UUID) -> LegalHold:
     hold = LegalHold.objects.select_for_update().filter(pk=hold_id, chatbot=chatbot).first()
     if hold is None:
         raise Refused("not_found", "There is no such legal hold.")
-    _require_in_force(hold)
-    return hold
-
-
-def _require_in_force(hold: LegalHold) -> None:
     if hold.released_at is not None:
         raise Refused("released", "The legal hold was released already.")
+    return hold
 
 
 def _log(event: str, hold: LegalHold, actor: str, data: changelog.Data | None = None) -> None:

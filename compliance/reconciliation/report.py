@@ -83,7 +83,7 @@ class Report:
 
 
 def reconcile(
-    *, fix: bool = False, force: bool = False, actor: str = "command", progress: Progress | None = None
+    *, fix: bool = False, force: bool = False, actor: str = "command", progress: Progress = lambda _objects: None
 ) -> Report:
     """Compare; with `fix`, also remove orphans, abort stale uploads, and repair rows without their object.
 
@@ -102,14 +102,13 @@ def reconcile(
     return report
 
 
-def _scan(storage: ObjectStorage, seen: scan.SeenRows, progress: Progress | None) -> Iterator[scan.ScannedKey]:
+def _scan(storage: ObjectStorage, seen: scan.SeenRows, progress: Progress) -> Iterator[scan.ScannedKey]:
     for found in scan.scan_storage(storage, seen):
-        if progress:
-            progress(1)
+        progress(1)
         yield found
 
 
-def _compare(storage: ObjectStorage, progress: Progress | None) -> Report:
+def _compare(storage: ObjectStorage, progress: Progress) -> Report:
     identity = service.current()
     report = Report(Service.State(identity.state), identity.replayed_at)
     slugs = dict(Chatbot.objects.values_list("pk", "slug"))
@@ -199,7 +198,7 @@ def _refuse_too_much(report: Report) -> None:
         )
 
 
-def _fix(storage: ObjectStorage, report: Report, actor: str, progress: Progress | None) -> None:
+def _fix(storage: ObjectStorage, report: Report, actor: str, progress: Progress) -> None:
     result, seen = RepairResult(), scan.SeenRows()
     differing = ((store, row_id) for store, ids in report.of_another_size.items() for row_id in ids)
     try:
@@ -291,12 +290,5 @@ def _remove_export(storage: ObjectStorage, row: RowMismatch) -> bool:
 
 def _mark_stale(row: RowMismatch) -> bool:
     done = DailyExtract.objects.filter(pk=row.row_id, key=row.key, state=DailyExtract.State.DONE)
-    return bool(
-        done.update(
-            state=DailyExtract.State.STALE,
-            version=F("version") + 1,
-            stale_at=Now(),
-            attempts=0,
-            next_attempt_at=Now(),
-        )
-    )
+    stale = {"state": DailyExtract.State.STALE, "version": F("version") + 1, "stale_at": Now()}
+    return bool(done.update(**stale, attempts=0, next_attempt_at=Now()))
