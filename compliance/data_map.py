@@ -24,7 +24,6 @@ def data_map() -> str:
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
-    """Return the lines of a Markdown table."""
     for cells in (header, ("---",) * len(header), *rows):
         yield f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |")
 

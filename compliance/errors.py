@@ -35,17 +35,14 @@ class StepFailed(Exception):
 
     @classmethod
     def of(cls, error: StorageError) -> Self:
-        """Return the failure of a request whose work a storage error ended."""
         return cls(error.code, error.detail, retryable=error.retryable)
 
     @classmethod
     def by_machine(cls) -> Self:
-        """Return the failure of a request whose work ended with a machine of Citus."""
         return cls(machines.SILENT, machines.LOST)
 
     @classmethod
     def by_refusal(cls, error: BaseException) -> Self:
-        """Return the failure of a request whose work the database refused for now."""
         return cls(REFUSED, describe_refusal(error))
 
 

@@ -99,7 +99,6 @@ def count(hold: LegalHold, digests: list[bytes]) -> Coverage:
 
 
 def digests_of(hold: LegalHold) -> list[bytes]:
-    """Return the digests of the conversations that a hold names."""
     return [bytes(one) for one in hold.conversations.order_by("pk").values_list("digest", flat=True)]
 
 
@@ -172,6 +171,5 @@ def _deletions(requests: Collection[ComplianceRequest]) -> list[UUID]:
 
 
 def _find_redacted(requests: Collection[ComplianceRequest]) -> dict[UUID, int]:
-    """Return the conversation of each redaction among these requests."""
     redactions = [one.pk for one in requests if one.kind == Kind.REDACTION]
     return dict(Redaction.objects.filter(request__in=redactions).values_list("request", "conversation_id"))

@@ -158,12 +158,9 @@ def _next_requests(busy: Collection[int]) -> Job | None:
 
 
 def _next_extract(busy: Collection[int]) -> Job | None:
-    held = leases.take_for_bucket(busy=busy)
-    return (
-        _client_job(held.chatbot_id, lambda: extracts.build(held), requeue=partial(leases.requeue, held))
-        if held
-        else None
-    )
+    if held := leases.take_for_bucket(busy=busy):
+        return _client_job(held.chatbot_id, partial(extracts.build, held), requeue=partial(leases.requeue, held))
+    return None
 
 
 def _client_job(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], object]) -> Job:

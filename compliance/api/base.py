@@ -92,12 +92,10 @@ def request_objects(call: Request, shape: type[Shape], requests: Sequence[Compli
 
 
 def respond_with(call: Request, request: ComplianceRequest, shape: type[RequestObject] = RequestObject) -> Response:
-    """Return the response with one request object."""
     return Response(request_objects(call, shape, [request])[0])
 
 
 def as_problem(refused: Refused) -> Problem:
-    """Return a refusal as the error of a response."""
     errors: list[FieldError] = []
     if refused.pointer:
         errors = [FieldError(pointer=refused.pointer, code="invalid", detail=refused.detail)]

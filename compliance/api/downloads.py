@@ -14,7 +14,6 @@ from compliance.requests import downloads
 
 
 def address_of(request: HttpRequest, token: str) -> str:
-    """Return the address of the download of a token."""
     return request.build_absolute_uri(reverse("download", args=[token]))
 
 

@@ -48,5 +48,4 @@ def line_of(hold: LegalHold) -> str:
 
 
 def _day(hold: LegalHold, at: datetime) -> str:
-    """Return a day in the time zone of the hold's chatbot."""
     return f"{at.astimezone(ZoneInfo(hold.chatbot.timezone)):%Y-%m-%d}"

@@ -390,13 +390,12 @@ class ComplianceRequest(models.Model):
                 condition=Q(variable__isnull=False, named_conversations__isnull=True)
                 | Q(variable__isnull=True, uci_value__isnull=True, uci_digest__isnull=True),
             ),
-            models.CheckConstraint(
-                name="request_retention_names_nobody",
-                condition=~Q(kind="retention") | Q(variable__isnull=True, named_conversations__isnull=True),
-            ),
-            models.CheckConstraint(
-                name="request_redaction_names_nobody",
-                condition=~Q(kind="redaction") | Q(variable__isnull=True, named_conversations__isnull=True),
+            *(
+                models.CheckConstraint(
+                    name=f"request_{kind}_names_nobody",
+                    condition=~Q(kind=kind) | Q(variable__isnull=True, named_conversations__isnull=True),
+                )
+                for kind in ("retention", "redaction")
             ),
             models.CheckConstraint(
                 name="request_open_names_somebody",

@@ -21,6 +21,7 @@ from django.utils import timezone
 from chatbots import changelog
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
+from common.commands import ACTOR
 from common.storage import ObjectStorage, OpenUpload, StorageError
 from compliance.erasure import objects
 from compliance.ledger import service, tripwire
@@ -82,9 +83,7 @@ class Report:
         return {"agrees": self.agrees} | shown
 
 
-def reconcile(
-    *, fix: bool = False, force: bool = False, actor: str = "command", progress: Progress = lambda _objects: None
-) -> Report:
+def reconcile(*, fix: bool = False, force: bool = False, progress: Progress = lambda _objects: None) -> Report:
     """Compare; with `fix`, also remove orphans, abort stale uploads, and repair rows without their object.
 
     `progress` is called with each number of objects scanned. Raises StorageError, and FixRefused before anything is
@@ -98,7 +97,7 @@ def reconcile(
     if fix and not report.agrees:
         if not force:
             _refuse_too_much(report)
-        _fix(storage, report, actor, progress)
+        _fix(storage, report, progress)
     return report
 
 
@@ -198,7 +197,7 @@ def _refuse_too_much(report: Report) -> None:
         )
 
 
-def _fix(storage: ObjectStorage, report: Report, actor: str, progress: Progress) -> None:
+def _fix(storage: ObjectStorage, report: Report, progress: Progress) -> None:
     result, seen = RepairResult(), scan.SeenRows()
     differing = ((store, row_id) for store, ids in report.of_another_size.items() for row_id in ids)
     try:
@@ -208,7 +207,7 @@ def _fix(storage: ObjectStorage, report: Report, actor: str, progress: Progress)
         _repair_rows(storage, chain(_missing(storage, seen), _differing(storage, differing)), result)
         _abort_uploads(storage, scan.stale_uploads(storage), result)
     finally:
-        result.record(actor)  # also after an error
+        result.record()  # also after an error
     report.fixed, report.refused = dict(result.done), dict(result.refused)
 
 
@@ -225,10 +224,10 @@ class RepairResult:
         if chatbot_id is not None:
             self._of_chatbot[chatbot_id][what] += 1
 
-    def record(self, actor: str) -> None:
+    def record(self) -> None:
         """Write each chatbot's numbers to its change log."""
         changelog.record_all(
-            changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=actor, data=dict(counts))
+            changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=ACTOR, data=dict(counts))
             for chatbot_id, counts in self._of_chatbot.items()
         )
 

@@ -53,7 +53,6 @@ class ChatbotConfig:
 
     @cached_property
     def has_bucket(self) -> bool:
-        """Whether the chatbot has a bucket for exports."""
         return Bucket.objects.filter(chatbot=self.chatbot).exists()
 
     @cached_property
@@ -61,7 +60,6 @@ class ChatbotConfig:
         return can_sign(self.chatbot)
 
     def require_compliance(self) -> None:
-        """Raise Refused(`compliance_disabled`) if data compliance is switched off."""
         if not self.chatbot.compliance_enabled:
             raise Refused(
                 "compliance_disabled",
@@ -69,7 +67,6 @@ class ChatbotConfig:
             )
 
     def require_bucket(self) -> None:
-        """Raise Refused(`export_destination_missing`) if the chatbot has no bucket for exports."""
         if not self.has_bucket:
             raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
 

@@ -114,7 +114,6 @@ class LookupResult:
 
     @property
     def without_chatter(self) -> list[int]:
-        """The numbers of the open conversations without a UCI value."""
         return [number for number, values in self.values.items() if not values]
 
     @property

@@ -87,7 +87,6 @@ class Similar(NamedTuple):
 
     @property
     def differs(self) -> str:
-        """A description of the differences."""
         return ", ".join(_DIFFERS[way] for way in self.differs_in)
 
 
