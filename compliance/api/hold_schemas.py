@@ -148,10 +148,9 @@ class HoldObject(ResponseModel):
     @classmethod
     def of(cls, hold: LegalHold, **more: Any) -> Self:
         """Return a hold. `more`: the fields of a subclass."""
-        names = cls.model_fields.keys() - more.keys() - _COMPUTED
         is_over = hold.released_at is not None
         return cls.model_validate(
-            {name: getattr(hold, name) for name in names}
+            vars(hold)
             | {
                 "hold_id": hold.pk,
                 "state": "released" if is_over else "in_force",
@@ -161,9 +160,6 @@ class HoldObject(ResponseModel):
             }
             | more
         )
-
-
-_COMPUTED = {"hold_id", "state", "due_for_review", "unique_chatter_identifier_key", "release_reason"}
 
 
 class CountedHold(HoldCounts, HoldObject):

@@ -1,11 +1,13 @@
-"""Base classes of the commands that file a request, or decide on one."""
+"""Base classes of the commands that file a request, or decide on one, and of those about a legal hold."""
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
@@ -17,7 +19,7 @@ from common.texts import counted
 from compliance.api.schemas import RequestObject
 from compliance.cluster import heartbeats
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, LegalHold
 from compliance.requests import decisions, similar
 from compliance.requests.reasons import REASONS, Decision
 from compliance.requests.selectors import ByConversations, ByUci, Selector
@@ -167,6 +169,15 @@ class DecidingCommand(RequestCommand):
         self.show(decide(request_id=options["request_id"], actor=ACTOR, reason=options["reason"], note=note))
 
 
+class HoldCommand(ReportingCommand):
+    """A command about one legal hold."""
+
+    refusals: ClassVar = {Refused: 2}
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("hold_id", type=UUID, help="The hold's id: legal_holds lists them.")
+
+
 def add_selector_arguments(parser: CommandParser) -> None:
     parser.add_argument("slug", help="The chatbot.")
     parser.add_argument("key", nargs="?", help="The Unique Chatter Identifier's name, such as member_id.")
@@ -236,3 +247,32 @@ def _summary(request: ComplianceRequest) -> str:
     bucket = export.bucket or settings.S3_BUCKET
     size = f"{counted(export.rows or 0, 'row')}, {counted(export.bytes or 0, 'byte')}"
     return f"{counts}; {size} in {bucket}, key {export.key}"
+
+
+def find_hold(hold_id: UUID) -> LegalHold:
+    """Return a hold. Raises CommandError, also if a restore has left its chatbot closed."""
+    hold = LegalHold.objects.select_related("chatbot", "variable").filter(pk=hold_id).first()
+    if hold is None:
+        raise CommandError("There is no such legal hold: legal_holds lists them.")
+    find_open_chatbot(hold.chatbot.slug)
+    return hold
+
+
+def line_of(hold: LegalHold) -> str:
+    """Return a line about a hold, without the value."""
+    scopes = {
+        LegalHold.Scope.UCI: f"one chatter, by {hold.variable.name if hold.variable else 'the UCI'}",
+        LegalHold.Scope.CONVERSATIONS: "conversations by their ids",
+        LegalHold.Scope.CHATBOT: "the whole chatbot",
+    }
+    state = (
+        f"released {_day(hold, hold.released_at)}"
+        if hold.released_at
+        else f"in force, review {_day(hold, hold.review_at)}"
+    )
+    matter = hold.matter or "matter forgotten"
+    return f"{hold.pk} {hold.chatbot.slug}: {scopes[LegalHold.Scope(hold.scope)]}, {matter}, {state}"
+
+
+def _day(hold: LegalHold, at: datetime) -> str:
+    return f"{at.astimezone(ZoneInfo(hold.chatbot.timezone)):%Y-%m-%d}"

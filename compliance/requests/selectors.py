@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from chatbots.models import uci_value_fault
 from common.texts import holds, is_storable
@@ -85,11 +85,5 @@ class ByMessages(_ByIds):
 
 
 Selector = ByUci | ByConversations
-
-
-class Identifiers(Protocol):
-    """The value or ids of a request, with a description. Texts that are kept of the request must not contain them."""
-
-    description: ClassVar[str]
-
-    def is_in(self, text: str) -> bool: ...
+# Texts that are kept of a request must not contain them.
+Identifiers = ByUci | _ByIds

@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 from chatbots.management.base import find_chatbot
 from common.commands import ReportingCommand
 from compliance.api.hold_schemas import IN_STATE, HoldObject
-from compliance.management.holds import line_of
+from compliance.management.base import line_of
 from compliance.models import LegalHold
 
 

@@ -10,8 +10,7 @@ from compliance.api.hold_schemas import CountedHold, HoldCounts
 from compliance.errors import Refused
 from compliance.hold_coverage import Coverage
 from compliance.holds import HoldInput
-from compliance.management.base import add_selector_arguments, read_selector
-from compliance.management.holds import line_of
+from compliance.management.base import add_selector_arguments, line_of, read_selector
 from compliance.models import LegalHold
 from compliance.requests.inputs import read_instant
 

@@ -7,7 +7,7 @@ from common.texts import counted
 from compliance import hold_coverage, holds
 from compliance.api.hold_schemas import ReleasedHold
 from compliance.hold_coverage import Waiting
-from compliance.management.holds import HoldCommand, find_hold, line_of
+from compliance.management.base import HoldCommand, find_hold, line_of
 from compliance.models import ComplianceRequest, LegalHold
 
 

@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 from common.commands import ACTOR
 from compliance import holds
 from compliance.api.hold_schemas import HoldObject
-from compliance.management.holds import HoldCommand, find_hold, line_of
+from compliance.management.base import HoldCommand, find_hold, line_of
 from compliance.requests.inputs import read_instant
 
 
