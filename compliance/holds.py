@@ -63,6 +63,10 @@ class HoldInput:
     began_before: datetime | None = None
 
 
+# The fields of a hold that are given as texts, for `read_instants`.
+TIMES = ("review_at", "began_from", "began_before")
+
+
 def preview(*, chatbot: Chatbot, given_input: HoldInput) -> Coverage:
     """Return what a hold would cover now. Raises Refused as `place` does."""
     return hold_coverage.count(*_checked(chatbot, given_input, placed_by=""))

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
+from common.pagination import CursorPages
 from common.problems import FieldError, Problem
 from compliance.api.schemas import RequestObject
 from compliance.errors import Refused
@@ -66,6 +67,11 @@ def find_cancellable(call: Request, request_id: UUID) -> ComplianceRequest:
     if found.kind == ComplianceRequest.Kind.RETENTION:
         raise Problem("not_cancellable", "A retention run is cancelled in the console, with its period.")
     return found
+
+
+class NewestFirst(CursorPages):
+    ordering = ("-id",)
+    in_index_order = True
 
 
 class WritingView(ComplianceView):

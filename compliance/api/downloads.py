@@ -3,7 +3,6 @@
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
-from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from common import problems
@@ -11,10 +10,6 @@ from common.problems import CODES, CONTENT_TYPE, Problem
 from compliance.api.base import as_problem
 from compliance.errors import Refused
 from compliance.requests import downloads
-
-
-def address_of(request: HttpRequest, token: str) -> str:
-    return request.build_absolute_uri(reverse("download", args=[token]))
 
 
 @require_safe

@@ -1,7 +1,6 @@
 """Bodies and responses of the operations on legal holds."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Literal, Self
 from uuid import UUID
 
@@ -13,12 +12,11 @@ from chatbots.models import Chatbot
 from common.problems import FieldError
 from common.texts import REFERENCE
 from common.times import UtcInstant
-from compliance import hold_coverage, holds
+from compliance import holds
 from compliance.api.selector_body import BY_CONVERSATIONS, BY_UCI, INSTANT, ONE_SELECTOR, SelectorBase, StrictBody
-from compliance.hold_coverage import Coverage
-from compliance.holds import HoldInput
+from compliance.holds import TIMES, HoldInput
 from compliance.models import LegalHold
-from compliance.requests.inputs import read_instant
+from compliance.requests.inputs import read_instants
 from config.openapi.operations import ResponseModel, ResponsePage, Stored
 
 State = Literal["in_force", "due_for_review", "released"]
@@ -67,14 +65,8 @@ class HoldBody(SelectorBase):
             selector=None if self.whole_chatbot else self.selector,
             matter=self.matter,
             basis=self.basis,
-            review_at=read_instant(self.review_at, chatbot, pointer="/review_at"),
-            began_from=self._began(self.began_from, chatbot, "/began_from"),
-            began_before=self._began(self.began_before, chatbot, "/began_before"),
+            **read_instants(self.model_dump(include=set(TIMES)), chatbot),
         )
-
-    @staticmethod
-    def _began(text: str | None, chatbot: Chatbot, pointer: str) -> datetime | None:
-        return read_instant(text, chatbot, pointer=pointer) if text else None
 
     @classmethod
     def selector_errors(cls, given: Any) -> list[FieldError]:
@@ -97,10 +89,6 @@ class ReviewBody(StrictBody):
 
     review_at: str = Field(min_length=1, json_schema_extra=INSTANT)
     """Within 12 months, as when the hold is placed."""
-
-    def instant(self, chatbot: Chatbot) -> datetime:
-        """Return the time. Raises Refused(`invalid`)."""
-        return read_instant(self.review_at, chatbot, pointer="/review_at")
 
 
 class ReleaseBody(StrictBody):
@@ -184,8 +172,3 @@ class HoldPage(ResponsePage):
     """A page of holds, the newest first."""
 
     results: list[HoldObject]
-
-
-def counts_of(hold: LegalHold) -> Coverage:
-    """Return what a hold covers now: nothing once it is released."""
-    return Coverage(0, 0, 0) if hold.released_at else hold_coverage.coverage(hold)

@@ -16,11 +16,11 @@ from rest_framework.response import Response
 from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from common.pagination import CursorPages, PageQuery
+from common.pagination import PageQuery
 from common.problems import Problem
 from common.query import read_query
 from compliance import hold_coverage, holds
-from compliance.api.base import ComplianceView
+from compliance.api.base import ComplianceView, NewestFirst
 from compliance.api.bodies import parse
 from compliance.api.examples import CHATTER
 from compliance.api.hold_schemas import (
@@ -35,9 +35,10 @@ from compliance.api.hold_schemas import (
     ReleasedHold,
     ReviewBody,
     State,
-    counts_of,
 )
+from compliance.hold_coverage import Coverage
 from compliance.models import LegalHold
+from compliance.requests.inputs import read_instants
 from config.openapi.document import HOLDS
 from config.openapi.operations import answer, describe, link, parameters_of, takes
 
@@ -47,11 +48,6 @@ Scope = ApiKey.Scope
 class HoldsQuery(PageQuery):
     state: State | None = Field(None, examples=["in_force"])
     """Holds in this state: `in_force` includes those due for review, which are past `review_at`."""
-
-
-class HoldPages(CursorPages):
-    ordering = ("-id",)
-    in_index_order = True
 
 
 _ID = "01a20e4f-6b1d-7c55-9f0e-2f6a41c7d3b8"
@@ -110,7 +106,7 @@ class HoldsView(ComplianceView):
     )
     def get(self, request: Request, **_path: str) -> Response:
         query = read_query(request, HoldsQuery)
-        pages = HoldPages(query)
+        pages = NewestFirst(query)
         found = LegalHold.objects.filter(chatbot=caller_of(request).chatbot).select_related("variable")
         if query.state:
             found = found.filter(IN_STATE[query.state])
@@ -188,8 +184,10 @@ class HoldView(ComplianceView):
         hold = found.select_related("chatbot", "variable").first()
         if hold is None:
             raise Problem("not_found", "This chatbot has no such legal hold.")
-        waiting = [] if hold.released_at else [one.request.pk for one in hold_coverage.waiting_for(hold)]
-        return Response(HoldInDetail.of(hold, **counts_of(hold)._asdict(), waiting_requests=waiting))
+        is_over = hold.released_at is not None
+        covered = Coverage(0, 0, 0) if is_over else hold_coverage.coverage(hold)
+        waiting = [] if is_over else [one.request.pk for one in hold_coverage.waiting_for(hold)]
+        return Response(HoldInDetail.of(hold, **covered._asdict(), waiting_requests=waiting))
 
 
 class ReviewHoldView(ComplianceView):
@@ -213,8 +211,8 @@ class ReviewHoldView(ComplianceView):
     )
     def post(self, request: Request, *, hold_id: UUID, **_path: str) -> Response:
         caller = caller_of(request)
-        review_at = parse(ReviewBody, json_body(request)).instant(caller.chatbot)
-        hold = holds.review(chatbot=caller.chatbot, hold_id=hold_id, review_at=review_at, actor=caller.actor)
+        times = read_instants(parse(ReviewBody, json_body(request)).model_dump(), caller.chatbot)
+        hold = holds.review(chatbot=caller.chatbot, hold_id=hold_id, actor=caller.actor, **times)
         return Response(HoldObject.of(hold))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Choices
+from django.urls import reverse
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from pydantic import Field
 from rest_framework.request import Request
@@ -15,7 +16,7 @@ from rest_framework.response import Response
 from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from common.pagination import CursorPages, PageQuery
+from common.pagination import PageQuery
 from common.problems import invalid_field
 from common.query import read_query
 from common.texts import REFERENCE
@@ -23,6 +24,7 @@ from common.times import Instant
 from compliance.api.base import (
     ChangingView,
     ComplianceView,
+    NewestFirst,
     find_cancellable,
     find_request,
     request_objects,
@@ -39,7 +41,6 @@ from compliance.api.bodies import (
     parse,
     read_decision,
 )
-from compliance.api.downloads import address_of
 from compliance.api.examples import BOTH_SELECTORS, DELETED, EXPORTED, links
 from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
@@ -67,11 +68,6 @@ class RequestsQuery(PageQuery):
     """Requests received before this instant."""
 
 
-class RequestPages(CursorPages):
-    ordering = ("-id",)
-    in_index_order = True
-
-
 class RequestsView(ComplianceView):
     scope = Scope.REQUESTS_READ
 
@@ -96,7 +92,7 @@ class RequestsView(ComplianceView):
     )
     def get(self, request: Request, **_path: str) -> Response:
         query = read_query(request, RequestsQuery)
-        pages = RequestPages(query)
+        pages = NewestFirst(query)
         filters = query.model_dump(exclude=set(PageQuery.model_fields))
         found = pages.paginate_queryset(queries.newest(caller_of(request).chatbot, **filters), request)
         return pages.get_paginated_response(request_objects(request, RequestObject, found))
@@ -201,8 +197,8 @@ class DownloadView(ComplianceView):
         if name is not None and not re.fullmatch(r"[0-9a-z.-]{1,40}", name):
             raise invalid_field("/file", "invalid", "Must be the name of a file of the export, as in its status.")
         token = downloads.issue(found, actor=caller_of(request).actor, name=name)
-        headers = {"Location": address_of(request._request, token), "Cache-Control": "no-store"}
-        return Response(status=HTTPStatus.FOUND, headers=headers)
+        link = request.build_absolute_uri(reverse("download", args=[token]))
+        return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
 
 
 def _describe_decision(model: type[DecisionBody], reason: Choices, to: str, **more: Any) -> Callable[[Any], Any]:

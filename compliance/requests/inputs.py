@@ -1,10 +1,11 @@
 """The input of a request, and its validation against the settings of its chatbot."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import Q
@@ -185,6 +186,11 @@ def read_instant(text: str, chatbot: Chatbot, *, pointer: str) -> datetime:
     if at is None or not EARLIEST <= at < LATEST:
         raise Refused("invalid", _NO_TIME, pointer=pointer)
     return at
+
+
+def read_instants(given: Mapping[str, str | None], chatbot: Chatbot) -> dict[str, Any]:
+    """Return the instants of texts by their names, None for none, as `read_instant` does."""
+    return {name: text and read_instant(text, chatbot, pointer=f"/{name}") for name, text in given.items()}
 
 
 def _instant(text: str, zone: ZoneInfo) -> datetime | None:

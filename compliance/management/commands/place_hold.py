@@ -12,7 +12,7 @@ from compliance.hold_coverage import Coverage
 from compliance.holds import HoldInput
 from compliance.management.base import add_selector_arguments, line_of, read_selector
 from compliance.models import LegalHold
-from compliance.requests.inputs import read_instant
+from compliance.requests.inputs import read_instants
 
 
 class Command(ReportingCommand):
@@ -49,20 +49,13 @@ exit codes: 0 placed; 1 there is no such chatbot, it is closed since a restore, 
 
     def handle(self, *args: Any, **options: Any) -> None:
         chatbot = find_open_chatbot(options["slug"])
-
-        def instant(name: str) -> Any:
-            text = options[name]
-            return text and read_instant(text, chatbot, pointer=f"/{name}")
-
         if options["whole_chatbot"] and (options["key"] or options["conversation"]):
             raise CommandError("Give a chatter, conversations, or --whole-chatbot.")
         asked = HoldInput(
             selector=None if options["whole_chatbot"] else read_selector(options),
             matter=options["matter"],
             basis=options["basis"],
-            review_at=instant("review_at"),
-            began_from=instant("began_from"),
-            began_before=instant("began_before"),
+            **read_instants({name: options[name] for name in holds.TIMES}, chatbot),
         )
         if options["dry_run"]:
             counts = holds.preview(chatbot=chatbot, given_input=asked)
