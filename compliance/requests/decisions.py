@@ -35,16 +35,6 @@ HoldReason = ComplianceRequest.HoldReason
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-
-_EVENTS = {
-    Decision.APPROVE: "request.approved",
-    Decision.REJECT: "request.rejected",
-    Decision.CANCEL: "request.cancelled",
-    Decision.RETRY: "request.retried",
-    Decision.EXTEND: "request.extended",
-    Decision.LIMIT: "request.limited",
-}
-
 # The state of a request whose person gets the letter.
 _STATE_OF_LETTER = {Letter.HELD: Status.ON_HOLD, Letter.REFUSED: Status.REJECTED}
 
@@ -70,7 +60,7 @@ def approve(
     the approver has seen: the hold reason, or the status of a request that was not on hold. Raises Refused
     (`not_found`; `officers_only`; `not_held`, also if it is held for another reason by now; `own_request`).
     """
-    with _decide(Decision.APPROVE, request_id, actor, reason, note) as request:
+    with _decide(Decision.APPROVE, request_id, actor, reason, note, event="request.approved") as request:
         _require_staff(request, actor)
         if not awaits_approval(request):
             _require_held(request)
@@ -98,7 +88,7 @@ def erase_unheld(*, request_id: UUID, actor: str, reason: str | None = None, not
 
     Raises Refused (`not_found`, `officers_only`, `not_held`: not by a legal hold; `legal_hold`: all of it is held).
     """
-    with _decide(Decision.LIMIT, request_id, actor, reason, note) as request:
+    with _decide(Decision.LIMIT, request_id, actor, reason, note, event="request.limited") as request:
         if party(actor) == "api":
             raise Refused("officers_only", "An officer decides in the console what a deletion under a hold erases.")
         if request.hold_reason != HoldReason.LEGAL_HOLD or request.kind != Kind.DELETION:
@@ -119,7 +109,7 @@ def reject(*, request_id: UUID, actor: str, reason: str, note: str = "") -> Comp
 
     Raises Refused (`not_found`, `officers_only`, `not_held`; `not_cancellable` if it has begun).
     """
-    with _decide(Decision.REJECT, request_id, actor, reason, note) as request:
+    with _decide(Decision.REJECT, request_id, actor, reason, note, event="request.rejected") as request:
         _require_staff(request, actor)
         _require_held(request)
         if not is_cancellable(request):
@@ -133,7 +123,7 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
 
     Raises Refused (`not_found`, `not_cancellable`).
     """
-    with _decide(Decision.CANCEL, request_id, actor, reason, note) as request:
+    with _decide(Decision.CANCEL, request_id, actor, reason, note, event="request.cancelled") as request:
         if request.status != Status.CANCELLED:
             if not is_cancellable(request):
                 raise Refused("not_cancellable", "The request has begun or is already final.")
@@ -146,7 +136,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
 
     Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased or forgotten since).
     """
-    with _decide(Decision.RETRY, request_id, actor, reason, note) as request:
+    with _decide(Decision.RETRY, request_id, actor, reason, note, event="request.retried") as request:
         if not is_retryable(request):
             raise Refused("not_retryable", "Only a failed request that still names its chatter can be retried.")
         requeue.queue_again(request)
@@ -160,7 +150,7 @@ def extend(*, request_id: UUID, actor: str, reason: str, note: str = "") -> Comp
     The new one is counted anew from the start, by the request's rule (`compliance.deadlines`). Raises Refused
     (`not_found`; `not_extendable`, `already_extended`, `deadline_passed`; `invalid` also without a reason).
     """
-    with _decide(Decision.EXTEND, request_id, actor, reason, note) as request:
+    with _decide(Decision.EXTEND, request_id, actor, reason, note, event="request.extended") as request:
         [(now,)] = fetch("SELECT clock_timestamp()")
         if refusal := find_extension_refusal(request, now):
             raise refusal
@@ -304,7 +294,7 @@ def lock(request_id: UUID) -> ComplianceRequest:
 
 @contextmanager
 def _decide(
-    decision: Decision, request_id: UUID, actor: str, reason: str | None, note: str
+    decision: Decision, request_id: UUID, actor: str, reason: str | None, note: str, *, event: str
 ) -> Iterator[ComplianceRequest]:
     """Yield the request, locked, in a transaction. If its state changes, log the decision and notify the workers."""
     _check_reason(decision, reason)
@@ -317,7 +307,7 @@ def _decide(
         if (request.status, request.approved_holds, request.extended_at) == before:
             return
         entry_id = changelog.record(
-            _EVENTS[decision],
+            event,
             chatbot_id=request.chatbot_id,
             request_id=request.pk,
             actor=actor,
