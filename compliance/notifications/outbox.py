@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, Exists, F, IntegerField, Max, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -32,7 +32,6 @@ _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 _IS_CURRENT = Q(event=Event.FAILED, request__status=Status.FAILED, request__failed_at=F("occurred_at")) | Q(
     event=Event.ON_HOLD, request__status=Status.ON_HOLD, request__held_at=F("occurred_at")
 )
-_WORST_FIRST = (Event.FAILED, Event.ON_HOLD)
 
 
 # Older events get no notice.
@@ -48,22 +47,17 @@ INSERT INTO compliance_notice (chatbot_id, request_id, event, occurred_at)
 SELECT chatbot.id, new.id, new.event, new.occurred_at
   FROM unnest(%(chatbots)s::bigint[]) AS chatbot(id)
  CROSS JOIN LATERAL (
-    SELECT r.id, e.event, e.occurred_at
+    SELECT r.id, r.event, r.occurred_at
       FROM unnest(ARRAY['failed', 'on_hold']) AS open(status)
      CROSS JOIN LATERAL (
-        SELECT r.* FROM compliance_compliancerequest r
-         WHERE r.chatbot_id = chatbot.id AND r.chatbot_id > 0
-           AND NOT (r.status = 'completed') AND r.status = open.status
+        SELECT id, status AS event, CASE status WHEN 'failed' THEN failed_at ELSE held_at END AS occurred_at
+          FROM compliance_compliancerequest
+         WHERE chatbot_id = chatbot.id AND chatbot_id > 0 AND NOT (status = 'completed') AND status = open.status
      ) AS r
-     CROSS JOIN LATERAL (
-        SELECT 'failed' AS event, r.failed_at AS occurred_at WHERE r.status = 'failed'
-        UNION ALL
-        SELECT 'on_hold', r.held_at WHERE r.status = 'on_hold'
-     ) AS e
-     WHERE e.occurred_at > statement_timestamp() - make_interval(secs => %(new)s)
+     WHERE r.occurred_at > statement_timestamp() - make_interval(secs => %(new)s)
        AND NOT EXISTS (
            SELECT FROM compliance_notice n
-            WHERE n.request_id = r.id AND n.event = e.event AND n.occurred_at = e.occurred_at)
+            WHERE n.request_id = r.id AND n.event = r.event AND n.occurred_at = r.occurred_at)
      LIMIT %(most)s
  ) AS new
  ORDER BY new.occurred_at, new.id
@@ -195,10 +189,10 @@ def record_failure(mail: OfficerMail, *, error: str) -> None:
 
 
 def _current_items(notices: QuerySet[Notice]) -> list[MailItem]:
-    ranks = [When(event=event, then=Value(rank)) for rank, event in enumerate(_WORST_FIRST)]
+    # The worst first: by name, those that failed come before those on hold.
     rows = (
         notices.filter(_IS_CURRENT)
-        .order_by(Case(*ranks, output_field=IntegerField()), "pk")
+        .order_by("event", "pk")
         .values_list(
             *("event", "request_id", "request__kind", "request__status", "request__hold_reason"),
             *("request__error_code", "request__due_at"),

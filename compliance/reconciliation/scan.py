@@ -114,11 +114,11 @@ _STORES = {
 STORES = tuple(_STORES)
 
 # By the indexes: that of files has only the key, the others begin with the chatbot.
-_OF_CHATBOT = " AND r.chatbot_id = n.chatbot_id"
 _BY_KEY = "WITH named AS MATERIALIZED (SELECT * FROM unnest(%s::text[], %s::bigint[]) AS n(key, chatbot_id))" + (
     " UNION ALL".join(
         f" SELECT n.key, '{store}', r.id, CASE WHEN r.is_finished THEN r.bytes END"
-        f" FROM named n JOIN ({rows}) AS r ON r.key = n.key{'' if store == 'files' else _OF_CHATBOT}"
+        f" FROM named n JOIN ({rows}) AS r ON r.key = n.key"
+        + ("" if store == "files" else " AND r.chatbot_id = n.chatbot_id")
         for store, rows in _STORES.items()
     )
 )

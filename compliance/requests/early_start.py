@@ -17,9 +17,6 @@ from compliance.work import sql
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-# The kinds that staff can start before the console's time to cancel is over.
-_STARTED_EARLY = (Kind.DELETION, Kind.REDACTION)
-
 
 def start_now(*, request_id: UUID, actor: str) -> ComplianceRequest:
     """End the time that the console gives to cancel a deletion or redaction, and return the request.
@@ -58,7 +55,7 @@ def find_start_refusal(request: ComplianceRequest, now: datetime) -> str:
         ),
         "It waits after an error, and is tried again by itself.": bool(request.error_code),
         "It waits for nothing but a worker.": until is None,
-        "It is neither a deletion nor a redaction.": request.kind not in _STARTED_EARLY,
+        "It is neither a deletion nor a redaction.": request.kind not in {Kind.DELETION, Kind.REDACTION},
         "It waits for the chatbot's own grace period, which is not shortened.": is_own,
     }
     return next((text for text, applies in reasons.items() if applies), "")
