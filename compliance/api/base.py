@@ -102,7 +102,5 @@ def respond_with(call: Request, request: ComplianceRequest, shape: type[RequestO
 
 
 def as_problem(refused: Refused) -> Problem:
-    errors: list[FieldError] = []
-    if refused.pointer:
-        errors = [FieldError(pointer=refused.pointer, code="invalid", detail=refused.detail)]
-    return Problem(refused.code, refused.detail, errors=errors)
+    fault = FieldError(pointer=refused.pointer, code="invalid", detail=refused.detail)
+    return Problem(refused.code, refused.detail, errors=[fault] if refused.pointer else [])

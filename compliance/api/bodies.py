@@ -257,17 +257,6 @@ class AnsweredBody(StrictBody):
     """`held`: the request is on hold; `refused`: it is rejected."""
 
 
-def parse_body(model: type[DeletionBody | ExportBody], raw: bytes, *, chatbot: Chatbot) -> DeletionBody | ExportBody:
-    """Read the body of a deletion or export. Raises Problem(`invalid`) with the invalid fields.
-
-    A chatbot can require `action`, so that a captured call cannot be sent to the other path.
-    """
-    body = parse(model, raw)
-    if body.action or not chatbot.require_action:
-        return body
-    raise invalid_body([FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")])
-
-
 def parse(model: type[Model], raw: bytes) -> Model:
     """Read a body. Raises Problem(`invalid`) with the invalid fields."""
     return validate(model, parse_json(raw))

@@ -27,7 +27,6 @@ from compliance.api.bodies import (
     ExportBody,
     invalid_body,
     parse,
-    parse_body,
     validate,
 )
 from compliance.api.callbacks import REQUEST_CHANGED
@@ -220,7 +219,10 @@ class BatchView(WritingView):
 
 def _submit(call: Request, model: type[DeletionBody | ExportBody]) -> Response:
     raw, caller = json_body(call), caller_of(call)
-    body = parse_body(model, raw, chatbot=caller.chatbot)
+    body = parse(model, raw)
+    # So that a captured call cannot be sent to the other path.
+    if caller.chatbot.require_action and not body.action:
+        raise invalid_body([FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")])
     filed = submit(
         chatbot=caller.chatbot,
         origin=ComplianceRequest.Origin.API,
