@@ -7,7 +7,6 @@ from django.conf import settings
 
 from common.isolation import Isolation
 from compliance import worker
-from compliance.callbacks import queue as callbacks
 from compliance.callbacks.queue import Callbacks
 from compliance.canary import turns as canary
 from compliance.cluster import notify, occurrences
@@ -36,7 +35,7 @@ def sweep() -> None:
         with isolated.part("sweep"):
             worker.sweep(JOBS)
             occurrences.note(occurrences.Name.SWEEP)
-        if callbacks.is_due() or lookups.is_any_due():
+        if Callbacks().due_chatbots() or lookups.is_any_due():
             notify.enqueue_callbacks()
         if settings.MAILS:
             notify.enqueue("send_mails")

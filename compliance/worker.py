@@ -209,20 +209,18 @@ def sweep(background: BackgroundJobs | None = None) -> None:
 def _remove_expired(background: BackgroundJobs) -> None:
     """Start to remove expired data. There is nothing to requeue: the next sweep finds the rest."""
 
-    def nothing() -> None:
-        pass
-
     def remove_hosted() -> None:
         with silence.calling_hosted():
             expiry.remove_expired(Cleanup(at_clients=False))
 
-    hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
+    hosted = Job(HOSTED, run=remove_hosted, requeue=lambda: None)
     if background.has_room and hosted.chatbot_id not in background.busy:
         background.begin(hosted)
     left = objects.clients_to_clean_up()
     for chatbot_id in random.sample(left, len(left)):
         if background.has_room and chatbot_id not in background.busy and not occurrences.is_resting():
-            background.begin(_client_job(chatbot_id, partial(objects.remove_at_client, chatbot_id), requeue=nothing))
+            remove = partial(objects.remove_at_client, chatbot_id)
+            background.begin(_client_job(chatbot_id, remove, requeue=lambda: None))
 
 
 def requeue_expired() -> None:

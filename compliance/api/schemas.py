@@ -1,8 +1,8 @@
 """Responses of the operations on requests."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
-from typing import Any, Literal, Self
+from datetime import date
+from typing import Any, Literal, Self, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -283,7 +283,12 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         **{name: getattr(request, name) for name in _OF_REQUEST},
         "request_id": request.pk,
         "requested_at": request.requested_at or request.received_at,
-        "finished_at": _finished_at(request),
+        "finished_at": {
+            Status.COMPLETED: request.completed_at,
+            Status.FAILED: request.failed_at,
+            Status.CANCELLED: request.cancelled_at,
+            Status.REJECTED: request.rejected_at,
+        }.get(cast("Status", request.status)),
         "progress": {
             "conversations_done": results.conversations_done(request),
             "conversations_total": request.conversations_total,
@@ -310,15 +315,6 @@ def _fields(request: ComplianceRequest, outcomes: Outcomes, *, shows_key: bool) 
         "repeats": outcomes.repeats.get(request.pk),
         "error": error if request.status == Status.FAILED else None,
     }
-
-
-def _finished_at(request: ComplianceRequest) -> datetime | None:
-    return {
-        Status.COMPLETED.value: request.completed_at,
-        Status.FAILED.value: request.failed_at,
-        Status.CANCELLED.value: request.cancelled_at,
-        Status.REJECTED.value: request.rejected_at,
-    }.get(request.status)
 
 
 def _redaction(redaction: models.Redaction | None, removed: RemovedExports | None) -> dict[str, Any] | None:

@@ -129,10 +129,6 @@ def _ending_of(outcome: Outcome) -> Ending:
     return Ending(state, outcome.error, outcome.status)
 
 
-def is_due() -> bool:
-    return bool(Callbacks().due_chatbots())
-
-
 def deliver(*, seconds: float = dispatcher.TURN_SECONDS) -> bool:
     """Send callbacks that are due until none is, or the time is over; return whether some may be left.
 

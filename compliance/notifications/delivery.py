@@ -154,14 +154,11 @@ def _subject(mail: OfficerMail) -> str:
 
 def _about_requests(items: Sequence[MailItem]) -> str:
     number = len({item.request_id for item in items})
-    many = f"More than {MOST_COUNTED:,} requests need you" if len(items) > MOST_COUNTED else _counted(number)
+    need = "1 request needs you" if number == 1 else f"{number:,} requests need you"
+    many = f"More than {MOST_COUNTED:,} requests need you" if len(items) > MOST_COUNTED else need
     events = Counter(item.event for item in items[:MOST_COUNTED])
     events_text = ", ".join(f"{count:,} {event.label.lower()}" for event in _TITLES if (count := events[event]))
     return f"{many}: {events_text}"
-
-
-def _counted(number: int) -> str:
-    return "1 request needs you" if number == 1 else f"{number:,} requests need you"
 
 
 def _lines(mail: OfficerMail) -> Iterator[str]:

@@ -91,7 +91,11 @@ def reconcile(*, fix: bool = False, force: bool = False, progress: Progress = la
     """
     if fix:
         tripwire.check()  # a restore may not be noticed yet
-        _refuse_unless_open()
+        if not service.is_open():
+            raise FixRefused(
+                "The database was restored from a backup, so what it does not know may be needed. Nothing is removed "
+                "before manage.py replay_erasures has ended that state. Compare without --fix."
+            )
     storage = hosted_storage()
     report = _compare(storage, progress)
     if fix and not report.agrees:
@@ -171,14 +175,6 @@ def _note_mismatch(report: Report, mismatch: RowMismatch) -> None:
     report.rows_missing += mismatch.size is None
     if len(ids) < _NAMED:
         ids.append(mismatch.row_id)
-
-
-def _refuse_unless_open() -> None:
-    if not service.is_open():
-        raise FixRefused(
-            "The database was restored from a backup, so what it does not know may be needed. Nothing is removed "
-            "before manage.py replay_erasures has ended that state. Compare without --fix."
-        )
 
 
 def _refuse_too_much(report: Report) -> None:

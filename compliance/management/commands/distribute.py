@@ -75,7 +75,8 @@ do; what was done before stays done, 130 interrupted
 
     @contextmanager
     def _progress(self, step: Step) -> Iterator[None]:
-        self.stdout.write(f"{step.summary}{_size(step)} ... ", ending="")
+        size = f" ({step.copies / _MEGABYTE:,.1f} MiB)" if step.copies else ""
+        self.stdout.write(f"{step.summary}{size} ... ", ending="")
         self.stdout.flush()
         begun = time.monotonic()
         yield
@@ -86,7 +87,3 @@ def _sizes(steps: list[Step]) -> str:
     """Describe the remaining work in a sentence."""
     copied = sum(step.copies for step in steps) / _MEGABYTE
     return f"Steps: {len(steps)}. Data that is copied to other machines, without indexes: {copied:,.1f} MiB."
-
-
-def _size(step: Step) -> str:
-    return f" ({step.copies / _MEGABYTE:,.1f} MiB)" if step.copies else ""
