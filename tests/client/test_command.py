@@ -3,6 +3,9 @@
 import json
 import os
 import pty
+import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +150,28 @@ def test_the_end_of_the_command_tells_the_state(dca, chatbot, tmp_path) -> None:
     gone = dca("delete", given="m-77", DCA_URL="http://127.0.0.1:9", DCA_PATIENCE="0")
     assert gone.code == 5
     assert "--idempotency-key" in gone.err
+
+
+@pytest.mark.parametrize("words", [("delete",), ("export", "--each-line")])
+def test_an_interrupted_command_tells_the_key_to_call_again_with(environment, words) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = environment | {"DCA_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        filing = subprocess.Popen(
+            [str(DCA), *words], env=settings, text=True, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        with filing:
+            assert filing.stdin
+            filing.stdin.write("m-77\n")
+            filing.stdin.close()
+            silent.settimeout(60)
+            call, _ = silent.accept()
+            with call:
+                filing.send_signal(signal.SIGINT)
+                assert filing.stderr
+                told = filing.stderr.read()
+    assert filing.returncode == 1
+    assert re.search(r"call again, use --idempotency-key [0-9a-f-]{36}\n", told), told
+    assert "m-77" not in told
 
 
 def test_a_value_is_never_an_argument(dca) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -19,6 +20,7 @@ from data_compliance_client.commands.terminal import (
     bar_options,
     connected,
     key_of,
+    repeatable,
     text_of,
 )
 from data_compliance_client.errors import APIError
@@ -120,6 +122,7 @@ def _filed(
     **common: Any,
 ) -> Request | None:
     """File what the options say, and show it. Returns the one request, after the wait for it."""
+    idempotency_key = idempotency_key or str(uuid.uuid4())
     if each_line and (preview or wait or conversation_ids):
         raise click.UsageError("--each-line files at once, by values: leave out --preview, --wait, --output and ids.")
     body |= common
@@ -132,13 +135,15 @@ def _filed(
         found = client.file(
             (body_of(key=key, value=one, **body) for one in values.values()), idempotency_key=idempotency_key
         )
-        _show_each(zip(values, found, strict=True), as_json=as_json)
+        with repeatable(idempotency_key):
+            _show_each(zip(values, found, strict=True), as_json=as_json)
         return None
     subject = _subject(settings, key, value, conversation_ids)
     if preview:
         click.echo(json.dumps(client.preview(action, **subject), indent=2, ensure_ascii=False))
         return None
-    request = file(idempotency_key=idempotency_key, **subject, **body)
+    with repeatable(idempotency_key):
+        request = file(idempotency_key=idempotency_key, **subject, **body)
     if wait:
         click.echo(f"{request.id} is filed.", err=True)
         request = _waited(client, request.id, timeout)

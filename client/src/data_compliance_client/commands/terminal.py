@@ -72,6 +72,17 @@ def connected(settings: Settings) -> Iterator[Client]:
         end("\n".join(part for part in (f"{error}{again}", " ".join(remedy.split()), trace) if part), REFUSED)
 
 
+@contextmanager
+def repeatable(idempotency_key: str) -> Iterator[None]:
+    """Tell the key if somebody interrupts the command: a request may be filed by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        text = f"It may be filed already. If you call again, use --idempotency-key {idempotency_key}"
+        click.echo(text, err=True)
+        raise
+
+
 def _again(error: ComplianceError) -> str:
     return f" Call again with --idempotency-key {error.idempotency_key}" if error.idempotency_key else ""
 
