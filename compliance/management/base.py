@@ -245,6 +245,8 @@ def _summary(request: ComplianceRequest) -> str:
         return f"{counts}, {counted(request.files, 'file')}, {counted(request.exports, 'earlier export')}"
     export = request.export
     bucket = export.bucket or settings.S3_BUCKET
+    if request.is_folder:
+        return f"{counts}; a folder in {bucket}, with the list of its files at key {export.key}"
     size = f"{counted(export.rows or 0, 'row')}, {counted(export.bytes or 0, 'byte')}"
     return f"{counts}; {size} in {bucket}, key {export.key}"
 

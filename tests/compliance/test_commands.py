@@ -126,6 +126,19 @@ def test_waiting_for_an_export_prints_its_location(chatbot, storage, monkeypatch
     assert f"{export.rows} rows, {export.bytes} bytes in {settings.S3_BUCKET}, key {export.key}" in out
 
 
+@committed
+def test_waiting_for_a_folder_prints_its_list_of_files(chatbot, storage, monkeypatch) -> None:
+    conversation_of(chatbot, "42")
+    monkeypatch.setattr("time.sleep", lambda _: worker.drain())
+
+    code, out, _ = run("request_export", "acme", "member_id", "42", "--formats", "csv,html", "--wait")
+
+    export = ComplianceRequest.objects.get().export
+    assert code == 0
+    assert export.key.endswith("/manifest.json")
+    assert f"; a folder in {settings.S3_BUCKET}, with the list of its files at key {export.key}\n" in out
+
+
 def test_refusals_are_explained(chatbot) -> None:
     unknown = refused("request_deletion", "nobody", "member_id", "42")
     assert str(unknown) == "There is no chatbot 'nobody'. Known: acme."
