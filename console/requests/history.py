@@ -81,8 +81,10 @@ def _origin(data: Data) -> str:
 
 
 def _erased(data: Data) -> str:
-    counts = ((data.get(f"{noun}s"), noun) for noun in ("conversation", "message", "file", "export"))
-    text = ", ".join(counted(count, noun) for count, noun in counts if isinstance(count, int)) + "."
+    counts = [(data.get(f"{noun}s"), noun) for noun in ("conversation", "message", "file", "export")]
+    # An export exports none, and few people have uploaded files.
+    shown = [*counts[:2], *((count, noun) for count, noun in counts[2:] if count)]
+    text = ", ".join(counted(count, noun) for count, noun in shown if isinstance(count, int)) + "."
     left_out = data.get("unverified_left_out")
     return f"{text} {counted(left_out, 'conversation')} left out for a weak identity." if left_out else text
 

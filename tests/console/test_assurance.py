@@ -100,7 +100,7 @@ def test_a_requests_page_says_how_the_chatter_was_identified(chatbot: Chatbot, s
     of_export, of_deletion = text_of(support, export), text_of(support, deletion)
     assert words in of_export
     assert "2 conversations are not in the file" in of_export
-    assert "0 exports. 2 conversations left out for a weak identity." in of_export
+    assert "messages. 2 conversations left out for a weak identity." in of_export
     assert words in of_deletion
     assert "not in the file" not in of_deletion
     assert "<dt>Identity</dt>" not in text_of(support, empty)

@@ -139,7 +139,7 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
         "API key CRM (3f9a)",
         "Worker",
         "TICKET-7",
-        "2 conversations, 6 messages, 0 files, 0 exports.",
+        "2 conversations, 6 messages.",
     ):
         assert expected in answer.text
     assert VALUE not in answer.text
@@ -231,7 +231,7 @@ def test_one_conversation_is_counted_as_one(chatbot: Chatbot) -> None:
     changelog.record("request.completed", chatbot_id=chatbot.pk, request_id=request.pk, actor="worker", data=counts)
     text = text_of(client, request)
     assert "1 of 1 conversation erased" in text
-    assert "1 conversation, 1 message, 2 files, 0 exports." in text
+    assert "1 conversation, 1 message, 2 files." in text
 
 
 def test_the_number_of_queries_is_constant_and_none_reads_the_chatter(chatbot: Chatbot) -> None:

@@ -109,7 +109,7 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(live_server, 
         assert not worker.drain(seconds=60)
 
         expect(page.get_by_role("heading", name="History")).to_be_visible()
-        expect(page.get_by_text("2 conversations, 7 messages, 0 files, 0 exports.")).to_be_visible()
+        expect(page.get_by_text("2 conversations, 7 messages.")).to_be_visible()
         expect(page.get_by_text("The note was erased.")).to_be_visible()
         expect(page.get_by_text("The request is approved.")).to_be_visible()
         assert VALUE not in page.content()
