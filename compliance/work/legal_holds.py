@@ -80,14 +80,17 @@ SELECT EXISTS (
             OFFSET 0) AS c
      WHERE NOT EXISTS (SELECT 1 FROM {HOLDS} WHERE {IS_COVERED}))
 """
+# Of a request with a cutoff, only what is in its scope (`compliance.work.scope`): it erases nothing newer.
 _NAMED = f"""
 SELECT r.id, c.id
   FROM {GIVEN}
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
-       SELECT id FROM conversations_conversation
+       SELECT id, started_at FROM conversations_conversation
         WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL OFFSET 0
        ) AS c
+ WHERE r.cutoff_at IS NULL OR c.id <= r.cutoff_number
+    OR (named.identity_id IS NOT NULL AND c.started_at < r.cutoff_at)
 """
 
 _BY_CHATBOT = """
@@ -149,7 +152,7 @@ def find_held_by_request(request_ids: Collection[UUID], chatbot_ids: Collection[
 
 
 def find_named(request_ids: Collection[UUID]) -> dict[UUID, set[int]]:
-    """Return the unmarked conversations that each of these deletions names, under a hold or not."""
+    """Return the unmarked conversations that each of these deletions would erase, under a hold or not."""
     numbers_of: dict[UUID, set[int]] = defaultdict(set)
     for request_id, number in fetch(_NAMED, given(request_ids)):
         numbers_of[request_id].add(number)

@@ -37,20 +37,23 @@ def find_restricted(chatbot_id: int, numbers: Collection[int] | None = None) -> 
         status=ComplianceRequest.Status.ON_HOLD,
         hold_reason=ComplianceRequest.HoldReason.LEGAL_HOLD,
     )
-    requests = list(waiting.values_list("pk", "kind", "uci_digest"))
+    requests = list(waiting.values_list("pk", "kind", "uci_digest", "cutoff_at"))
     if not requests or (numbers is not None and not numbers):
         return set()
-    redactions = [request_id for request_id, kind, _ in requests if kind == Kind.REDACTION]
+    redactions = [request_id for request_id, kind, *_ in requests if kind == Kind.REDACTION]
     named = set(Redaction.objects.filter(request__in=redactions).values_list("conversation_id", flat=True))
-    deletions = [request_id for request_id, kind, _ in requests if kind == Kind.DELETION]
-    if numbers is None:
-        named = named.union(*legal_holds.find_named(deletions).values())
-    else:
+    deletions = {request_id: digest for request_id, kind, digest, _ in requests if kind == Kind.DELETION}
+    # One with a cutoff, after a replay, is about nothing newer. There are few.
+    read = [each for each, *_, cutoff_at in requests if each in deletions and (numbers is None or cutoff_at)]
+    if read:
+        named = named.union(*legal_holds.find_named(read).values())
+    if numbers is not None:
+        others = deletions.keys() - set(read)
         given = {
             "numbers": array(numbers),
             "chatbots": array([chatbot_id]),
-            "ids": list(RequestSubject.objects.filter(request__in=deletions).values_list("digest", flat=True)),
-            "chatters": [digest for *_, digest in requests if digest],
+            "ids": list(RequestSubject.objects.filter(request__in=others).values_list("digest", flat=True)),
+            "chatters": [digest for each in others if (digest := deletions[each])],
         }
         named = named.intersection(numbers).union(number for (number,) in fetch(_NAMED, given))
     return legal_holds.find_held([chatbot_id], named)

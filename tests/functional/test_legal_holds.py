@@ -17,7 +17,7 @@ from compliance.retention import due, expiry
 from compliance.work import legal_holds
 from conversations.models import Conversation, Message, VariableValue
 from tests.compliance.retention.runs import file_run
-from tests.functional.company import NOON, Company, became, document, words_in
+from tests.functional.company import NOON, Company, became, document, found_anywhere, key_of_file, words_in
 from tests.functional.redacting import redact, talk
 from tests.functional.support import dump
 from tests.holding import guarded, place, release
@@ -129,6 +129,23 @@ def test_a_hold_covers_what_is_stored_later(company) -> None:
     request_id = company.delete("42")
     work()
     assert reason(company, request_id) == "legal_hold"
+
+
+@pytest.mark.parametrize(("about", "held"), [("42", "42"), (["c-1", "c-9"], ["c-9"])])
+def test_a_hold_on_what_came_later_does_not_stop_a_deletion_half_way(company, storage, refusals, about, held) -> None:
+    number = company.talk("c-1", "42", has_file=True)
+    refusals.locked.add(key_of_file(number))
+    request_id = company.delete(about)
+    work()
+    assert company.failure(request_id) == "storage_locked"
+    place(company.chatbot, held)
+    assert became(company.send(document("c-9", "42", at=timezone.now()))) == ["created"]
+
+    refusals.end()
+    company.retry(request_id)
+    work()
+    assert company.status(request_id) == "completed"
+    assert found_anywhere(storage, ["c-1", "c-9"]) == {"c-9"}
 
 
 @pytest.mark.parametrize("about", ["42", ["c-1", "c-2", "c-3"]])

@@ -14,10 +14,11 @@ from compliance import hold_coverage, holds
 from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest, JournalEntry, LegalHold
 from compliance.requests import decisions
+from compliance.work import restriction
 from conversations.models import Message, UploadedFile
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.compliance.retention.runs import file_run
-from tests.functional.company import Company, postpone
+from tests.functional.company import Company, document, postpone
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.redacting import redact, talk
 from tests.holding import PLACER, guarded, place, release
@@ -220,6 +221,29 @@ def test_the_rest_of_a_replayed_deletion_is_erased_after_the_release(company: Co
     release(hold)
     work()
     assert gone(*numbers) == [True, True]
+
+
+def test_a_hold_on_what_came_after_a_replay_neither_keeps_its_deletion_nor_is_restricted_by_it(
+    company: Company,
+) -> None:
+    held = company.talk("c-1", "alice")
+    with restored():
+        deletion = company.delete("alice")
+        work()
+        hold, _ = place(company.chatbot, ["c-1"])
+        write_journal()
+    replay()
+    work()
+    [sent] = company.send(document("c-9", "alice", at=timezone.now()))
+    newer = sent["number"]
+    place(company.chatbot, ["c-9"], matter="other")
+    for some in (None, [held, newer]):
+        assert restriction.find_restricted(company.chatbot.pk, some) == {held}
+
+    assert release(hold) == [rest_of(deletion)]
+    work()
+    assert company.status(rest_of(deletion)) == "completed"
+    assert gone(held, newer) == [True, False]
 
 
 def test_a_deletion_that_was_limited_before_the_backup_keeps_its_rest(company: Company) -> None:
