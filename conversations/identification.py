@@ -158,6 +158,7 @@ def _identify(
     )
     _find(valid, conversations, tombstones)
     rows.read_identities((one.target for one in valid if one.target), chatbot_id=chatbot.pk)
+    _find_erasures(valid, tombstones)
     of_erased = [one.target[0] for one in valid if one.target and one.erasure]
     kept = rows.find_kept(of_erased, chatbot_id=chatbot.pk)
 
@@ -180,9 +181,18 @@ def _find(
     for one in incoming:
         one.conversation = by_number.get(one.named.number) if one.digest is None else conversations.get(one.digest)
         one.is_erased = one.digest is not None and tombstones.has_conversation(one.digest)
+
+
+def _find_erasures(incoming: Sequence[_Incoming], tombstones: Tombstones) -> None:
+    for one in incoming:
         if one.target and one.chatter:
-            row, number = one.target[0].row, one.target[0].number
-            one.erasure = tombstones.latest_erasure(one.chatter, number=number, started_at=row.started_at)
+            conversation, chatter_digest = one.target
+            one.erasure = tombstones.latest_erasure(
+                one.chatter,
+                number=conversation.number,
+                started_at=conversation.row.started_at,
+                is_known=chatter_digest in conversation.known_identities,
+            )
 
 
 def _merge(one: _Incoming, *, way: EstablishedBy, kept: set[int], refusals: list[rows.Refusal]) -> IdentifyResult:

@@ -342,7 +342,8 @@ def _erased_chatters(
         number, started_at = conversation.number, conversation.row.started_at
     erased: dict[Chatter, Erasure] = {}
     for chatter in incoming.chatters.items():
-        latest = tombstones.latest_erasure(chatter, number=number, started_at=started_at)
+        is_known = conversation is not None and chatter[1] in conversation.known_identities
+        latest = tombstones.latest_erasure(chatter, number=number, started_at=started_at, is_known=is_known)
         if latest is not None:
             erased[chatter] = latest
     return erased

@@ -109,15 +109,18 @@ class Tombstones:
         """Return whether the chatter was erased, regardless of the conversations that the erasure covers."""
         return chatter in self._chatters
 
-    def latest_erasure(self, chatter: Chatter, *, number: int | None, started_at: datetime | None) -> Erasure | None:
+    def latest_erasure(
+        self, chatter: Chatter, *, number: int | None, started_at: datetime | None, is_known: bool
+    ) -> Erasure | None:
         """Return the latest erasure of a chatter that covers a conversation, if one does.
 
-        A stored one without a mark (with a `number`) was left out by an erasure that leaves out conversations.
+        `is_known`: the conversation is stored with this chatter, and has no mark. Then an erasure that leaves out
+        conversations has left it out.
         """
         covering = [
             erasure
             for erasure in self._chatters.get(chatter, ())
-            if not (number is not None and erasure.request_id in self._withholding)
+            if not (is_known and erasure.request_id in self._withholding)
             and (
                 (started_at is not None and started_at < erasure.cutoff_at)
                 or (number is not None and number <= erasure.cutoff_number)

@@ -362,6 +362,10 @@ def _mark_all(held: HeldClaim, new: Sequence[Admitted], *, erases: bool) -> set[
     _begin(new, min(times), numbers, found=found, counts=counts)
     for request_id, left_out in withheld.items():
         ComplianceRequest.objects.filter(pk=request_id).update(withheld=len(left_out))
+    # The hold was released meanwhile, so nothing is left out: the scope is that of any deletion.
+    whole = [one.request_id for one in new if one.withholds and one.request_id not in withheld]
+    if whole:
+        ComplianceRequest.objects.filter(pk__in=whole).update(withholds=False)
     return on_hold
 
 

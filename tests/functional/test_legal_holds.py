@@ -17,7 +17,7 @@ from compliance.retention import due, expiry
 from compliance.work import legal_holds
 from conversations.models import Conversation, Message, VariableValue
 from tests.compliance.retention.runs import file_run
-from tests.functional.company import NOON, Company, became, document, found_anywhere, key_of_file, words_in
+from tests.functional.company import NOON, Company, became, document, found_anywhere, is_erased, key_of_file, words_in
 from tests.functional.redacting import redact, talk
 from tests.functional.support import dump
 from tests.holding import guarded, place, release
@@ -198,6 +198,33 @@ def test_a_hold_released_before_the_rest_is_left_out_leaves_nothing_out(company)
     work()
     assert company.request_object(request_id)["result"] == "done"
     assert not ComplianceRequest.objects.filter(continues__isnull=False).exists()
+
+
+@pytest.mark.parametrize("is_released", [False, True])
+def test_late_data_is_refused_of_all_but_what_was_left_out(company, is_released) -> None:
+    """Nothing is left out if the hold is released before the deletion marks."""
+    company.talk("c-1", "42")
+    company.talk("c-2", "42")
+    numbers = [company.talk("c-3")]
+    hold, _ = place(company.chatbot, ["c-1"])
+    deletion = company.delete("42")
+    work()
+    decisions.erase_unheld(request_id=UUID(deletion), actor="user:71")
+    if is_released:
+        release(hold)
+    work()
+    assert company.request_object(deletion)["result"] == ("done" if is_released else "partial")
+    assert ComplianceRequest.objects.get(pk=deletion).withholds is not is_released
+
+    # The first has named nobody so far, the second was not stored before.
+    numbers.append(company.talk("c-4"))
+    assert became(company.send(document("c-3", "42"))) == ["chatter_erased"]
+    named = {"id": "c-4", "unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "42"}
+    [answer] = company.caller.post("conversations/identify", {"identities": [named]}).json()["results"]
+    assert answer["error"]["code"] == "chatter_erased"
+    worker.sweep()
+    assert [is_erased(number) for number in numbers] == [True, True]
+    assert (words_in("c-1") in dump()) is not is_released
 
 
 def test_a_redaction_waits(company) -> None:
