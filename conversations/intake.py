@@ -111,7 +111,7 @@ def store(
     for _ in range(_ATTEMPTS):
         try:
             with transaction.atomic():
-                return _store(chatbot, documents, tokens, look_up=look_up)
+                return _store_all(chatbot, documents, tokens, look_up=look_up)
         except rows.ConcurrentIntake:
             continue
         except DatabaseError as error:
@@ -163,13 +163,38 @@ def _verify_token(
     return claims
 
 
-def _store(
+def _store_all(
     chatbot: Chatbot,
     documents: Sequence[Document | DocumentInvalid],
     tokens: Sequence[_VerifiedToken],
     *,
     look_up: bool,
 ) -> list[StoreResult]:
+    """Store all documents: the postponed ones by themselves, once the others are stored."""
+    results: dict[int, StoreResult] = {}
+    left = list(range(len(documents)))
+    while left:
+        some = _store(
+            chatbot, [documents[place] for place in left], [tokens[place] for place in left], look_up=look_up
+        )
+        found = dict(zip(left, some, strict=True))
+        results |= {place: result for place, result in found.items() if result}
+        left = [place for place, result in found.items() if result is None]
+    return [results[place] for place in range(len(documents))]
+
+
+def _store(
+    chatbot: Chatbot,
+    documents: Sequence[Document | DocumentInvalid],
+    tokens: Sequence[_VerifiedToken],
+    *,
+    look_up: bool,
+) -> list[StoreResult | None]:
+    """Store documents, and return their results; None for those that are postponed: their conversations are locked.
+
+    A document with an erased chatter is postponed if earlier ones have created its conversation, or have added a
+    chatter: a legal hold may cover it since. So are the later documents of that conversation.
+    """
     share_with_intake(chatbot.pk)
     declared = DeclaredVariables.read(chatbot)
     resolved = [declared.resolve(document, token) for document, token in zip(documents, tokens, strict=True)]
@@ -200,29 +225,38 @@ def _store(
         chatbot_id=chatbot.pk,
     )
     refusals: list[rows.Refusal] = []
-    results = [
-        _merge(
-            one.redact(tombstones, chatbot.public_id),
-            conversations=conversations,
-            tombstones=tombstones,
-            declared=declared,
-            kept=kept,
-            under_hold=under_hold,
-            refusals=refusals,
+    postponed = set[bytes]()
+    results: list[tuple[StoreResult, MergedConversation | None] | None] = []
+    for one in resolved:
+        if not isinstance(one, IncomingDocument):
+            results.append((StoreResult(one.document_id, DocumentOutcome.REFUSED, one.errors), None))
+            continue
+        met = conversations.get(one.digest)
+        if met and met.is_other_by_now and any(map(tombstones.has_chatter, one.chatters.items())):
+            postponed.add(one.digest)
+        if one.digest in postponed:
+            results.append(None)
+            continue
+        results.append(
+            _merge(
+                one.redact(tombstones, chatbot.public_id),
+                conversations=conversations,
+                tombstones=tombstones,
+                declared=declared,
+                kept=kept,
+                under_hold=under_hold,
+                refusals=refusals,
+            )
         )
-        if isinstance(one, IncomingDocument)
-        else (StoreResult(one.document_id, DocumentOutcome.REFUSED, one.errors), None)
-        for one in resolved
-    ]
     merged = list(conversations.values())
     rows.write(chatbot_id=chatbot.pk, conversations=merged)
     rows.list_refused(refusals, chatbot_id=chatbot.pk)
     if look_up and declared.looked_up_by:
         lookups.queue(chatbot_id=chatbot.pk, conversations=merged, declared=declared)
     flag_days(chatbot_id=chatbot.pk, instants=(message["sent_at"] for one in merged for message in one.new_messages))
-    for result, conversation in results:
+    for result, conversation in filter(None, results):
         result.number = conversation.number if conversation else None
-    return [result for result, _ in results]
+    return [each[0] if each else None for each in results]
 
 
 def _merge(

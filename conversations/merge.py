@@ -239,6 +239,11 @@ class MergedConversation:
         """Return whether it is marked or erased: nothing more is stored in it."""
         return self.row.deletion_request_id is not None
 
+    @property
+    def is_other_by_now(self) -> bool:
+        """Return whether this call's documents have created it, or have added a chatter, and it is open."""
+        return not self.is_closed and (self.number is None or bool(self.new_identities))
+
     def close(self, request_id: UUID, chatters: Iterable[Chatter]) -> None:
         """Mark the conversation for the deletion that must erase it, and keep the digests of its erased chatters."""
         self.row.deletion_request_id = request_id

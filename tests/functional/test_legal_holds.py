@@ -274,6 +274,39 @@ def test_late_data_does_not_close_it(company) -> None:
     assert words_in("c-1") not in dump()
 
 
+@pytest.mark.parametrize(("subject", "people"), [(None, []), (["c-9"], ["43"]), ("43", ["43"])])
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_late_data_does_not_close_what_earlier_documents_of_the_call_put_under_it(
+    company, is_stored, subject, people
+) -> None:
+    company.talk("c-1", "42")
+    if is_stored:
+        company.talk("c-9")
+    deletion = company.delete("42")
+    work()
+    assert company.status(deletion) == "completed"
+    place(company.chatbot, subject)
+    later = {"id": "m2", "sender": "user", "kind": "text", "text": "later words", "sent_at": NOON.isoformat()}
+    sent = company.send(
+        document("c-9", *people), document("c-9", "42"), document("c-8", "44"), document("c-9", messages=[later])
+    )
+    assert became(sent)[1:] == ["chatter_erased", "created", "updated"]
+    worker.sweep()
+    assert words_in("c-9") in dump()
+    assert "later words" in dump()
+
+
+def test_late_data_closes_what_earlier_documents_of_the_call_have_stored(company) -> None:
+    company.talk("c-1", "42")
+    company.delete("42")
+    work()
+    place(company.chatbot, "43")
+    sent = company.send(document("c-9"), document("c-9", "42"), document("c-9"))
+    assert became(sent) == ["created", "chatter_erased", "conversation_deleted"]
+    worker.sweep()
+    assert words_in("c-9") not in dump()
+
+
 def test_late_data_closes_nothing_while_the_rest_is_refused(company) -> None:
     company.talk("c-1", "42")
     company.talk("c-2", "42")
