@@ -111,12 +111,15 @@ SELECT chatbot_id, clock_timestamp(), CASE WHEN newest.is_called THEN newest.las
 """
 
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in completion.COUNTERS)
-# With an entry of the change log for each.
+# With an entry of the change log for each. If nothing is withheld, the hold was released meanwhile: then the scope is
+# that of any deletion, and what the person was told of the hold is not true any more.
 _BEGIN = f"""
 WITH marked AS (
     UPDATE compliance_compliancerequest r
        SET status = 'processing', started_at = coalesce(r.started_at, %(cutoff_at)s), cutoff_at = %(cutoff_at)s,
            cutoff_number = begun.cutoff_number, conversations_total = begun.total,
+           withholds = r.withholds AND r.withheld > 0,
+           answered_at = CASE WHEN r.withholds AND r.withheld > 0 THEN r.answered_at END,
            {", ".join(f"{name} = r.{name} + begun.{name}" for name in completion.COUNTERS)}
       FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
              AS begun(id, cutoff_number, total, {", ".join(completion.COUNTERS)})
@@ -359,13 +362,9 @@ def _mark_all(held: HeldClaim, new: Sequence[Admitted], *, erases: bool) -> set[
         found += _count_remaining(ids, counted=numbers_named, withheld=kept)
     if not erases:
         exports.expire_marked(ids)
-    _begin(new, min(times), numbers, found=found, counts=counts)
     for request_id, left_out in withheld.items():
         ComplianceRequest.objects.filter(pk=request_id).update(withheld=len(left_out))
-    # The hold was released meanwhile, so nothing is left out: the scope is that of any deletion.
-    whole = [one.request_id for one in new if one.withholds and one.request_id not in withheld]
-    if whole:
-        ComplianceRequest.objects.filter(pk__in=whole).update(withholds=False)
+    _begin(new, min(times), numbers, found=found, counts=counts)
     return on_hold
 
 

@@ -187,14 +187,21 @@ def test_an_officer_lets_it_erase_the_rest_and_a_successor_waits(company, about)
     assert words_in("c-1") not in dump()
 
 
-def test_a_hold_released_before_the_rest_is_left_out_leaves_nothing_out(company) -> None:
+def test_a_hold_released_before_the_rest_is_left_out_leaves_nothing_out(company, storage, refusals) -> None:
     company.talk("c-1", "42")
-    company.talk("c-2", "42")
+    refusals.locked.add(key_of_file(company.talk("c-2", "42", has_file=True)))
     hold, _ = place(company.chatbot, ["c-1"])
     request_id = company.delete("42")
     work()
+    decisions.record_answer(request_id=UUID(request_id), actor="user:71", letter="held")
     decisions.erase_unheld(request_id=UUID(request_id), actor="user:71")
     release(hold)
+    work()
+    # It is not held any more, so it can be overdue again.
+    assert company.failure(request_id) == "storage_locked"
+    assert ComplianceRequest.objects.get(pk=request_id).answered_at is None
+    refusals.end()
+    company.retry(request_id)
     work()
     assert company.request_object(request_id)["result"] == "done"
     assert not ComplianceRequest.objects.filter(continues__isnull=False).exists()
