@@ -27,8 +27,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 FORMAT = "erasure-ledger/3"
-# Not a set: a value in an object may be of any type, and is only compared.
-_FORMATS = ("erasure-ledger/2", FORMAT)
 
 # No header and no last line is longer.
 FIRST_BYTES = 1024
@@ -44,7 +42,7 @@ _KEY_ID_PURPOSE = b"id of the key"
 class Fault(StrEnum):
     """Why an object is refused."""
 
-    UNREADABLE = "unreadable"  # no object of the ledger, or of a newer format
+    UNREADABLE = "unreadable"  # no object of the ledger, or of another format
     TRUNCATED = "truncated"
     FORGED = "forged"  # written or changed without the key
     OTHER_KEY = "other_key"  # written under another DIGEST_KEY
@@ -67,7 +65,6 @@ class Header:
     service_id: UUID
     incarnation: UUID
     at: datetime
-    format: str = FORMAT
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def seal(header: Header, lines: Iterable[Line]) -> bytes:
     """Return the content of an object."""
     written = [
         {
-            "format": header.format,
+            "format": FORMAT,
             "key": header.key,
             "service": str(header.service_id),
             "incarnation": str(header.incarnation),
@@ -119,8 +116,9 @@ def unseal(content: bytes, *, key: str) -> LedgerContent:
     if end.get("lines") != len(lines):  # the HMAC does not cover it
         raise InvalidLedgerObject(Fault.FORGED)
     at = datetime.fromisoformat(header["at"])
-    ours = Header(key, UUID(header["service"]), UUID(header["incarnation"]), at, header["format"])
-    return LedgerContent(ours, lines, sha256(content).digest())
+    return LedgerContent(
+        Header(key, UUID(header["service"]), UUID(header["incarnation"]), at), lines, sha256(content).digest()
+    )
 
 
 def begun(start: bytes) -> Line:
@@ -129,7 +127,7 @@ def begun(start: bytes) -> Line:
     Raises InvalidLedgerObject if this is not the beginning of an object.
     """
     first, newline, _ = start.partition(b"\n")
-    if not newline or (header := _loaded(first)).get("format") not in _FORMATS:
+    if not newline or (header := _loaded(first)).get("format") != FORMAT:
         raise InvalidLedgerObject(Fault.UNREADABLE)
     return header
 

@@ -111,7 +111,7 @@ SELECT r.id, r.kind, r.status, r.kind <> 'export' AND coalesce(r.started_at, r.c
 """  # noqa: S608
 _FORMER_REDACTIONS = """
 SELECT l.request_id, l.line->>'conversation', ARRAY(SELECT jsonb_array_elements_text(l.line->'messages')),
-       coalesce((l.line->>'csat_comment')::boolean, FALSE), l.line->>'reason'
+       (l.line->>'csat_comment')::boolean, l.line->>'reason'
   FROM compliance_ledgerline l JOIN compliance_compliancerequest r ON r.id = l.request_id
  WHERE l.request_id = ANY(%s) AND r.kind = 'redaction' AND (r.origin = 'replay' OR l.kind = 'redacted')
 """

@@ -34,9 +34,6 @@ Status = ComplianceRequest.Status
 _OPEN = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
 _WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
 
-# Of lines of a version before rules for deadlines: days.
-_FORMER_DEADLINE = "30"
-
 
 class Decision(NamedTuple):
     """The decision on a line. `request` is to be inserted unless this database has it, and `rows` after it.
@@ -101,8 +98,8 @@ class ReplayedLine:
 
     @property
     def has_comment(self) -> bool:
-        """Whether a redaction covers the CSAT comment. Lines of an older version do not say so."""
-        return bool(self.line.get("csat_comment"))
+        """Whether a redaction covers the CSAT comment."""
+        return bool(self.line["csat_comment"])
 
     @property
     def is_completed(self) -> bool:
@@ -129,8 +126,7 @@ class ReplayedLine:
         return datetime.fromisoformat(self.line[name])
 
     def time_or_none(self, name: str) -> datetime | None:
-        """As `time`; None also of a line of a former version, which lacks the member."""
-        return self.time(name) if self.line.get(name) else None
+        return self.time(name) if self.line[name] else None
 
 
 def decide(one: ReplayedLine) -> Decision:
@@ -156,7 +152,7 @@ def _extension_of(one: ReplayedLine) -> dict[str, Any]:
     return {
         "extended_at": one.time_or_none("extended_at"),
         "extended_by": one.extended_by,
-        "extension_reason": one.line.get("extension_reason"),
+        "extension_reason": one.line["extension_reason"],
     }
 
 
@@ -336,14 +332,7 @@ def _remember_redaction(one: ReplayedLine, *, is_announced: bool) -> Decision:
 def _retention(one: ReplayedLine) -> Decision:
     if refused := _unusable(one, Kind.RETENTION):
         return refused
-    known = one.known
-    if "up_to" in one.line:
-        # Lines of the former format do not contain the erased conversations: a person decides whether to erase by
-        # age.
-        if known:
-            return _LEAVE
-        return _file_again(one, Kind.RETENTION, is_held=True, lane=Lane.LARGE)._replace(rows=[_run(one)])
-    numbers = one.numbers
+    known, numbers = one.known, one.numbers
     slices = (numbers[start : start + due.SLICE] for start in range(0, len(numbers), due.SLICE))
     kept = {number for some in slices for number in due.find_kept(one.chatbot, some)}
     one.numbers = [number for number in numbers if number not in kept and number not in one.held]
@@ -408,7 +397,7 @@ def _build_request(one: ReplayedLine, kind: str, **fields: Any) -> ComplianceReq
         "approved_by": one.approved_by,
         "received_at": one.time("received_at"),
         "requested_at": one.time_or_none("requested_at"),
-        "deadline": one.line.get("deadline", _FORMER_DEADLINE),
+        "deadline": one.line["deadline"],
         "due_at": one.time("due_at"),
         "continues_id": UUID(one.line["continues"]) if one.line.get("continues") else None,
         "answered_at": one.time_or_none("answered_at"),
@@ -467,8 +456,8 @@ def _run(one: ReplayedLine) -> RetentionRun:
         request_id=one.request_id,
         retention_days=one.line["retention_days"],
         older_than=one.time("older_than"),
-        announced=one.line.get("announced"),
-        previous_days=one.line.get("previous_days"),
+        announced=one.line["announced"],
+        previous_days=one.line["previous_days"],
         is_replayed=True,
     )
 

@@ -41,9 +41,10 @@ _LOOKED_FOR = 10
 # The members of a line, by its kind and that of its request. This service has written every authentic object, so a
 # line without one of them is from an unknown version.
 _OF_REQUEST = {"request", "chatbot"}
-_FILED = {*_OF_REQUEST, "received_at", "due_at"}
+_EXTENSION = {"extended_at", "extension_reason"}
+_FILED = {*_OF_REQUEST, "received_at", "requested_at", "due_at", "deadline", "answered_at", *_EXTENSION}
 _NAMED = {*_FILED, "variable", "chatter", "erase_exports"}
-_OF_MESSAGES = {*_NAMED, "conversation", "messages", "reason"}
+_OF_MESSAGES = {*_NAMED, "conversation", "messages", "csat_comment", "reason"}
 _MEMBERS: Mapping[tuple[str, str | None], set[str]] = {
     **{
         (kind, request_kind): _OF_MESSAGES if request_kind == "redaction" else {*_NAMED, "conversations"}
@@ -53,7 +54,7 @@ _MEMBERS: Mapping[tuple[str, str | None], set[str]] = {
     ("withdrawn", None): {*_OF_REQUEST, "status", "at"},
     ("exact", None): {*_NAMED, "named", "cutoff_at", "conversations"},
     ("redacted", None): _OF_MESSAGES,
-    ("retention", None): {*_FILED, "older_than", "day", "retention_days"},
+    ("retention", None): {*_FILED, "older_than", "day", "retention_days", "announced", "previous_days"},
     ("key_revoked", None): {"chatbot", "key", "revoked_at"},
     ("hold", None): {"hold", "chatbot", "variable", "chatter", "conversations", *OF_HOLD, *HOLD_ACTORS, *HOLD_TIMES},
 }

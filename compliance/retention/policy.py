@@ -151,7 +151,7 @@ def holds(run: RetentionRun) -> bool:
     confirmed it. A replayed run holds whatever the period is: it erases what was erased before the database was
     restored.
     """
-    if _is_replayed(run.request):
+    if run.request and run.request.origin == ComplianceRequest.Origin.REPLAY:
         return True
     chatbot = Chatbot.objects.get(pk=run.chatbot_id)
     return chatbot.retention_set_at is not None and not is_replaced(run, chatbot)
@@ -165,8 +165,7 @@ def is_replaced(run: RetentionRun, chatbot: Chatbot) -> bool:
 
 def is_of_backup(request: ComplianceRequest) -> bool:
     """Return whether this run is held since a restore has brought back its period."""
-    is_run = request.kind == Kind.RETENTION and not _is_replayed(request)
-    return is_run and request.hold_reason == ComplianceRequest.HoldReason.RESTORED
+    return request.kind == Kind.RETENTION and request.hold_reason == ComplianceRequest.HoldReason.RESTORED
 
 
 def confirm(request: ComplianceRequest) -> None:
@@ -357,10 +356,6 @@ def _log(event: str, request: ComplianceRequest, *, actor: str, **data: Any) -> 
     entry = changelog.entry(event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor, **data)
     # Not `record`: a worker may not read the change log.
     changelog.record_all([entry])
-
-
-def _is_replayed(request: ComplianceRequest | None) -> bool:
-    return request is not None and request.origin == ComplianceRequest.Origin.REPLAY
 
 
 def _current_run(chatbot: Chatbot) -> RetentionRun | None:

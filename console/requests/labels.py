@@ -234,10 +234,6 @@ _WHY_RUN_HELD: Mapping[str, str] = {
     "that was lengthened or turned off since, set it again in the settings of the chatbot: this cancels the run. If "
     "the period is right, approve the run: later ones begin by themselves. After a rejection the next one is held.",
 }
-_RUN_FILED_AGAIN = (
-    "The database was restored from a backup, and this run had begun since. An older release has noted its age only, "
-    "not what it had erased: it can erase more now than it did then."
-)
 
 
 _UNDER_LEGAL_HOLD = (
@@ -252,9 +248,7 @@ def _held(request: ComplianceRequest) -> str:
         return f"{_UNDER_LEGAL_HOLD}{' An officer can let it erase what is not held.' if is_deletion else ''}"
     if request.kind == Kind.RETENTION:
         run = request.retention_run
-        is_replayed = request.origin == ComplianceRequest.Origin.REPLAY
-        reason = _RUN_FILED_AGAIN if is_replayed else _WHY_RUN_HELD.get(str(request.hold_reason), _ANOTHER_REASON)
-        reason = reason.format(announced=run.announced or 0)
+        reason = _WHY_RUN_HELD.get(str(request.hold_reason), _ANOTHER_REASON).format(announced=run.announced or 0)
         sets_back = "" if run.announced is None else "; rejecting it sets the retention period back"
         return f"{reason} Nothing has been erased. {_decider(request)} must approve or reject it{sets_back}."
     reason = _WHY_HELD.get(str(request.hold_reason), _ANOTHER_REASON).format(
