@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -53,19 +53,21 @@ class Copy:
     key: str
 
 
+@dataclass
 class FileCopier:
     """Copies the files of some exports of a claim.
 
     `failed` contains reasons. `overtaken` are the exports that a deletion has met.
     """
 
-    def __init__(self, held: HeldClaim, renewer: LeaseRenewer, storage: ObjectStorage) -> None:
-        self.failed: dict[Target, StepFailed] = {}
-        self.overtaken: set[Target] = set()
-        self.copied: Counter[Target] = Counter()
-        self._held = held
-        self._renewer = renewer
-        self._storage = storage
+    held: HeldClaim
+    renewer: LeaseRenewer
+    storage: ObjectStorage
+    failed: dict[Target, StepFailed] = field(default_factory=dict)
+    overtaken: set[Target] = field(default_factory=set)
+    copied: Counter[Target] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
         # PostgreSQL's timeout does not apply between two reads.
         self._until = time.monotonic() + SNAPSHOT_MINUTES * 60
 
@@ -81,8 +83,8 @@ class FileCopier:
         if not copies:
             return
         self._drop_overtaken(copies, record=True)
-        opening = UploadPool[Copy, str](self._renewer)
-        sending = UploadPool[Copy, Written](self._renewer, waiting=THREADS, most_bytes=_MOST_BYTES)
+        opening = UploadPool[Copy, str](self.renewer)
+        sending = UploadPool[Copy, Written](self.renewer, waiting=THREADS, most_bytes=_MOST_BYTES)
         try:
             with opening:
                 for copy in self._without_failed(copies):
@@ -97,7 +99,7 @@ class FileCopier:
             # Uploads that the pool has taken abort by themselves.
             self._abort({copy: upload for copy, upload in opening.done.items() if copy not in sending.begun})
         self._note_failed(sending)
-        with self._held.transaction():
+        with self.held.transaction():
             _note(sending.done)
         self.copied.update(copy.target for copy in sending.done)
 
@@ -119,7 +121,7 @@ class FileCopier:
                 _record(copy for copy in ours if copy.target not in met)
             return met
 
-        self.overtaken.update(self._held.share_with_intake({copy.target.chatbot_id for copy in copies}, overtaken))
+        self.overtaken.update(self.held.share_with_intake({copy.target.chatbot_id for copy in copies}, overtaken))
 
     def _note_failed(self, pool: UploadPool[Copy, str] | UploadPool[Copy, Written]) -> None:
         for copy, failure in pool.failed.items():
@@ -127,17 +129,17 @@ class FileCopier:
 
     def _open(self, copy: Copy) -> str:
         # The file name is stored with the object, so that no link contains it.
-        return self._storage.open_upload(
+        return self.storage.open_upload(
             copy.key, content_type=copy.file.content_type, filename=download_name(copy.file.name)
         )
 
     def _send(self, copy: Copy, upload_id: str) -> Written:
-        return self._storage.write_parts(copy.key, upload_id, read_file(copy.file))
+        return self.storage.write_parts(copy.key, upload_id, read_file(copy.file))
 
     def _abort(self, uploads: dict[Copy, str]) -> None:
         for copy, upload_id in uploads.items():
             try:
-                self._storage.abort(copy.key, upload_id)
+                self.storage.abort(copy.key, upload_id)
             except StorageError as error:
                 # Removing the copies purges the keys; a failing storage is not called again and again.
                 logger.warning("export.upload_not_aborted code=%s", error.code)

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain, groupby
@@ -97,31 +98,26 @@ class Reporter:
             requeue.requeue(self._held, [target.request_id for target in targets], waiting_for=waiting_for)
 
 
+@dataclass
 class Delivery:
     """Sends the files of the claim's exports into open, recorded uploads, and completes them.
 
     Removes from `uploads` those that it has sent, or tried to send. The caller aborts the others.
     """
 
-    def __init__(
-        self,
-        held: HeldClaim,
-        renewer: LeaseRenewer,
-        report: Reporter,
-        storage: ObjectStorage,
-        uploads: dict[Target, str],
-    ) -> None:
-        self._held = held
-        self._renewer = renewer
-        self._report = report
-        self._storage = storage
-        self._uploads = uploads
-        self._targets = {target.place: target for target in uploads}
+    held: HeldClaim
+    renewer: LeaseRenewer
+    report: Reporter
+    storage: ObjectStorage
+    uploads: dict[Target, str]
+
+    def __post_init__(self) -> None:
+        self._targets = {target.place: target for target in self.uploads}
         self._counts: dict[int, TranscriptCounts] = {}
         self._lines: Counter[int] = Counter()
         self._copied: Counter[Target] = Counter()
         self._settled = time.monotonic()
-        self._pool = UploadPool[Target, Written](renewer, waiting=THREADS, most_bytes=POOL_BYTES)
+        self._pool = UploadPool[Target, Written](self.renewer, waiting=THREADS, most_bytes=POOL_BYTES)
 
     def run(self, *, deadline: float) -> None:
         """Deliver all files, or until a large one ends past the deadline. Raises ClaimLost."""
@@ -130,13 +126,13 @@ class Delivery:
             with self._pool, snapshot() as reader:
                 # FileCopier files can take long: exports without any do not wait for it. A COPY has one dialect.
                 for with_files, dialect in sorted(
-                    {each.reading_group for each in self._uploads if each.reading_group}
+                    {each.reading_group for each in self.uploads if each.reading_group}
                 ):
                     if self._pool.begun and time.monotonic() > deadline:
                         break
                     self._read_and_send(reader, deadline, with_files=with_files, dialect=dialect)
-                for target in [each for each in self._uploads if each.reading_group is None]:
-                    if (self._pool.begun or self._report.settled) and time.monotonic() > deadline:
+                for target in [each for each in self.uploads if each.reading_group is None]:
+                    if (self._pool.begun or self.report.settled) and time.monotonic() > deadline:
                         break
                     if reader.info.transaction_status != TransactionStatus.INTRANS:
                         break  # the storage failed, and the statement that was read meanwhile was cancelled
@@ -146,7 +142,7 @@ class Delivery:
             unread = _unread(error)
         finally:
             for target in self._pool.begun:
-                self._uploads.pop(target, None)
+                self.uploads.pop(target, None)
         self._settle()
         if unread:
             self._fail_unread(unread)
@@ -154,19 +150,8 @@ class Delivery:
     def _read_and_send(
         self, reader: psycopg.Connection[Any], deadline: float, *, with_files: bool, dialect: str
     ) -> None:
-        targets = {each.place: each for each in self._uploads if each.reading_group == (with_files, dialect)}
-        which = {"claim": self._held.id, "with_files": with_files, "dialect": dialect}
-        transcripts = Transcripts(
-            reader,
-            wanted(_OF_CLAIM.format(**{name: sql.Literal(value) for name, value in which.items()})),
-            chatbot_ids={target.chatbot_id for target in targets.values()},
-            dialect=dialect,
-        )
-        counts = transcripts.count()
-        if counts.keys() != targets.keys():
-            raise ClaimLost
-        self._counts |= counts
-        self._record_conversations(transcripts)
+        targets = {each.place: each for each in self.uploads if each.reading_group == (with_files, dialect)}
+        transcripts = self._transcripts(reader, targets, _OF_CLAIM, dialect=dialect, with_files=with_files)
         if with_files:
             self._pool.wait_for_all()
             self._settle()
@@ -174,12 +159,12 @@ class Delivery:
         with closing(self._pieces(reader, transcripts, targets)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
                 target = targets[place]
-                if target in self._report.settled:
+                if target in self.report.settled:
                     continue  # groupby reads on to the next one
                 data = (piece.data for piece in of_file)
                 head = _read_part(data)
                 if len(head) < PART_BYTES:
-                    send = partial(self._storage.write_parts, target.key, self._uploads[target], [head])
+                    send = partial(self.storage.write_parts, target.key, self.uploads[target], [head])
                     self._pool.submit(target, send, size=len(head))
                     self._settle_if_due()
                 else:
@@ -189,32 +174,48 @@ class Delivery:
                     if time.monotonic() > deadline:
                         break
 
+    def _transcripts(
+        self,
+        reader: psycopg.Connection[Any],
+        targets: Mapping[int, Target],
+        which: sql.SQL,
+        *,
+        dialect: str,
+        **values: Any,
+    ) -> Transcripts:
+        """Return the files of these targets, and record their counts and conversations. Raises ClaimLost."""
+        values |= {"claim": self.held.id, "dialect": dialect}
+        transcripts = Transcripts(
+            reader,
+            wanted(which.format(**{name: sql.Literal(value) for name, value in values.items()})),
+            chatbot_ids={target.chatbot_id for target in targets.values()},
+            dialect=dialect,
+        )
+        counts = transcripts.count()
+        if counts.keys() != targets.keys():
+            raise ClaimLost
+        self._counts |= counts
+        self._record_conversations(transcripts)
+        return transcripts
+
     def _deliver_formats(self, reader: psycopg.Connection[Any], target: Target) -> None:
         """Deliver an export in several formats: its files, then the manifest; or one ZIP."""
         self._pool.wait_for_all()
         self._settle()
-        which = {"claim": self._held.id, "request": target.request_id}
-        transcripts = Transcripts(
-            reader,
-            wanted(_ONE_OF_CLAIM.format(**{name: sql.Literal(value) for name, value in which.items()})),
-            chatbot_ids={target.chatbot_id},
-            dialect=target.csv_dialect,
+        transcripts = self._transcripts(
+            reader, {target.place: target}, _ONE_OF_CLAIM, dialect=target.csv_dialect, request=target.request_id
         )
-        counts = transcripts.count()
-        if counts.keys() != {target.place}:
-            raise ClaimLost
-        self._counts |= counts
-        self._lines[target.place] = counts[target.place].messages
-        self._record_conversations(transcripts)
-        if target in self._report.settled:
+        counts = self._counts[target.place]
+        self._lines[target.place] = counts.messages
+        if target in self.report.settled:
             return
         contents = Contents(
             reader,
             transcripts,
             target,
-            counts[target.place],
+            counts,
             made_at=timezone.now(),
-            meanwhile=self._renewer.renew_if_due,
+            meanwhile=self.renewer.renew_if_due,
         )
         if target.archive:
             with closing(contents.parts()) as parts, closing(self._zipped_copies(target, contents)) as copies:
@@ -222,7 +223,7 @@ class Delivery:
             return
         if target.include_files:
             self._copy_files(transcripts, [target])
-        if target not in self._report.settled:
+        if target not in self.report.settled:
             self._write_folder(target, contents)
 
     def _zipped_copies(self, target: Target, contents: Contents) -> Generator[Part]:
@@ -232,15 +233,15 @@ class Delivery:
 
     def _write_folder(self, target: Target, contents: Contents) -> None:
         """Write the files of the formats, and then the manifest, by which the export is completed."""
-        folder = Folder(self._held, self._renewer, self._storage, target)
+        folder = Folder(self.held, self.renewer, self.storage, target)
         try:
             with closing(contents.parts(beside=folder.write)) as parts:
                 for part in parts:
                     folder.write(part)
         except Met:
-            self._report.overtaken([target])
+            self.report.overtaken([target])
         except StorageError as error:
-            self._report.failed({target: StepFailed.of(error)})
+            self.report.failed({target: StepFailed.of(error)})
         else:
             self._stream(target, [contents.manifest(folder.files())])
 
@@ -248,44 +249,44 @@ class Delivery:
         """Record the conversations of the files, and leave out files that a deletion has met."""
         with closing(transcripts.conversations()) as contents:
             for some in contents:
-                self._report.overtaken(self._record_some([(self._targets[place], number) for place, number in some]))
+                self.report.overtaken(self._record_some([(self._targets[place], number) for place, number in some]))
 
     def _record_some(self, contents: Collection[tuple[Target, int]]) -> set[Target]:
         def record(_now: datetime, chatbots: set[int]) -> set[Target]:
             return records.record_conversations([one for one in contents if one[0].chatbot_id in chatbots])
 
         chatbots = {target.chatbot_id for target, _ in contents}
-        return set(self._held.share_with_intake(chatbots, record)) - self._report.settled
+        return set(self.held.share_with_intake(chatbots, record)) - self.report.settled
 
     def _pieces(
         self, reader: psycopg.Connection[Any], transcripts: Transcripts, places: Iterable[int]
     ) -> Generator[TranscriptPiece]:
         """Yield the pieces of these files, count their lines, and renew the claim meanwhile."""
         pieces = transcripts.pieces(places)
-        if self._held.is_large:
+        if self.held.is_large:
             # Small exports are sorted at once; another thread would cost more.
-            pieces = read_patiently(reader, pieces, meanwhile=self._renewer.renew_if_due)
+            pieces = read_patiently(reader, pieces, meanwhile=self.renewer.renew_if_due)
         with closing(pieces):
             for piece in pieces:
-                self._renewer.renew_if_due()
+                self.renewer.renew_if_due()
                 self._lines[piece.place] += piece.lines
                 yield piece
 
     def _copy_files(self, transcripts: Transcripts, targets: Iterable[Target]) -> None:
-        copying = FileCopier(self._held, self._renewer, self._storage)
-        copying.run(transcripts, [target for target in targets if target not in self._report.settled])
+        copying = FileCopier(self.held, self.renewer, self.storage)
+        copying.run(transcripts, [target for target in targets if target not in self.report.settled])
         self._copied = copying.copied
-        self._report.overtaken(copying.overtaken)
-        self._report.failed(copying.failed)
+        self.report.overtaken(copying.overtaken)
+        self.report.failed(copying.failed)
 
     def _stream(self, target: Target, data: Iterable[bytes]) -> None:
-        upload_id = self._uploads.pop(target)  # write_parts aborts it by itself
+        upload_id = self.uploads.pop(target)  # write_parts aborts it by itself
         try:
-            written = self._storage.write_parts(
-                target.key, upload_id, data, meanwhile=self._renewer.renew_if_due, before_complete=self._held.renew
+            written = self.storage.write_parts(
+                target.key, upload_id, data, meanwhile=self.renewer.renew_if_due, before_complete=self.held.renew
             )
         except StorageError as error:
-            self._report.failed({target: StepFailed.of(error)})
+            self.report.failed({target: StepFailed.of(error)})
         else:
             self._complete({target: written})
 
@@ -299,16 +300,16 @@ class Delivery:
         """Complete or fail the files that the pool has sent."""
         done, failed = self._pool.take()
         self._complete(done)
-        self._report.failed(failed)
+        self.report.failed(failed)
         self._settled = time.monotonic()
 
     def _complete(self, written: dict[Target, Written]) -> None:
         files = [self._delivered(target, file) for target, file in written.items()]
         if not files:
             return
-        overtaken = completion.complete_exports(self._held, files)
-        self._report.overtaken([target for target in written if target.request_id in overtaken])
-        self._report.settled |= written.keys()
+        overtaken = completion.complete_exports(self.held, files)
+        self.report.overtaken([target for target in written if target.request_id in overtaken])
+        self.report.settled |= written.keys()
 
     def _delivered(self, target: Target, written: Written) -> completion.DeliveredFile:
         counts = self._counts[target.place]
@@ -332,17 +333,17 @@ class Delivery:
 
     def _fail_unread(self, failure: StepFailed) -> None:
         """Requeue the exports in smaller sets, without losing an attempt: one may be why none could be read."""
-        unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
+        unread = [target.request_id for target in self._targets.values() if target not in self.report.settled]
         if failure.code == machines.SILENT:
-            requeue.machine_lost(self._held, unread)
+            requeue.machine_lost(self.held, unread)
         elif failure.code == REFUSED:
-            logger.warning("claim.refused claim=%s %s", self._held.id, failure.detail)
+            logger.warning("claim.refused claim=%s %s", self.held.id, failure.detail)
             occurrences.pause_after_refusal()
-            requeue.refused(self._held, unread, failure)
-        elif len(self._held.request_ids) > 1:
-            requeue.split_up(self._held, unread)
+            requeue.refused(self.held, unread, failure)
+        elif len(self.held.request_ids) > 1:
+            requeue.split_up(self.held, unread)
         else:
-            requeue.step_failed(self._held, dict.fromkeys(unread, failure))
+            requeue.step_failed(self.held, dict.fromkeys(unread, failure))
 
 
 def _unread(error: psycopg.Error) -> StepFailed:

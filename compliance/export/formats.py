@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -62,33 +62,29 @@ class Listed(NamedTuple):
     sha256: str
 
 
+@dataclass
 class Contents:
     """The files of one export, but its manifest. Each is read from the snapshot when its turn comes.
 
     `meanwhile` is called regularly while it is read. Raises psycopg's errors and StorageError.
     """
 
-    def __init__(
-        self,
-        reader: Connection[Any],
-        transcripts: Transcripts,
-        target: Target,
-        counts: TranscriptCounts,
-        *,
-        made_at: datetime,
-        meanwhile: Callable[[], object],
-    ) -> None:
-        self._reader, self._transcripts, self._target, self._counts = reader, transcripts, target, counts
-        self.made_at, self.meanwhile = made_at, meanwhile
+    reader: Connection[Any]
+    transcripts: Transcripts
+    target: Target
+    counts: TranscriptCounts
+    _: KW_ONLY
+    made_at: datetime
+    meanwhile: Callable[[], object]
 
     def parts(self, *, beside: Callable[[Part], object] | None = None) -> Generator[Part]:
         """Yield the files of the formats. Read each to its end before the next, or close the generator.
 
         Each page is handed to `beside`, if given, while the JSON is read: then PostgreSQL makes both only once.
         """
-        formats = self._target.formats
+        formats = self.target.formats
         if Format.CSV in formats:
-            with self._patiently(self._transcripts.pieces([self._target.place])) as pieces:
+            with self._patiently(self.transcripts.pieces([self.target.place])) as pieces:
                 yield Part("conversations.csv", CONTENT_TYPE, (piece.data for piece in pieces))
         if beside and {Format.JSON, Format.HTML} <= set(formats):
             # The bucket may take as long for each of the two.
@@ -114,36 +110,36 @@ class Contents:
         yield from _sliced([(_JSON, lines)])
 
     def _limit(self, minutes: int) -> None:
-        self._reader.execute(local_settings(statement_timeout=f"{minutes}min"))
+        self.reader.execute(local_settings(statement_timeout=f"{minutes}min"))
 
     def _chats(self) -> Generator[chats.Chat]:
-        return chats.read(self._reader, self._transcripts)
+        return chats.read(self.reader, self.transcripts)
 
     def _patiently(self, pieces: Generator[_Piece]) -> "closing[Generator[_Piece]]":
         """Return the pieces, which are closed at once if their reader breaks off: its statement must end first."""
-        return closing(read_patiently(self._reader, pieces, meanwhile=self.meanwhile))
+        return closing(read_patiently(self.reader, pieces, meanwhile=self.meanwhile))
 
     def copies(self, read_file: Callable[[StoredFile], Iterable[bytes]], *, at_once: int) -> Generator[Part]:
         """Yield the uploaded files, for a ZIP. Empty unless the export includes them."""
-        if self._target.include_files:
-            for files in self._transcripts.stored_files([self._target.place], at_once=at_once):
+        if self.target.include_files:
+            for files in self.transcripts.stored_files([self.target.place], at_once=at_once):
                 for one in files:
                     yield Part(copy_name(one.file_id, one.name), one.content_type, read_file(one))
 
     def manifest(self, files: Iterable[Listed]) -> bytes:
         """Return the manifest, which lists these files."""
         document = {
-            "request_id": str(self._target.request_id),
+            "request_id": str(self.target.request_id),
             "made_at": self.made_at.isoformat(),
-            "conversations": self._counts.conversations,
-            "messages": self._counts.messages,
+            "conversations": self.counts.conversations,
+            "messages": self.counts.messages,
             "files": [one._asdict() | {"description": _description(one.name)} for one in files],
         }
         return json.dumps(document, indent=2).encode() + b"\n"
 
     def _cover(self) -> pages.Cover:
-        chatbot = Chatbot.objects.get(pk=self._target.chatbot_id)
-        counts, left_out = self._counts, []
+        chatbot = Chatbot.objects.get(pk=self.target.chatbot_id)
+        counts, left_out = self.counts, []
         if counts.shared_left_out:
             left_out.append(f"{counts.shared_left_out:,} in which other people took part")
         if counts.unverified_left_out:
@@ -153,11 +149,11 @@ class Contents:
             made_at=self.made_at,
             zone=ZoneInfo(chatbot.timezone),
             left_out=f"These conversations are left out: {', and '.join(left_out)}." if left_out else "",
-            link=self._link if self._target.include_files else lambda _number, _name: None,
+            link=self._link if self.target.include_files else lambda _number, _name: None,
         )
 
     def _link(self, number: int, name: str) -> str:
-        return copy_name(number, name) if self._target.archive else str(number)
+        return copy_name(number, name) if self.target.archive else str(number)
 
 
 def _sliced(written: Iterable[tuple[str, bytes | bytearray]]) -> Generator[tuple[str, bytes]]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from tempfile import TemporaryFile
@@ -147,22 +148,16 @@ def leave(request_ids: Collection[UUID]) -> None:
     logger.warning("replay.left requests=%s", ",".join(map(str, request_ids)))
 
 
+@dataclass
 class _Replay:
     """One call of `replay`. `check` is called after each step, and raises where another replay can have begun."""
 
-    def __init__(
-        self,
-        service: Service,
-        report: Report,
-        check: Callable[[], None],
-        progress: Progress,
-        *,
-        since: datetime | None,
-        deadline: float,
-    ) -> None:
-        self._service, self._report = service, report
-        self._check, self._show = check, progress
-        self._since, self._deadline = since, deadline
+    service: Service
+    report: Report
+    check: Callable[[], None]
+    show: Progress
+    since: datetime | None
+    deadline: float
 
     def has_work(self) -> bool:
         """Return whether lines of an open service wait for a decision, and have them tried again.
@@ -173,10 +168,10 @@ class _Replay:
             raise ReplayRefused(_NOT_RESTORED.format(unknown=counted(unknown, "object")), needs_decision=True)
         self._try_again()
         # Also lines of a dry run that was stopped: any others belong to a life that is over.
-        ours = LedgerLine.objects.filter(incarnation=self._service.incarnation)
+        ours = LedgerLine.objects.filter(incarnation=self.service.incarnation)
         if not ours.filter(outcome__in=["", Outcome.FILED]).exists():
             return False
-        self._report.unknown, self._report.refused = 0, []  # they are read once more
+        self.report.unknown, self.report.refused = 0, []  # they are read once more
         return True
 
     def rehearse(self) -> None:
@@ -193,98 +188,98 @@ class _Replay:
                 self._try_again()
                 for key, at, life, lines in map(json.loads, spool):
                     found = LoadedObject(key, datetime.fromisoformat(at), UUID(life), lines)
-                    self._report.revoked += loading.load(found, self._service)
+                    self.report.revoked += loading.load(found, self.service)
                 self._file()
-                self._report.count()
-                self._report.keep()
+                self.report.count()
+                self.report.keep()
                 transaction.set_rollback(True)
 
     def carry_out(self, work: Work, *, is_unasked: bool) -> bool:
         """Load, file and carry out, and open the service; return False if the time was over first."""
-        if self._since:
+        if self.since:
             with transaction.atomic():
                 # Stored, so that a stopped replay continues with the same objects.
-                Service.objects.update(reads_since=self._since)
+                Service.objects.update(reads_since=self.since)
                 services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
-        self._service = services.current()
-        self._report.reach = _reach(self._service)
+        self.service = services.current()
+        self.report.reach = _reach(self.service)
         # These rows came back with the backup, or are of a replay that was killed.
         self._try_again()
         if not self._load(is_unasked=is_unasked):
             return False
         self._file()
         runner = ReplayRunner(
-            self._service.incarnation, work, self._deadline, partial(self._progress, "carried out"), self._check
+            self.service.incarnation, work, self.deadline, partial(self._progress, "carried out"), self.check
         )
         if not runner.run():
             return False
         with transaction.atomic():
-            execute(_WITHOUT_VARIABLE, [self._service.incarnation])
+            execute(_WITHOUT_VARIABLE, [self.service.incarnation])
             _close_undecided()
-        self._report.count()
+        self.report.count()
         # Before the service opens, since nothing identifies them afterwards. So it may happen twice.
-        for request_id, plan in self._report.unreported():
+        for request_id, plan in self.report.unreported():
             logger.warning("replay.not_carried_out request=%s plan=%s", request_id, plan)
-        self._check()
-        if not _open(self._service):
+        self.check()
+        if not _open(self.service):
             return False
-        self._report.opened = True
+        self.report.opened = True
         logger.warning(
             "replay.ended resolved=%s refused=%s conversations=%s",
-            self._report.is_resolved,
-            len(self._report.refused),
-            self._report.conversations,
+            self.report.is_resolved,
+            len(self.report.refused),
+            self.report.conversations,
         )
         return True
 
     def _progress(self, stage: str, number: int) -> None:
-        self._check()
-        self._show(stage, number)
+        self.check()
+        self.show(stage, number)
 
     def _try_again(self) -> None:
         """Plan and file undecided lines again, of any life."""
         undecided = LedgerLine.objects.filter(outcome=Outcome.UNDECIDED)
-        life = self._service.incarnation
+        life = self.service.incarnation
         undecided.update(incarnation=life, plan="", outcome="", numbers=None, conversations=0)
 
     def _read(self) -> Iterator[LoadedObject]:
         """Yield the authentic objects to be loaded; record all in the report."""
-        for key in loading.keys(since=self._since):
-            self._report.unknown += 1
-            found = loading.read(key, self._service)
+        for key in loading.keys(since=self.since):
+            self.report.unknown += 1
+            found = loading.read(key, self.service)
             self._progress("objects read", 1)
             if isinstance(found, Refused):
                 logger.error("replay.object_refused fault=%s key=%s", found.fault, found.key)
-                self._report.refused.append(found)
+                self.report.refused.append(found)
             else:
-                self._report.note_object(found.incarnation, found.at)
+                self.report.note_object(found.incarnation, found.at)
                 yield found
 
     def _load(self, *, is_unasked: bool) -> bool:
         """Load all objects; return False if the time was over first, or an operator has to decide."""
-        if is_unasked and self._service.state != State.CATCHING_UP:
+        if is_unasked and self.service.state != State.CATCHING_UP:
             return False
         for found in self._read():
-            if is_unasked and found.incarnation != self._service.incarnation:
+            if is_unasked and found.incarnation != self.service.incarnation:
                 services.trip(State.RESTORED, Service.Reason.OBJECTS_UNKNOWN)
                 return False
-            self._report.revoked += loading.load(found, self._service)
-            if time.monotonic() > self._deadline:
+            self.report.revoked += loading.load(found, self.service)
+            if time.monotonic() > self.deadline:
                 return False
         return True
 
     def _file(self) -> None:
         """Plan and file page by page, while time is left, then end open exports."""
-        life = self._service.incarnation
+        life = self.service.incarnation
         of_chatbots = LedgerLine.objects.filter(incarnation=life, outcome="", chatbot__isnull=False)
         for chatbot_id in of_chatbots.values_list("chatbot", flat=True).order_by().distinct():
             # An intake that began before the service was closed may be about to store something. A dry run would
             # keep the lock.
-            if not self._report.is_dry_run:
+            if not self.report.is_dry_run:
                 with transaction.atomic():
                     wait_for_intake(chatbot_id)
         after = filing.FIRST
-        while time.monotonic() < self._deadline:
+        while time.monotonic() < self.deadline:
             filed = self._file_page(after)
             if not filed:
                 filing.end_exports(life)
@@ -307,9 +302,9 @@ class _Replay:
         """
         next_lines = partial(
             filing.file_next,
-            reach=self._report.reach,
-            incarnation=self._service.incarnation,
-            is_dry_run=self._report.is_dry_run,
+            reach=self.report.reach,
+            incarnation=self.service.incarnation,
+            is_dry_run=self.report.is_dry_run,
         )
         try:
             return next_lines(after=after, most=_LINES)
@@ -319,7 +314,7 @@ class _Replay:
             try:
                 some = next_lines(after=filed[-1], most=1)
             except _REFUSALS as error:
-                some = filing.defer_next(incarnation=self._service.incarnation, after=filed[-1])
+                some = filing.defer_next(incarnation=self.service.incarnation, after=filed[-1])
                 failure = describe_database_error(error)
                 logger.error("replay.not_filed request=%s %s", some[0], failure)  # noqa: TRY400  (it quotes rows)
             if not some:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
@@ -45,6 +46,7 @@ _UPLOAD_FORGOTTEN = timedelta(hours=1)
 _REFUSED_AGAIN = timedelta(hours=1)
 
 
+@dataclass(kw_only=True)
 class Cleanup:
     """One removal of expired data.
 
@@ -52,21 +54,18 @@ class Cleanup:
     `progress` is called with each number removed.
     """
 
-    def __init__(
-        self, *, is_whole: bool = False, at_clients: bool = True, progress: Callable[[int], object] = lambda _: None
-    ) -> None:
-        self.removed: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.at_clients = at_clients
-        self.progress = progress
-        self._is_whole = is_whole
+    is_whole: bool = False
+    at_clients: bool = True
+    progress: Callable[[int], object] = lambda _: None
+    removed: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
 
     def until_deadline(self, things: Iterable[_T]) -> Iterator[_T]:
         """Yield things until the task's time is over: a storage that does not answer must not block a worker."""
         end = time.monotonic() + _SECONDS_PER_TASK
         for thing in things:
             yield thing
-            if not self._is_whole and time.monotonic() > end:
+            if not self.is_whole and time.monotonic() > end:
                 return
 
     def purge(self, key: str) -> bool:

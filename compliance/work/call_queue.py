@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -120,34 +121,29 @@ _Due = TypeVar("_Due", bound=Due)
 _Outcome = TypeVar("_Outcome")
 
 
+@dataclass
 class Call(Generic[_Outcome]):
     """One signed call, which a thread makes. Nothing of it happens after its `deadline` (of `time.monotonic`).
 
     `read` returns the outcome of an answer, and raises nothing.
     """
 
-    def __init__(
-        self,
-        post: GuardedPost,
-        *,
-        agent: str,
-        message_id: UUID,
-        body: bytes,
-        signers: Signers,
-        read: Callable[[Answer], _Outcome],
-    ) -> None:
-        self._post, self._signers, self._read = post, signers, read
-        self._agent, self._message_id, self._body = agent, message_id, body
+    post: GuardedPost
+    agent: str
+    message_id: UUID
+    body: bytes
+    signers: Signers
+    read: Callable[[Answer], _Outcome]
 
     @property
     def deadline(self) -> float:
-        return self._post.deadline
+        return self.post.deadline
 
     def run(self) -> _Outcome:
         """Make the call in a thread, without the database. Raises nothing."""
         timestamp = str(int(time.time()))
-        headers = self._signers.headers(message_id=self._message_id, timestamp=timestamp, body=self._body)
-        return self._read(self._post.run(body=self._body, headers={"User-Agent": self._agent, **headers}))
+        headers = self.signers.headers(message_id=self.message_id, timestamp=timestamp, body=self.body)
+        return self.read(self.post.run(body=self.body, headers={"User-Agent": self.agent, **headers}))
 
     def run_in_time(self) -> _Outcome:
         """Make the call, and leave it to its thread at its deadline."""
@@ -161,7 +157,7 @@ class Call(Generic[_Outcome]):
 
     def partial_result(self) -> _Outcome:
         """Return the outcome of a call that is still running at its deadline, because its name is being resolved."""
-        return self._read(self._post.partial_result())
+        return self.read(self.post.partial_result())
 
 
 class Ending(NamedTuple):
