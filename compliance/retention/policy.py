@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog, locks
@@ -42,7 +43,6 @@ TOLERANCE = 0.1
 # How long a page waits for the numbers.
 _COUNT_SECONDS = 3.0
 
-_NOW = "SELECT statement_timestamp()"
 _OPEN = [Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
 # A failed run can be retried.
 _NOT_ENDED = [*_OPEN, Status.FAILED]
@@ -93,13 +93,21 @@ def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: 
             raise ValidationError({"confirmed": "Type the number of conversations that the first run will erase."})
         in_force = _in_force(current)
         _cancel_waiting(current, actor)
-        set_at = _set(current, days)
-        data = {"setting": "retention_days", "value": days}
-        changelog.record("chatbot.changed", chatbot_id=current.pk, actor=actor, data=data)
-        if is_first:
+        set_at = _set(current, days, actor)
+        if days is not None and is_first:
             # Of two changes in a row the first has not erased anything: the period before it is still in force.
-            _file_first(current, confirmed or 0, in_force, actor, set_at=set_at)
-            notify.after_commit(notify.notify_workers)
+            starts_at = set_at + FIRST_RUN_WAITS
+            RetentionRun.objects.create(
+                chatbot=current,
+                request=_file(current, ComplianceRequest.Origin.CONSOLE, actor, not_before=starts_at),
+                retention_days=days,
+                older_than=starts_at - timedelta(days=days),
+                day=_day(current, starts_at),
+                announced=confirmed,
+                previous_days=in_force,
+                # The clock is not read again, since it can have been set back.
+                created_at=set_at,
+            )
     return current
 
 
@@ -212,8 +220,9 @@ def file_due_runs() -> int:
         for chatbot in in_any_order(chatbots.annotate(latest=Subquery(runs.values("day")[:1]))):
             with isolated.chatbot(chatbot.pk):
                 # Here, not in SQL: PostgreSQL has time zones of its own, and may lack some of ours.
-                zone, now = ZoneInfo(chatbot.timezone), _now()
-                if is_time(zone, now) and (chatbot.latest is None or chatbot.latest < now.astimezone(zone).date()):
+                now = _now()
+                is_today = is_time(ZoneInfo(chatbot.timezone), now)
+                if is_today and (chatbot.latest is None or chatbot.latest < _day(chatbot, now)):
                     filed += _file_if_due(chatbot.pk, actor="worker") is not None
     return filed
 
@@ -262,10 +271,7 @@ def restore_period(request: ComplianceRequest, *, actor: str) -> None:
     chatbot = locks.locked(request.chatbot_id)
     if is_replaced(run, chatbot):
         return
-    _set(chatbot, run.previous_days, is_confirmed=chatbot.retention_set_at is not None)
-    data = {"setting": "retention_days", "value": run.previous_days}
-    # Not `record`: a worker may not read the change log.
-    changelog.record_all([changelog.entry("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)])
+    _set(chatbot, run.previous_days, actor, is_confirmed=chatbot.retention_set_at is not None)
 
 
 def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
@@ -278,10 +284,12 @@ def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
             older_than = _now() - timedelta(days=chatbot.retention_days)
             request = None
             if due.any_due(chatbot_id, older_than):
-                request = _file(chatbot, origin=ComplianceRequest.Origin.SCHEDULE, actor=actor)
-                notify.after_commit(notify.notify_workers)
-            RetentionRun.objects.filter(chatbot=chatbot, day=_day(chatbot), request=None).delete()
-            _create(chatbot, request, older_than=older_than, day=_day(chatbot))
+                request = _file(chatbot, ComplianceRequest.Origin.SCHEDULE, actor)
+            of_today: dict[str, Any] = {"chatbot": chatbot, "day": _day(chatbot)}
+            RetentionRun.objects.filter(**of_today, request=None).delete()
+            RetentionRun.objects.create(
+                **of_today, request=request, retention_days=chatbot.retention_days, older_than=older_than
+            )
     except IntegrityError:
         return None
     return request
@@ -293,8 +301,8 @@ def _retry(request: ComplianceRequest) -> None:
     No other run examines the conversations that it has closed, and they cannot be read. It ends as soon as they are
     erased if its period is not in force any more.
     """
-    now, zone = _now(), ZoneInfo(request.chatbot.timezone)
-    tonight = datetime.combine(now.astimezone(zone).date(), RUNS_AT, zone)
+    now = _now()
+    tonight = datetime.combine(_day(request.chatbot, now), RUNS_AT, ZoneInfo(request.chatbot.timezone))
     if request.failed_at is None or not request.failed_at < tonight <= now:
         return
     with transaction.atomic():
@@ -302,39 +310,21 @@ def _retry(request: ComplianceRequest) -> None:
         for failed in ComplianceRequest.objects.select_for_update().filter(pk=request.pk, status=Status.FAILED):
             requeue.queue_again(failed)
             extracts.retry([failed.pk])
-            _log("request.retried", failed, actor="worker")
+            _log("request.retried", failed.chatbot_id, request_id=failed.pk, actor="worker")
             notify.after_commit(notify.notify_workers)
 
 
-def _set(chatbot: Chatbot, days: int | None, *, is_confirmed: bool = True) -> datetime:
+def _set(chatbot: Chatbot, days: int | None, actor: str, *, is_confirmed: bool = True) -> datetime:
     """Set the period, which ends runs of another one, and return the time."""
     now = _now()
     chatbot.retention_days, chatbot.retention_set_at = days, now if is_confirmed else None
     chatbot.save(update_fields=["retention_days", "retention_set_at"])
+    _log("chatbot.changed", chatbot.pk, actor=actor, data={"setting": "retention_days", "value": days})
     return now
 
 
-def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, actor: str, *, set_at: datetime) -> None:
-    starts_at = set_at + FIRST_RUN_WAITS
-    _create(
-        chatbot,
-        _file(chatbot, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, not_before=starts_at),
-        older_than=starts_at - timedelta(days=chatbot.retention_days or 0),
-        day=_day(chatbot, starts_at),
-        announced=announced,
-        previous_days=previous_days,
-        # The clock is not read again, since it can have been set back.
-        created_at=set_at,
-    )
-
-
-def _create(chatbot: Chatbot, request: ComplianceRequest | None, **fields: Any) -> None:
-    days = chatbot.retention_days or 0
-    RetentionRun.objects.create(chatbot=chatbot, request=request, retention_days=days, **fields)
-
-
 def _file(
-    chatbot: Chatbot, *, origin: ComplianceRequest.Origin, actor: str, not_before: datetime | None = None
+    chatbot: Chatbot, origin: ComplianceRequest.Origin, actor: str, *, not_before: datetime | None = None
 ) -> ComplianceRequest:
     deadline = deadline_from(not_before, chatbot_id=chatbot.pk)
     request = ComplianceRequest.objects.create(
@@ -348,14 +338,15 @@ def _file(
         deadline=deadline.rule,
         due_at=deadline.due_at,
     )
-    _log("request.accepted", request, actor=actor, data={"kind": str(request.kind), "origin": str(origin)})
+    data = {"kind": str(request.kind), "origin": str(origin)}
+    _log("request.accepted", chatbot.pk, request_id=request.pk, actor=actor, data=data)
+    notify.after_commit(notify.notify_workers)
     return request
 
 
-def _log(event: str, request: ComplianceRequest, *, actor: str, **data: Any) -> None:
-    entry = changelog.entry(event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor, **data)
+def _log(event: str, chatbot_id: int, **fields: Any) -> None:
     # Not `record`: a worker may not read the change log.
-    changelog.record_all([entry])
+    changelog.record_all([changelog.entry(event, chatbot_id=chatbot_id, **fields)])
 
 
 def _current_run(chatbot: Chatbot) -> RetentionRun | None:
@@ -370,12 +361,13 @@ def _cancel_waiting(chatbot: Chatbot, actor: str) -> None:
     waiting = ComplianceRequest.objects.select_for_update(of=("self",)).filter(
         retention_run__chatbot=chatbot, chatbot=chatbot, status__in=_NOT_ENDED, cutoff_at=None, claim=None
     )
-    for request in waiting:
-        request.status, request.hold_reason, request.cancelled_at = Status.CANCELLED, None, _now()
-        request.failed_at = None
-        request.save(update_fields=["status", "hold_reason", "cancelled_at", "failed_at"])
-        _log("request.cancelled", request, actor=actor)
-        announce([request.pk])
+    ids = list(waiting.values_list("pk", flat=True))
+    ComplianceRequest.objects.filter(pk__in=ids).update(
+        status=Status.CANCELLED, hold_reason=None, failed_at=None, cancelled_at=Now()
+    )
+    for request_id in ids:
+        _log("request.cancelled", chatbot.pk, request_id=request_id, actor=actor)
+    announce(ids)
 
 
 def _day(chatbot: Chatbot, at: datetime | None = None) -> date:
@@ -383,5 +375,5 @@ def _day(chatbot: Chatbot, at: datetime | None = None) -> date:
 
 
 def _now() -> datetime:
-    [(now,)] = fetch(_NOW)
+    [(now,)] = fetch("SELECT statement_timestamp()")
     return cast("datetime", now)
