@@ -121,7 +121,7 @@ def _erase_rows(request_ids: list[UUID]) -> set[UUID]:
 
 
 def _erase_files(request_ids: list[UUID]) -> set[UUID]:
-    failures = objects.erase_late_files(request_ids)
+    failures = objects.erase_files(transaction.atomic, request_ids, forgets_names=True)
     if failures:
         logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
     return set(failures)

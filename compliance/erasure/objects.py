@@ -165,18 +165,21 @@ SELECT ARRAY(SELECT id FROM cleared), (SELECT array_agg(DISTINCT conversation_id
 """
 
 
-def erase_files(begin: Begin, request_ids: Sequence[UUID], *, of: Scope = DELETIONS) -> Failures:
-    """Remove the uploaded files in the scope of these requests, with open uploads, then their rows."""
-    return _erase(begin, request_ids, find=_FILES.format(of=of), counter="files", forget=_forget_files)
+def erase_files(
+    begin: Begin, request_ids: Sequence[UUID], *, of: Scope = DELETIONS, forgets_names: bool = False
+) -> Failures:
+    """Remove the uploaded files in the scope of these requests, with open uploads, then their rows.
 
-
-def erase_late_files(request_ids: Sequence[UUID]) -> Failures:
-    """Remove files as `erase_files`, for completed deletions.
-
-    The digests of people in the conversations go with the last file.
+    With `forgets_names`, for completed deletions, the digests of people in the conversations go with the last file.
     """
-    find = _FILES.format(of=DELETIONS)
-    return _erase(transaction.atomic, request_ids, find=find, counter="files", forget=_forget_late_files)
+
+    def forget(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
+        deleted = fetch(_FORGET_FILES, {**_given(gone), "chatbots": array(chatbot_ids)})
+        if forgets_names:
+            rows.forget_names_in(array({number for _, number in deleted}), chatbot_ids)
+        return {row_id for row_id, _ in deleted}
+
+    return _erase(begin, request_ids, find=_FILES.format(of=of), counter="files", forget=forget)
 
 
 def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool, of: Scope = DELETIONS) -> Failures:
@@ -309,16 +312,6 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, completion
     for row in gone:
         counts.setdefault(row.request_id, Counter())[counter] += row.counts
     return counts
-
-
-def _forget_files(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
-    return {row_id for row_id, _ in fetch(_FORGET_FILES, {**_given(gone), "chatbots": array(chatbot_ids)})}
-
-
-def _forget_late_files(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
-    deleted = fetch(_FORGET_FILES, {**_given(gone), "chatbots": array(chatbot_ids)})
-    rows.forget_names_in(array({number for _, number in deleted}), chatbot_ids)
-    return {row_id for row_id, _ in deleted}
 
 
 def _forget_copies(gone: Collection[tuple[int, str]], _chatbot_ids: Collection[int]) -> set[int]:
