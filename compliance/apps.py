@@ -24,7 +24,7 @@ class ComplianceConfig(AppConfig):
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
         rows.WAITED_FOR.append(due.find_kept)
-        rows.UNDER_HOLD.append(legal_holds.find_held_of_chatbot)
+        rows.UNDER_HOLD.append(lambda chatbot_id, numbers: legal_holds.find_held([chatbot_id], numbers))
         tombstones.WITHHOLDING.append(legal_holds.find_withholding)
         restricted.FINDERS.append(restriction.find_restricted)
         broker.disable_unpickling()

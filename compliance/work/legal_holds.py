@@ -15,6 +15,9 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from django.db.models import Count, Q
+from django.db.models.functions import Now
+
 from common.db import array, as_json, fetch
 from compliance.models import ComplianceRequest, LegalHold
 from compliance.work.sql import GIVEN, given
@@ -69,17 +72,6 @@ SELECT DISTINCT h.id
         WHERE id = given.number AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL OFFSET 0) AS c
   JOIN {HOLDS} ON {IS_COVERED}
 """
-_ERASES_SOMETHING = f"""
-SELECT EXISTS (
-    SELECT
-      FROM {GIVEN}
-     CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
-     CROSS JOIN LATERAL (
-           SELECT id, chatbot_id, started_at, external_id_digest FROM conversations_conversation
-            WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL
-            OFFSET 0) AS c
-     WHERE NOT EXISTS (SELECT 1 FROM {HOLDS} WHERE {IS_COVERED}))
-"""
 # Of a request with a cutoff, only what is in its scope (`compliance.work.scope`): it erases nothing newer.
 _NAMED = f"""
 SELECT r.id, c.id
@@ -93,13 +85,6 @@ SELECT r.id, c.id
     OR (named.identity_id IS NOT NULL AND c.started_at < r.cutoff_at)
 """
 
-_BY_CHATBOT = """
-SELECT c.slug, count(*), count(*) FILTER (WHERE h.review_at <= statement_timestamp())
-  FROM compliance_legalhold h JOIN chatbots_chatbot c ON c.id = h.chatbot_id
- WHERE h.released_at IS NULL
- GROUP BY c.slug ORDER BY c.slug
-"""
-
 
 class HoldsOfChatbot(NamedTuple):
     """The number of holds of a chatbot that are in force, and how many of them are past their review."""
@@ -111,11 +96,13 @@ class HoldsOfChatbot(NamedTuple):
 
 def in_force() -> list[HoldsOfChatbot]:
     """Return the holds in force of each chatbot that has any."""
-    return [HoldsOfChatbot(*row) for row in fetch(_BY_CHATBOT)]
+    holds = LegalHold.objects.filter(released_at=None).values_list("chatbot__slug").order_by("chatbot__slug")
+    counts = Count("pk"), Count("pk", filter=Q(review_at__lte=Now()))
+    return [HoldsOfChatbot(*row) for row in holds.annotate(in_force=counts[0], review_due=counts[1])]
 
 
 def any_in_force() -> bool:
-    return fetch("SELECT EXISTS (SELECT FROM compliance_legalhold WHERE released_at IS NULL)") == [(True,)]
+    return LegalHold.objects.filter(released_at=None).exists()
 
 
 def find_withholding(request_ids: Collection[UUID]) -> set[UUID]:
@@ -134,11 +121,6 @@ def find_held(chatbot_ids: Collection[int], numbers: Collection[int]) -> set[int
         return set()
     [(holds,)] = fetch(_OF_CHATBOTS, [array(chatbot_ids)])
     return _covered(holds, chatbot_ids, numbers)
-
-
-def find_held_of_chatbot(chatbot_id: int, numbers: Collection[int]) -> set[int]:
-    """Return as `find_held`, for one chatbot: intake calls it before it closes a stored conversation."""
-    return find_held([chatbot_id], numbers)
 
 
 def find_held_by_request(request_ids: Collection[UUID], chatbot_ids: Collection[int]) -> dict[UUID, set[int]]:
@@ -161,8 +143,8 @@ def find_named(request_ids: Collection[UUID]) -> dict[UUID, set[int]]:
 
 def covers_all_of(request_id: UUID, chatbot_id: int) -> bool:
     """Return whether holds cover everything that a deletion would erase now."""
-    [(holds,)] = fetch(_OF_CHATBOTS, [array([chatbot_id])])
-    return fetch(_ERASES_SOMETHING, given([request_id]) | {"holds": holds}) == [(False,)]
+    named = find_named([request_id])[request_id]
+    return named == find_held([chatbot_id], named)
 
 
 def find_covered(hold_ids: Collection[UUID], chatbot_id: int, numbers: Collection[int]) -> set[int]:

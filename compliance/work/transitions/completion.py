@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db.models.functions import Greatest
 
 from common.db import array, execute, fetch
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, RequestSubject
 from compliance.work import free_text
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce, log
@@ -142,15 +142,6 @@ WITH earlier AS MATERIALIZED (
              JOIN conversations_conversation c
                ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL)
 ) SELECT id FROM over
-"""
-_FORGET_FAILED_BY_IDS = """
-WITH forgotten AS (
-    UPDATE compliance_compliancerequest SET named_conversations = NULL, callback_url = ''
-     WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
-                           WHERE id = ANY(%s) AND status = 'failed' FOR NO KEY UPDATE SKIP LOCKED))
-    RETURNING id
-)
-DELETE FROM compliance_requestsubject WHERE request_id = ANY(ARRAY(SELECT id FROM forgotten))
 """
 
 # With an entry of the change log for each.
@@ -311,7 +302,10 @@ def complete_deletions(
         if met.has_failed:
             execute(_FORGET_FAILED, [array(request_ids), held.id])
         if done_by_ids:
-            execute(_FORGET_FAILED_BY_IDS, [array(done_by_ids)])
+            failed = ComplianceRequest.objects.filter(pk__in=done_by_ids, status=ComplianceRequest.Status.FAILED)
+            ids = list(failed.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
+            ComplianceRequest.objects.filter(pk__in=ids).update(named_conversations=None, callback_url="")
+            RequestSubject.objects.filter(request__in=ids).delete()
         if met.has_free_text:
             free_text.clear_for_chatters(request_ids)  # needs the values, which completing clears
         if partial := set(met.partial).intersection(request_ids):

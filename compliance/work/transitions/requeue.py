@@ -166,7 +166,9 @@ def machine_lost(held: HeldClaim, request_ids: Collection[UUID]) -> None:
     so they are split up, and a request that was alone loses an attempt.
     """
     with held.transaction() as now:
-        again = set(request_ids) - _wait_for_machine(held, request_ids, now)
+        first = {request.pk for request in claimed(held, request_ids) if request.error_code != machines.SILENT}
+        _postpone(held, first, StepFailed.by_machine(), *[now + _BACK_OFF[0]] * 2)
+        again = set(request_ids) - first
         if len(request_ids) == 1:
             step_failed(held, dict.fromkeys(again, StepFailed.by_machine()))
         elif again:
@@ -286,13 +288,6 @@ def _beyond_share(loads: Mapping[UUID, float]) -> set[UUID]:
 def _change_lane(held: HeldClaim, request_ids: Collection[UUID], lane: Lane, *, code: str) -> None:
     with held.transaction():
         _log_requeued(_requeue(held, request_ids, lane=lane), code)
-
-
-def _wait_for_machine(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> set[UUID]:
-    """Requeue the requests that lost no machine before, until it answers, and return them."""
-    first = {request.pk for request in claimed(held, request_ids) if request.error_code != machines.SILENT}
-    _postpone(held, first, StepFailed.by_machine(), *[now + _BACK_OFF[0]] * 2)
-    return first
 
 
 def _postpone(
