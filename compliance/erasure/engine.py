@@ -28,8 +28,8 @@ from typing import ClassVar
 from uuid import UUID
 
 from compliance.erasure import exports, extracts, marking, objects, rows, verify
-from compliance.erasure.findings import EXPORTS, EXTRACTS, FILES, VerificationResult
 from compliance.erasure.marking import MarkedRequests
+from compliance.erasure.verify import EXPORTS, EXTRACTS, FILES, VerificationResult
 from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
 from compliance.ledger.content import Line

@@ -8,25 +8,27 @@ beside it. Objects are searched when they are removed (`purge`). Results contain
 content.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from uuid import UUID
 
 from psycopg import sql
 
 from common.db import fetch
-from compliance.erasure.findings import EXPORTS, EXTRACTS, FILES, VerificationResult
+from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
-from compliance.models import ComplianceRequest, RequestNote
+from compliance.models import ComplianceRequest, Export, RequestNote
 from compliance.work import free_text
 from compliance.work.scope import DELETIONS, GOES, IN_SCOPE_WITH, OWN_EXPORTS, REDACTIONS, Scope
 from compliance.work.sql import REQUESTS, chatbot_of_each, subjects
-from conversations.models import Identity, Message
+from conversations.models import DailyExtract, Identity, Message, UploadedFile
 from conversations.placement import by_place
 
 _AT_ONCE = 500
+EXPORTS, EXTRACTS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, UploadedFile._meta.db_table
+_COUNTS = {"erased_before", "extracts_clean", "copies_kept", "at_clients", "digests_left"}
 
 # The conversations in scope are read once, and each store is searched for their rows. The inner count keeps
 # PostgreSQL from another join order, which without statistics reads whole tables. `thing` is the number of what is
@@ -143,6 +145,58 @@ SELECT r.id, count(*)
  WHERE r.id = ANY(%(ids)s) AND (f.id IS NOT NULL OR e.key IS NOT NULL)
  GROUP BY 1
 """
+
+
+@dataclass
+class VerificationResult:
+    """The remaining data of one deletion. `rows` are counted by table, daily extracts included.
+
+    `erased_before`: conversations that another deletion had erased before this one's mark. `extracts_clean`: rebuilt
+    extracts. `copies_kept`: copies left where they are. `at_clients`: exports to remove from a client's bucket.
+    `digests_left`: digests of people in erased conversations. `failure`: why an extract could not be rebuilt.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    erased_before: int = 0
+    extracts_clean: int = 0
+    copies_kept: int = 0
+    at_clients: int = 0
+    digests_left: int = 0
+    failure: StepFailed | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.rows
+
+    @property
+    def has_our_objects(self) -> bool:
+        """Return whether files or exports are left in the hosted bucket."""
+        return self.rows[FILES] + self.rows[EXPORTS] > self.at_clients
+
+    @property
+    def is_stuck(self) -> bool:
+        """Return whether rows of erased conversations are left, which no step removes."""
+        return bool(self.rows.keys() - {FILES, EXPORTS, EXTRACTS}) and not self.rows[CONVERSATION.table]
+
+    @property
+    def only_extracts_left(self) -> bool:
+        """Return whether only daily extracts are left, which other workers rebuild."""
+        return self.rows.keys() == {EXTRACTS}
+
+    def add(self, what: str, count: int, error: str | None) -> None:
+        """Add a row of a search: one of our counts, or the number of rows in a table."""
+        if what in _COUNTS:
+            setattr(self, what, count)
+            return
+        self.rows[what] = count
+        if error is not None:
+            code, _, detail = error.partition("\n")
+            # The extract has used up its attempts; further attempts of the deletion would not help.
+            detail = f"A daily extract could not be rebuilt. {detail}"
+            self.failure = StepFailed(code, detail, retryable=False)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
 
 
 def find_leftovers(request_ids: Collection[UUID], *, of: Scope = DELETIONS) -> dict[UUID, VerificationResult]:

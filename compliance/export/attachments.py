@@ -1,8 +1,8 @@
-"""Copy uploaded files beside an export (`include_files`), some at a time, so that memory stays flat.
+"""Write files beside an export: the files of its formats, and copies of uploaded files (`include_files`).
 
-Each copy is recorded before anything can be under its key, and sent by a multipart upload that was open when a
-transaction found that no deletion has met the export. So its later removal finds either the open upload, which then
-can never complete, or the object.
+Copies are made some at a time, so that memory stays flat. Each file is recorded before anything can be under its
+key, and sent by a multipart upload that was open when a transaction found that no deletion has met the export. So its
+later removal finds either the open upload, which then can never complete, or the object.
 """
 
 import hashlib
@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+from django.db.models import F, QuerySet
+
 from chatbots.buckets import hosted_storage
 from common.db import execute
 from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import StepFailed
+from compliance.export.formats import Listed, Part
 from compliance.export.records import Target, beside, met_since
 from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
@@ -144,6 +147,60 @@ class FileCopier:
                 # Removing the copies purges the keys; a failing storage is not called again and again.
                 logger.warning("export.upload_not_aborted code=%s", error.code)
                 return
+
+
+class Met(Exception):
+    """A deletion has met the export."""
+
+
+@dataclass
+class Folder:
+    """The files beside the manifest of an export in several formats."""
+
+    held: HeldClaim
+    renewer: LeaseRenewer
+    storage: ObjectStorage
+    target: Target
+
+    def write(self, part: Part) -> None:
+        """Write a file. Raises Met, StorageError, psycopg's errors and ClaimLost; then nothing is under its key."""
+        key = beside(self.target.key, part.name)
+        if self._was_met(record=key):
+            raise Met
+        upload_id = self.storage.open_upload(key, content_type=part.media_type)
+        try:
+            was_met = self._was_met()
+        except BaseException:
+            # Another worker that has the claim by now may have removed the row before the upload was open.
+            self.storage.abort_after_error(key, upload_id)
+            raise
+        if was_met:
+            self.storage.abort(key, upload_id)
+            raise Met
+        written = self.storage.write_parts(
+            key, upload_id, part.data, meanwhile=self.renewer.renew_if_due, before_complete=self.held.renew
+        )
+        with self.held.transaction():
+            self._rows().filter(key=key).update(bytes=written.bytes, sha256=written.sha256)
+
+    def files(self) -> Iterator[Listed]:
+        """Yield all files beside the manifest, the copies of uploaded files last."""
+        for row in self._rows().order_by(F("file_id").asc(nulls_first=True), "pk"):
+            yield Listed(row.name, row.bytes or 0, row.sha256 or "")
+
+    def _rows(self) -> QuerySet[ExportFile]:
+        return ExportFile.objects.filter(export=self.target.export_id)
+
+    def _was_met(self, *, record: str = "") -> bool:
+        def look(_now: datetime, _chatbots: set[int]) -> set[Target]:
+            met = met_since({self.target}, lock=True)
+            if record and not met:
+                ExportFile.objects.create(
+                    chatbot_id=self.target.chatbot_id, export_id=self.target.export_id, key=record
+                )
+            return met
+
+        return bool(self.held.share_with_intake({self.target.chatbot_id}, look))
 
 
 def _copy_of(file: StoredFile, target: Target) -> Copy:

@@ -23,8 +23,7 @@ from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.cluster import occurrences
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
-from compliance.export.attachments import COPIES_AT_ONCE, FileCopier, read_file
-from compliance.export.folder import Folder, Met
+from compliance.export.attachments import COPIES_AT_ONCE, FileCopier, Folder, Met, read_file
 from compliance.export.formats import Contents, Part, zipped
 from compliance.export.records import Target
 from compliance.models import ComplianceRequest

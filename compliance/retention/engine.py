@@ -27,8 +27,8 @@ from chatbots import locks
 from common.db import array, fetch
 from compliance.erasure import marking, rows
 from compliance.erasure.engine import Erased, ErasureRun, Found, enter
-from compliance.erasure.findings import EXTRACTS
 from compliance.erasure.marking import MarkedRequests
+from compliance.erasure.verify import EXTRACTS
 from compliance.errors import StepFailed
 from compliance.ledger import journal, lines
 from compliance.models import ComplianceRequest

@@ -15,7 +15,7 @@ from chatbots.models import Chatbot
 from common.db import by_index
 from common.storage import ObjectStorage
 from compliance import worker
-from compliance.erasure import findings, rows, verify
+from compliance.erasure import rows, verify
 from compliance.ledger import service
 from compliance.models import ComplianceRequest, JournalEntry
 from compliance.requests import decisions
@@ -88,7 +88,7 @@ def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Co
     work()
 
     left = verify.find_leftovers([UUID(second)])[UUID(second)]
-    assert (left.erased_before, left.rows[findings.EXTRACTS]) == (times, 1)
+    assert (left.erased_before, left.rows[verify.EXTRACTS]) == (times, 1)
     assert rows_looked_at(verify._question(), subjects([UUID(second)])) < _LOOKS * times
 
 
