@@ -7,7 +7,7 @@ yet" stays true until the new rows are written, so they go in by plain COPY.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.conf import settings
 from django.db import connection
@@ -21,7 +21,7 @@ from conversations.merge import (
     MergedConversation,
     StoredValue,
 )
-from conversations.models import Conversation
+from conversations.models import Conversation, RefusedIdentity
 from conversations.tombstones import Erasure, bytea_array, json_rows
 
 # A value sent again is kept longer. It is written only if this moves its expiry by this much, not at every message.
@@ -122,12 +122,6 @@ _HAVE_IDENTITIES = """
 _DELETE_WORDS = """
     DELETE FROM conversations_nameword WHERE chatbot_id = %s AND conversation_id = ANY(%s::bigint[])
 """
-_LIST_REFUSED = """
-    INSERT INTO conversations_refusedidentity (chatbot_id, conversation_id, request_id, way, expires_at)
-    SELECT %s, new.number, new.request_id, new.way, new.expires_at
-    FROM json_to_recordset(%s::json) AS new(number bigint, request_id uuid, way text, expires_at timestamptz)
-    ON CONFLICT (conversation_id, request_id, chatbot_id) DO NOTHING
-"""
 # OFFSET 0 has the same effect as LIMIT above.
 _READ_VALUES = """
     SELECT wanted.number, found.variable_id, found.value, found.expires_at < now() + make_interval(secs => %s)
@@ -225,17 +219,17 @@ def find_under_hold(conversations: Iterable[MergedConversation], *, chatbot_id: 
 
 def list_refused(refusals: Collection[Refusal], *, chatbot_id: int) -> None:
     """List the refusals for an officer, each conversation once for an erasure."""
-    if refusals:
-        listed = [
-            {
-                "number": one.conversation.number,
-                "request_id": one.erasure.request_id,
-                "way": one.way,
-                "expires_at": one.erasure.expires_at,
-            }
-            for one in refusals
-        ]
-        execute(_LIST_REFUSED, [chatbot_id, json_rows(listed)])
+    listed = [
+        RefusedIdentity(
+            chatbot_id=chatbot_id,
+            conversation_id=cast("int", one.conversation.number),
+            request_id=one.erasure.request_id,
+            way=one.way,
+            expires_at=one.erasure.expires_at,
+        )
+        for one in refusals
+    ]
+    RefusedIdentity.objects.bulk_create(listed, ignore_conflicts=True)
 
 
 def _find_stored(statement: str, rows: Sequence[Mapping[str, Any]], chatbot_id: int) -> list[tuple[Any, ...]]:

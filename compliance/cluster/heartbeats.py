@@ -55,11 +55,6 @@ class Cluster(NamedTuple):
 _last_beat: dict[str, float] = {}
 
 
-def forget_beats() -> None:
-    """Let the next beat of this process be written at once, in tests."""
-    _last_beat.clear()
-
-
 def _beat(name: str, write: Callable[[], object], *, at_once: bool = False) -> None:
     """Write a beat, at most every BEAT_SECONDS unless `at_once`. Never fails the caller."""
     now = time.monotonic()

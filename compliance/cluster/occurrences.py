@@ -84,8 +84,3 @@ def pause_after_refusal() -> None:
 def is_resting() -> bool:
     """Return whether the database refused this process within REST_SECONDS: then it takes no work."""
     return _REFUSED.refuses
-
-
-def forget_refusal() -> None:
-    """Take up work at once, in tests."""
-    _REFUSED.reset()

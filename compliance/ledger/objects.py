@@ -12,15 +12,17 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models.functions import Now
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots.buckets import hosted_storage
-from common.db import array, execute, fetch
+from common.db import array, fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 from compliance.ledger import content, service
 from compliance.ledger.content import Fault, Header, InvalidLedgerObject, LedgerContent, Line
+from compliance.models import LedgerObject
 
 PREFIX = "erasure_ledger/"
 CONTENT_TYPE = "application/x-ndjson"
@@ -41,10 +43,6 @@ SELECT %(prefix)s || s.service_id || '/' || to_char(made.at AT TIME ZONE 'UTC', 
 RETURNING id, key, at, (SELECT service_id FROM compliance_service), (SELECT incarnation FROM compliance_service),
        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'local', TRUE) END
 """
-_CONFIRM = """
-UPDATE compliance_ledgerobject o SET written_at = statement_timestamp(), sha256 = given.sha256
-  FROM unnest(%s::bigint[], %s::bytea[]) AS given(id, sha256) WHERE o.id = given.id
-"""
 
 
 class Written(NamedTuple):
@@ -56,8 +54,8 @@ class Written(NamedTuple):
     digests: dict[int, bytes]
 
     def confirm(self) -> None:
-        if self.digests:
-            execute(_CONFIRM, [array(self.digests), list(self.digests.values())])
+        for row_id, digest in self.digests.items():
+            LedgerObject.objects.filter(pk=row_id).update(written_at=Now(), sha256=digest)
 
 
 def write(lines: Sequence[Line], *, request_ids: Collection[UUID], key_prefixes: Collection[str] = ()) -> Written:

@@ -45,6 +45,11 @@ Status = ComplianceRequest.Status
 WaitingFor = ComplianceRequest.WaitingFor
 
 _NOW = "SELECT clock_timestamp()"
+# What a repeated export has of the removed one.
+_OF_REPEAT = (
+    *("seq", "chatbot_id", "kind", "variable_id", "uci_digest", "reference", "callback_url", "include_shared"),
+    *("include_files", "csv_dialect", "formats", "archive"),
+)
 
 
 def run(held: HeldClaim, *, deadline: float) -> None:
@@ -166,23 +171,12 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
     deadline = deadline_from(None, chatbot_id=removed.chatbot_id)
     repeat = ComplianceRequest(
         id=uuid7(),
-        seq=removed.seq,
-        chatbot_id=removed.chatbot_id,
-        kind=ComplianceRequest.Kind.EXPORT,
         origin=ComplianceRequest.Origin.SCHEDULE,
         filed_by=results.BY_WORKER,
-        variable_id=removed.variable_id,
         uci_value=value,
-        uci_digest=removed.uci_digest,
-        reference=removed.reference,
-        callback_url=removed.callback_url,
-        include_shared=removed.include_shared,
-        include_files=removed.include_files,
-        csv_dialect=removed.csv_dialect,
-        formats=removed.formats,
-        archive=removed.archive,
         deadline=deadline.rule,
         due_at=deadline.due_at,
+        **{name: getattr(removed, name) for name in _OF_REPEAT},
     )
     repeat.conversation_digests = removed.conversation_digests
     return repeat

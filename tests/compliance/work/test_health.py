@@ -27,7 +27,7 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture(autouse=True)
 def _no_beat_before() -> None:
-    heartbeats.forget_beats()
+    heartbeats._last_beat.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,7 @@ def test_a_cluster_wrongly_taken_for_dead_is_alive_once_it_beats(monkeypatch: py
     heartbeats.seen(**beat, stopped=False)
     heartbeats.record_cleanup(beat["cluster_id"])
     assert health.check().alive == 0
-    heartbeats.forget_beats()
+    heartbeats._last_beat.clear()
     heartbeats.seen(**beat, stopped=False)
     assert health.check().alive == 1
 

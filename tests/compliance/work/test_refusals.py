@@ -37,7 +37,7 @@ _MENDED = "DROP FUNCTION IF EXISTS have_no_room() CASCADE"
 @pytest.fixture(autouse=True)
 def _work_goes_on() -> Iterator[None]:
     yield
-    occurrences.forget_refusal()
+    occurrences._REFUSED.reset()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drain_after_the_rest() -> None:
-    occurrences.forget_refusal()
+    occurrences._REFUSED.reset()
     ComplianceRequest.objects.update(not_before=None)
     worker.drain(seconds=30)
 
@@ -126,7 +126,7 @@ def test_a_worker_takes_nothing_for_a_moment_and_health_reports_it(chatbot, stor
     others = ComplianceRequest.objects.filter(pk__in=[of_the_same_round.pk, unmet.pk])
     assert set(others.values_list("status", "started_at")) == {(Status.ACCEPTED, None)}
     assert "database_refused" in [problem.code for problem in health.check().problems]
-    occurrences.forget_refusal()
+    occurrences._REFUSED.reset()
     worker.drain(seconds=30)
     assert set(others.values_list("status", flat=True)) == {Status.COMPLETED}
 
