@@ -25,12 +25,7 @@ from conversations import rows
 from conversations.documents import DocumentError, DocumentInvalid, error_at
 from conversations.intake import IntakeFailed
 from conversations.locks import share_with_intake
-from conversations.merge import (
-    DeclaredVariables,
-    EstablishedBy,
-    MergedConversation,
-    NewIdentity,
-)
+from conversations.merge import DeclaredVariables, EstablishedBy, MergedConversation, NewIdentity
 from conversations.tombstones import Chatter, Erasure, Tombstones
 
 MAX_IDENTITIES = 1000

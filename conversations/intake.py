@@ -208,22 +208,14 @@ def _store(
     conversations = rows.lock_conversations(chatbot_id=chatbot.pk, digests=(one.digest for one in incoming))
     rows.read_known(conversations, incoming, chatbot_id=chatbot.pk)
 
-    kept = rows.find_kept(
-        [
-            conversations[one.digest]
-            for one in incoming
-            if one.digest in conversations and _is_about_erased(one, tombstones)
-        ],
-        chatbot_id=chatbot.pk,
-    )
-    under_hold = rows.find_under_hold(
-        [
-            conversations[one.digest]
-            for one in incoming
-            if one.digest in conversations and any(map(tombstones.has_chatter, one.chatters.items()))
-        ],
-        chatbot_id=chatbot.pk,
-    )
+    of_erased = [
+        (conversations[one.digest], one.is_only_signed(chatter))
+        for one in incoming
+        for chatter in one.chatters.items()
+        if one.digest in conversations and tombstones.has_chatter(chatter)
+    ]
+    kept = rows.find_kept([one for one, is_only_signed in of_erased if is_only_signed], chatbot_id=chatbot.pk)
+    under_hold = rows.find_under_hold([one for one, _ in of_erased], chatbot_id=chatbot.pk)
     refusals: list[rows.Refusal] = []
     postponed = set[bytes]()
     results: list[tuple[StoreResult, MergedConversation | None] | None] = []
@@ -332,12 +324,6 @@ def _refused_token(
     if signed.has_expired and (known is None or known.assurance != Assurance.VERIFIED):
         return token_error("The token has expired.")
     return None
-
-
-def _is_about_erased(incoming: IncomingDocument, tombstones: Tombstones) -> bool:
-    return any(
-        incoming.is_only_signed(chatter) and tombstones.has_chatter(chatter) for chatter in incoming.chatters.items()
-    )
 
 
 def _close_or_list(

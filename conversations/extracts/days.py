@@ -7,7 +7,7 @@ change gets no row.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -91,7 +91,7 @@ def plan_due() -> int:
         for chatbot_id, zone, last, now in in_any_order(fetch(_LAST_PLANNED)):
             with isolated.chatbot(chatbot_id):
                 if last is None or last < last_day_over(zone, now):
-                    planned += len(_plan(chatbot_id, _days_since))
+                    planned += len(_plan(chatbot_id))
     return planned
 
 
@@ -100,7 +100,7 @@ def plan(chatbot: Chatbot, first: date, last: date) -> list[date]:
 
     It does so even if the chatbot's extracts are switched off.
     """
-    return _plan(chatbot.pk, lambda _rows, newest: _days(first, min(last, newest)))
+    return _plan(chatbot.pk, first, last)
 
 
 def last_day_over(zone: str, now: datetime) -> date:
@@ -123,15 +123,8 @@ def window(day: date, zone: ZoneInfo, planned: Sequence[DayWindow]) -> DayWindow
     return DayWindow(day, starts_at, ends_at) if starts_at < ends_at else None
 
 
-def _days_since(planned: Sequence[DayWindow], newest: date) -> list[date]:
-    return _days(planned[-1].day + ONE_DAY if planned else newest, newest)
-
-
-def _days(first: date, last: date) -> list[date]:
-    return [first + number * ONE_DAY for number in range((last - first).days + 1)]
-
-
-def _plan(chatbot_id: int, wanted: Callable[[Sequence[DayWindow], date], Iterable[date]]) -> list[date]:
+def _plan(chatbot_id: int, first: date | None = None, last: date = date.max) -> list[date]:
+    """Create the rows of past days from `first` on, by default after the last one with a row; return these days."""
     with transaction.atomic():
         # One planner at a time, and no change of the time zone meanwhile: a day begins at the end of the day before.
         chatbot = locks.locked(chatbot_id)
@@ -140,7 +133,10 @@ def _plan(chatbot_id: int, wanted: Callable[[Sequence[DayWindow], date], Iterabl
         [(now,)] = fetch("SELECT statement_timestamp()")
         known = {one.day for one in planned}
         new: list[DayWindow] = []
-        for day in wanted(planned, last_day_over(chatbot.timezone, now)):
+        newest = last_day_over(chatbot.timezone, now)
+        first = first or (planned[-1].day + ONE_DAY if planned else newest)
+        for number in range((min(last, newest) - first).days + 1):
+            day = first + number * ONE_DAY
             added = None if day in known else window(day, ZoneInfo(chatbot.timezone), planned)
             # After a change of the time zone a day can end later than its date suggests.
             if added and added.ends_at <= now - settings.EXTRACT_DELAY:
