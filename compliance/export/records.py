@@ -153,19 +153,15 @@ def record(
     leftovers: list[Leftover] = []
     ready = []
     for request in requests:
-        left = _leftover(request, exports.get(request.pk))
-        if left and left not in purged:
-            leftovers.append(left)
-        else:
-            ready.append(request)
+        left = exports.get(request.pk)
+        if left and left.key:
+            where = RecordedLocation(left.chatbot_id, left.hosting, left.bucket, left.endpoint)
+            leftover = Leftover(request, where, left.key)
+            if leftover not in purged:
+                leftovers.append(leftover)
+                continue
+        ready.append(request)
     return [*_save(ready, _fresh_keys(ready, now, places), places), *leftovers]
-
-
-def _leftover(request: ComplianceRequest, export: Export | None) -> Leftover | None:
-    if not export or not export.key:
-        return None
-    where = RecordedLocation(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
-    return Leftover(request, where, export.key)
 
 
 def met_since(targets: Collection[Target], *, lock: bool = False) -> set[Target]:

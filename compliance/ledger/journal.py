@@ -29,7 +29,7 @@ from compliance.errors import StepFailed
 from compliance.ledger import lines, objects
 from compliance.ledger.content import Line
 from compliance.ledger.objects import Written
-from compliance.models import JournalEntry, LedgerObject, Service
+from compliance.models import ComplianceRequest, JournalEntry, LedgerObject, Service
 from compliance.work import health
 
 logger = logging.getLogger(__name__)
@@ -40,11 +40,6 @@ _ROWS_AT_ONCE = 1_000
 _SECONDS = 20.0
 
 _UNWRITTEN = "SELECT request_id FROM compliance_journalentry WHERE request_id = ANY(%s) AND kind = 'accepted'"
-# Requests that have removed something are in the ledger as begun, and retention runs with their conversations.
-_NOT_INTENDED = """
-SELECT id FROM compliance_compliancerequest
- WHERE id = ANY(%s) AND kind <> 'retention' AND files = 0 AND exports = 0
-"""
 # Two workers may drop the same entries: neither waits for the other.
 _DROP = """
 DELETE FROM compliance_journalentry
@@ -80,7 +75,9 @@ def intend(request_ids: Collection[UUID]) -> None:
 
     Until it returns, no file and no export may be removed for them.
     """
-    _write(request_id for (request_id,) in fetch(_NOT_INTENDED, [array(request_ids)]))
+    # Requests that have removed something are in the ledger as begun, and retention runs with their conversations.
+    new = ComplianceRequest.objects.filter(pk__in=request_ids, files=0, exports=0).exclude(kind="retention")
+    _write(new.values_list("pk", flat=True))
 
 
 def conclude(erased: Mapping[UUID, Sequence[Line]]) -> Written:
