@@ -15,38 +15,22 @@ _LATE_AT_LEAST = timedelta(hours=1)
 
 
 class CanaryState(NamedTuple):
-    """The canary's last results. `every` is None if it is off, `began_at` if it is not set up.
+    """The canary's last results. `every` is None if it is off, `clean_since` if it is not set up.
 
-    `clean` is the last clean turn, `looked` the last with a result, `last` the last that has ended.
+    `clean_since`: when the last clean turn ended, or from when one could have. `found_at` and `findings`, numbers by
+    place, are of the last turn with a result, if that was not clean. `last`: the last turn that has ended.
     """
 
     every: timedelta | None
-    began_at: datetime | None = None
-    clean: CanaryTurn | None = None
-    looked: CanaryTurn | None = None
+    clean_at: datetime | None = None
+    clean_since: datetime | None = None
+    found_at: datetime | None = None
+    findings: Mapping[str, int] = Counter()
     last: CanaryTurn | None = None
 
     @property
     def is_on(self) -> bool:
         return self.every is not None
-
-    @property
-    def clean_at(self) -> datetime | None:
-        return self.clean.ended_at if self.clean else None
-
-    @property
-    def clean_since(self) -> datetime | None:
-        """Return the time of the last clean turn, or the time from which one could have been clean."""
-        return self.clean_at or self.began_at
-
-    @property
-    def found_at(self) -> datetime | None:
-        return self.looked.ended_at if self.looked and self.looked.findings else None
-
-    @property
-    def findings(self) -> Mapping[str, int]:
-        """The number of findings by place; empty for a clean turn."""
-        return Counter(one["place"] for one in self.looked.findings) if self.looked else {}
 
     def is_late(self, now: datetime) -> bool:
         """Return whether it is on, and either had no clean turn for several turns, or is not set up."""
@@ -62,11 +46,15 @@ def state() -> CanaryState:
         return CanaryState(settings.CANARY_EVERY)
     ended = CanaryTurn.objects.exclude(state="running").order_by("-began_at")
     first = CanaryTurn.objects.order_by("began_at").first()
+    clean = ended.filter(state="clean").first()
+    looked = ended.filter(state__in=["clean", "found"]).first()
+    # The canary can be switched on long after it was set up.
+    began_at = first.began_at if first else canary.created_at
     return CanaryState(
         settings.CANARY_EVERY,
-        # The canary can be switched on long after it was set up.
-        began_at=first.began_at if first else canary.created_at,
-        clean=ended.filter(state="clean").first(),
-        looked=ended.filter(state__in=["clean", "found"]).first(),
+        clean_at=clean.ended_at if clean else None,
+        clean_since=clean.ended_at if clean else began_at,
+        found_at=looked.ended_at if looked and looked.findings else None,
+        findings=Counter(one["place"] for one in looked.findings) if looked else Counter(),
         last=ended.first(),
     )

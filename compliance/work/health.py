@@ -365,7 +365,7 @@ def _canary_problems(health: Health) -> Iterator[HealthProblem]:
     elif health.ledger.is_open and state.is_late(health.at):
         silent = "no turn has ended" + (" since" if state.clean_at else "")
         trouble = f"{state.last.trouble} {state.last.trouble_at}".strip() if state.last else ""
-        reason = trouble or (silent if state.began_at else "it is not set up: create_canary")
+        reason = trouble or (silent if state.clean_since else "it is not set up: create_canary")
         since = _format_time(state.clean_since) if state.clean_since else "its beginning"
         yield problem(Code.CANARY_LATE, since=since, reason=reason)
 
