@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypedDict
 
+from django.conf import settings
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -96,145 +97,14 @@ class Help(NamedTuple):
     remedy: str
 
 
-# For the page `/api/docs/errors` and the table in docs/reference/error-codes.md.
-HELP: Mapping[str, Help] = {
-    "invalid": Help("The body or a header is not what the call takes.", "Look at `errors`."),
-    "unknown_uci_key": Help("The key is not, and never was, the chatbot's UCI.", "Send the variable's name exactly."),
-    "not_authenticated": Help(
-        "No key, an unknown, expired or revoked token, or both a token and a signature.", "Send one valid key."
-    ),
-    "invalid_signature": Help(
-        "The signature is not from an active signing key of this chatbot, or the chatbot does not exist.",
-        "Sign the exact bytes you send; check slug and secret.",
-    ),
-    "stale_timestamp": Help(
-        "The timestamp is not within 5 minutes of our clock.", "Set your clock; sign each attempt again."
-    ),
-    "scope_missing": Help("The key does not allow this call.", "Ask for a key with the scope that `detail` names."),
-    "own_request": Help(
-        "Four eyes: the person who filed cannot approve, and all keys of a chatbot count as one person.",
-        "Let another person approve it: a request filed by a key, an officer in the console.",
-    ),
-    "officers_only": Help(
-        "A retention run, or a request that is held as `restored`: a key cannot approve or reject it.",
-        "Have an officer decide on it in the console.",
-    ),
-    "conversation_restricted": Help(
-        "A legal hold keeps the conversation, and a deletion or redaction of it waits for the release.",
-        "Officers read it in the console. Send new messages and files as before.",
-    ),
-    "not_found": Help("No such request, path, or chatbot for this token.", "Check the address."),
-    "unknown_conversation": Help(
-        "In a result: no conversation with this id is stored in the chatbot.", "Send the conversation first."
-    ),
-    "method_not_allowed": Help("The path does not support this method.", "See the table of calls."),
-    "not_acceptable": Help(
-        "The header `Accept` excludes JSON.", "Send `Accept: application/json`, or no such header."
-    ),
-    "compliance_disabled": Help("Data compliance is off for this chatbot.", "Have it switched on."),
-    "uci_not_designated": Help("The chatbot has no UCI.", "Have one designated."),
-    "export_destination_missing": Help("The chatbot has no bucket for exports.", "Have one set up."),
-    "signing_key_missing": Help(
-        "Callbacks are signed, and the chatbot has neither a callback secret nor an active signing key.",
-        "Have one created, or omit `callback_url`.",
-    ),
-    "callback_url_forgotten": Help(
-        "The callbacks were delivered, so the request's URL was deleted, and the chatbot has none.",
-        "Have the chatbot's callback URL set.",
-    ),
-    "callback_url_missing": Help(
-        "A test callback has no address to go to.", "Have the chatbot's callback URL set, or send `callback_url`."
-    ),
-    "idempotency_conflict": Help(
-        "The `Idempotency-Key` was used with another body.", "Use a new key for a new call."
-    ),
-    "already_extended": Help("The deadline was extended, which is possible once.", "Answer the person in time."),
-    "deadline_passed": Help(
-        "The deadline was over before it was to be extended.", "Answer the person now; extend others before `due_at`."
-    ),
-    "not_extendable": Help("The request is final, or a retention run.", "Nothing: nobody waits for it."),
-    "not_answerable": Help(
-        "The letter does not fit the request's state.", "`held` is for requests on hold, `refused` for rejected ones."
-    ),
-    "not_cancellable": Help("The request has begun or is final.", "Follow its `status_url`."),
-    "in_client_bucket": Help("The file is in your own bucket.", "Fetch it from there by its `key`."),
-    "not_ready": Help(
-        "The file is not finished, or is being rebuilt.",
-        "For an export, follow the `status_url`; for a daily extract, try again later.",
-    ),
-    "export_expired": Help(
-        "The export has expired, or a deletion or redaction removed it.",
-        "File another export, or fetch the one that `repeated_by` names.",
-    ),
-    "not_held": Help(
-        "The request is not on hold, nor does it wait for an approval.",
-        "Check its status: it may have been decided already.",
-    ),
-    "legal_hold": Help(
-        "No approval overrides a legal hold.", "Wait until the hold is released, or have it released."
-    ),
-    "own_hold": Help(
-        "Whoever placed a legal hold does not release it, and all keys of a chatbot count as one person.",
-        "Have an officer release it in the console.",
-    ),
-    "released": Help("The legal hold was released before.", "Place another one if the data must still be kept."),
-    "not_waiting": Help(
-        "Nothing is left of the time that the console gives to cancel the request.",
-        'Only the console\'s "Start now" reports it.',
-    ),
-    "not_retryable": Help(
-        "The request has not failed, or the chatter has been erased since.",
-        "Only the command `retry_request` reports it.",
-    ),
-    "extract_expired": Help("The daily extract is no longer stored.", "An operator can have it rebuilt."),
-    "conversation_deleted": Help(
-        "In a result, for a transcript or a file: the conversation was deleted, or is being deleted.",
-        "Stop sending it.",
-    ),
-    "chatter_erased": Help(
-        "In a result: it names an erased chatter in a conversation begun before the erasure.", "Stop sending it."
-    ),
-    "message_redacted": Help("The message that the file came with was redacted.", "Stop sending the file."),
-    "download_expired": Help(
-        "The link of a download is too old, its export has expired, or its key was revoked.",
-        "Ask for the download again.",
-    ),
-    "download_removed": Help(
-        "A deletion or redaction has removed the file after the link was made.",
-        "File another export, or fetch the one that `repeated_by` names.",
-    ),
-    "too_large": Help(
-        "The body, the file or the response exceeds the limit.",
-        "Send fewer documents or ids at once, or a smaller file.",
-    ),
-    "unsupported_media_type": Help(
-        "The body is not declared as `application/json` in UTF-8 (a file: as a form; documents: also as "
-        "`application/x-ndjson`), or it is encoded; or files of this type are not taken.",
-        "Set the header.",
-    ),
-    "rate_limited": Help(
-        "The key has used its calls of this minute, or the chatbot its test callbacks, or the chatbot makes too many "
-        "long calls at a time. Nothing was stored.",
-        "Send it again after `Retry-After` seconds.",
-    ),
-    "internal": Help(
-        "An error of the service.",
-        "Report it with its `trace_id`. Sending it again is safe with an `Idempotency-Key`.",
-    ),
-    "unavailable": Help(
-        "The database or the storage did not serve the call, or the signature cannot be checked for now.",
-        "Send it again after `Retry-After` seconds.",
-    ),
-    "restored_database": Help(
-        "The database was restored from a backup, and contains people who were erased since. Nothing is taken, shown "
-        "or carried out until the operator has had them erased again, be it of this chatbot alone.",
-        "Wait for the operator; there is no `Retry-After`. Then send again what you have sent since the backup.",
-    ),
-    "catching_up": Help(
-        "The database had a failover and lacks the last changes. Erasures among them are being repeated.",
-        "Send it again after `Retry-After` seconds.",
-    ),
-}
+_EXPLAINED = settings.BASE_DIR / "docs" / "reference" / "error-codes.md"
+_ROW = re.compile(r"^\| [0-9]{3} \| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
+
+
+def read_help() -> dict[str, Help]:
+    """Return what each code means, and what to do, from the table of docs/reference/error-codes.md."""
+    return {code: Help(*texts) for code, *texts in _ROW.findall(_EXPLAINED.read_text(encoding="utf-8"))}
+
 
 _CODE_OF_STATUS = {
     400: "invalid",

@@ -11,7 +11,7 @@ from django.db.models import Choices
 
 from chatbots.authentication import MOST_SIGNED_BYTES
 from common.bodies import MAX_BODY_DEPTH, MAX_BODY_VALUES, SMALL_BODY_BYTES
-from common.problems import CODES, HELP, MOST_ERRORS, Help
+from common.problems import MOST_ERRORS
 from compliance.callbacks.trial import MOST_A_MINUTE
 from compliance.data_map import table
 from compliance.failure_docs import FAILURES
@@ -136,17 +136,8 @@ def _limits() -> Iterator[str]:
     return table(("limit", ""), [*((what, f"{most:,}") for what, most in counts.items()), *rows])
 
 
-def _help(texts: Mapping[str, Help], code: str) -> tuple[str, ...]:
-    return f"`{code}`", *texts[code]
-
-
-def _errors() -> Iterator[str]:
-    rows = ((status, *_help(HELP, code)) for code, (status, _) in CODES.items())
-    return table(("status", "code", "meaning", "what to do"), rows)
-
-
 def _failures() -> Iterator[str]:
-    return table(("code", "means", "what to do"), (_help(FAILURES, code) for code in FAILURES))
+    return table(("code", "means", "what to do"), ((f"`{code}`", *texts) for code, texts in FAILURES.items()))
 
 
 _TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
@@ -155,6 +146,5 @@ _TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "callback-values": _callback_values,
     "reasons": _reasons,
     "limits": _limits,
-    "errors": _errors,
     "failures": _failures,
 }

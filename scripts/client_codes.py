@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from common.problems import CODES, HELP
+from common.problems import CODES, read_help
 
 PATH = Path(__file__).resolve().parent.parent / "client" / "src" / "data_compliance_client" / "codes.py"
 
@@ -12,9 +12,9 @@ def module() -> str:
     """Return the text of the module."""
     head = '"""One exception for each error code of the API. This file is generated: do not edit it."""'
     classes = [f"{head}\n\nfrom data_compliance_client.errors import APIError\n"]
+    explained = read_help()
     for code, (status, title) in CODES.items():
-        help_of = HELP[code]
-        text = textwrap.fill(f"{help_of.meaning} {help_of.remedy}", 112, break_on_hyphens=False)
+        text = textwrap.fill(" ".join(explained[code]), 112, break_on_hyphens=False)
         name = "".join(word.capitalize() for word in code.split("_"))
         doc = textwrap.indent(f'"""{title} ({status}).\n\n{text}\n"""', "    ", lambda line: line != "\n")
         classes.append(f'class {name}(APIError):\n{doc}\n\n    code = "{code}"\n')

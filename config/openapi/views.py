@@ -29,7 +29,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 
 from common import markdown
-from common.problems import CODES, HELP, unknown_path, with_code
+from common.problems import CODES, read_help, unknown_path, with_code
 from config.openapi import guide
 from config.openapi.document import INTRODUCTION, TAGS, VERSION
 
@@ -259,6 +259,7 @@ def _page(request: HttpRequest, name: str, *, here: str = "", **context: Any) ->
 
 
 def _groups() -> Iterator[dict[str, Any]]:
+    explained = read_help()
     for status, codes in groupby(sorted(CODES, key=lambda code: CODES[code][0]), key=lambda code: CODES[code][0]):
         yield {
             "status": status,
@@ -267,8 +268,8 @@ def _groups() -> Iterator[dict[str, Any]]:
                 {
                     "code": code,
                     "title": CODES[code][1],
-                    "meaning": with_code(HELP[code].meaning),
-                    "remedy": with_code(HELP[code].remedy),
+                    "meaning": with_code(explained[code].meaning),
+                    "remedy": with_code(explained[code].remedy),
                 }
                 for code in codes
             ],
