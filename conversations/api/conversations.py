@@ -9,8 +9,7 @@ import logging
 import re
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiExample, OpenApiRequest
-from pydantic import Field, ValidationError
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -24,7 +23,6 @@ from common.bodies import (
     media_type,
     one_at_a_time,
     outline_of_body,
-    parse_json,
     require_few,
     require_shallow,
 )
@@ -33,10 +31,10 @@ from common.problems import Problem, invalid_field
 from common.query import Flag, Query, read_query
 from common.times import Instant
 from config.openapi.document import CONVERSATIONS
-from config.openapi.operations import JSON, answer, describe, link, parameters_of
+from config.openapi.operations import JSON, answer, describe, link, parameters_of, takes
 from conversations import intake, log
 from conversations.api import examples, shapes
-from conversations.documents import Document, DocumentError, DocumentInvalid, document_or_errors, error_at, errors_of
+from conversations.documents import Document, DocumentInvalid, document_or_errors, error_at
 from conversations.importer import read_lines
 from conversations.intake import MAX_DOCUMENTS
 from conversations.models import Conversation
@@ -123,22 +121,14 @@ class ConversationsView(ChatbotView):
             """,
         tag=CONVERSATIONS,
         request={
-            JSON: OpenApiRequest(
+            JSON: takes(
                 shapes.Conversations,
-                examples=[
-                    OpenApiExample("one", examples.DOCUMENT, summary="One document"),
-                    OpenApiExample("list", [examples.DOCUMENT, examples.SECOND_DOCUMENT], summary="A list"),
-                ],
+                ("one", examples.DOCUMENT, "One document"),
+                ("list", examples.DOCUMENTS, "A list"),
             ),
-            shapes.JSON_LINES: OpenApiRequest(
+            shapes.JSON_LINES: takes(
                 {"type": "string", "description": "One document per line, up to 1,000. Empty lines do not count."},
-                examples=[
-                    OpenApiExample(
-                        "two",
-                        "".join(f"{json.dumps(one)}\n" for one in (examples.DOCUMENT, examples.SECOND_DOCUMENT)),
-                        summary="Two documents",
-                    )
-                ],
+                ("two", "".join(f"{json.dumps(one)}\n" for one in examples.DOCUMENTS), "Two documents"),
             ),
         },
         responses={
@@ -216,9 +206,7 @@ class LookUpView(ChatbotView):
             413 `too_large` asks for fewer ids at once.
             """,
         tag=CONVERSATIONS,
-        request=OpenApiRequest(
-            shapes.LookUpBody, examples=[OpenApiExample("two", {"ids": ["c-2001", "c-1999"]}, summary="Two ids")]
-        ),
+        request=takes(shapes.LookUpBody, ("two", {"ids": ["c-2001", "c-1999"]}, "Two ids")),
         responses={
             200: answer(
                 shapes.FoundConversations,
@@ -228,7 +216,7 @@ class LookUpView(ChatbotView):
         },
     )
     def post(self, request: Request, **_path: str) -> Response:
-        ids = _parse_look_up(json_body(request)).ids
+        ids = shapes.read_body(shapes.LookUpBody, json_body(request)).ids
         try:
             entries = log.look_up(ids, chatbot=caller_of(request).chatbot)
         except log.TooLarge:
@@ -238,17 +226,6 @@ class LookUpView(ChatbotView):
             for one, entry in zip(ids, entries, strict=True)
         ]
         return Response({"results": results})
-
-
-def _parse_look_up(raw: bytes) -> shapes.LookUpBody:
-    errors: list[DocumentError] = []
-    try:
-        return shapes.LookUpBody.model_validate(parse_json(raw))
-    except ValidationError as error:
-        errors = errors_of(error)
-    # Raised outside the except block: its context would contain the body.
-    detail = "The body is not one that this call takes: see errors."
-    raise Problem("invalid", detail, errors=shapes.field_errors(errors))
 
 
 # --- The body of `POST conversations`

@@ -19,7 +19,7 @@ DOCUMENT = {
     "csat": {"score": 4, "vote": "positive", "comment": "quick"},
     "messages": [{"id": "m1", "sender": "user", "kind": "text", "text": "hello", "sent_at": "2026-11-23T09:00:01Z"}],
 }
-SECOND_DOCUMENT = {"id": "c-2002", "channel": "whatsapp", "started_at": "2026-11-23T10:00:00Z"}
+DOCUMENTS = [DOCUMENT, {"id": "c-2002", "channel": "whatsapp", "started_at": "2026-11-23T10:00:00Z"}]
 CREATED = {"id": "c-2001", "number": 17, "outcome": "created", "error": None}
 IDENTITY = {
     "id": "c-2001",

@@ -1,29 +1,24 @@
 """`POST conversations/identify`: the chatters of conversations, as asserted by the client's own server."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiExample, OpenApiRequest
-from pydantic import BaseModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.api.views import ChatbotView, json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from common.bodies import parse_json
-from common.problems import MOST_ERRORS, Problem
+from common.problems import MOST_ERRORS
 from common.texts import is_storable
 from config.openapi.document import CONVERSATIONS
-from config.openapi.operations import answer, describe, link
+from config.openapi.operations import answer, describe, link, takes
 from conversations import identification
 from conversations.api import examples, shapes
 from conversations.api.conversations import unavailable
-from conversations.documents import DocumentError, DocumentInvalid, at_most, errors_of
+from conversations.documents import DocumentInvalid, at_most
 from conversations.identification import GivenIdentity
 from conversations.intake import IntakeFailed
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 # Errors listed for each item of a large body.
 _LEAST_ERRORS = 10
@@ -51,13 +46,9 @@ class IdentifyView(ChatbotView):
             deletion, and an officer is told. If the conversation has no value at all, it is deleted too.
             """,
         tag=CONVERSATIONS,
-        request=OpenApiRequest(
+        request=takes(
             shapes.Identities,
-            examples=[
-                OpenApiExample(
-                    "two", {"identities": [examples.IDENTITY, examples.OTHER_IDENTITY]}, summary="Two conversations"
-                )
-            ],
+            ("two", {"identities": [examples.IDENTITY, examples.OTHER_IDENTITY]}, "Two conversations"),
         ),
         responses={
             200: answer(
@@ -71,7 +62,7 @@ class IdentifyView(ChatbotView):
     )
     def post(self, request: Request, **_path: str) -> Response:
         """Answer 200 with one result per identity, in order, even if all are refused."""
-        items = _parse(json_body(request)).identities
+        items = shapes.read_body(shapes.IdentitiesBody, json_body(request)).identities
         try:
             results = identification.identify(
                 chatbot=caller_of(request).chatbot, identities=[_identity(item) for item in items]
@@ -86,16 +77,8 @@ class IdentifyView(ChatbotView):
         return Response({"results": shown})
 
 
-def _parse(raw: bytes) -> shapes.IdentitiesBody:
-    body = _validated(shapes.IdentitiesBody, parse_json(raw))
-    if isinstance(body, shapes.IdentitiesBody):
-        return body
-    detail = "The body is not one that this call takes: see errors."
-    raise Problem("invalid", detail, errors=shapes.field_errors(body))
-
-
 def _identity(item: Any) -> GivenIdentity | DocumentInvalid:
-    valid = _validated(shapes.IdentityItem, item)
+    valid = shapes.validated(shapes.IdentityItem, item)
     if isinstance(valid, shapes.IdentityItem):
         return GivenIdentity(
             id=valid.id, key=valid.unique_chatter_identifier_key, value=valid.unique_chatter_identifier_value
@@ -103,11 +86,3 @@ def _identity(item: Any) -> GivenIdentity | DocumentInvalid:
     given = item.get("id") if isinstance(item, dict) else None
     is_readable = isinstance(given, str) and 0 < len(given) <= 200 and is_storable(given)
     return DocumentInvalid(at_most(valid), document_id=given if is_readable else None)
-
-
-def _validated(model: type[_Body], value: Any) -> _Body | list[DocumentError]:
-    # Returned, not raised: the context of an error would contain the body.
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        return errors_of(error)

@@ -3,18 +3,19 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
 
 from chatbots.models import Bucket
+from common.bodies import parse_json
 from common.problems import CODES, FieldError
 from common.problems import Problem as Refusal
 from common.times import UtcInstant
 from config.openapi.operations import Problem, ResponseModel, ResponsePage, Stored
-from conversations.documents import Document, DocumentError, Id
+from conversations.documents import Document, DocumentError, Id, errors_of
 from conversations.identification import MAX_IDENTITIES, IdentifyResult, IdentityOutcome
 from conversations.intake import MAX_DOCUMENTS, DocumentOutcome, StoreResult
 from conversations.log import MAX_IDS, Identifier, LogEntry
@@ -23,6 +24,25 @@ from conversations.models import Conversation, DailyExtract, Message, UploadedFi
 from conversations.usage import MonthUsage
 
 JSON_LINES = "application/x-ndjson"
+
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+def read_body(model: type[_Body], raw: bytes) -> _Body:
+    """Return a valid body. Raises Problem(`invalid`)."""
+    body = validated(model, parse_json(raw))
+    if isinstance(body, list):
+        raise Refusal("invalid", "The body is not one that this call takes: see errors.", errors=field_errors(body))
+    return body
+
+
+def validated(model: type[_Body], value: Any) -> _Body | list[DocumentError]:
+    # Returned, not raised: the context of an error would contain the body.
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        return errors_of(error)
 
 
 class LookUpBody(BaseModel):
@@ -299,16 +319,8 @@ class SaidMessage(ResponseModel):
     @classmethod
     def of(cls, entry: MessageWithFiles) -> Self:
         said = entry.message
-        return cls.model_validate(
-            {
-                "id": said.external_id,
-                "sender": said.sender,
-                "kind": said.kind,
-                "text": said.text,
-                "sent_at": said.sent_at,
-                "files": [File.of(one) for one in entry.files],
-            }
-        )
+        files = [File.of(one) for one in entry.files]
+        return cls.model_validate(vars(said) | {"id": said.external_id, "files": files})
 
 
 class Transcript(ResponsePage):
@@ -357,23 +369,9 @@ class Extract(ResponseModel):
 
     @classmethod
     def of(cls, one: DailyExtract) -> Self:
-        return cls.model_validate(
-            {
-                "day": one.day,
-                "state": one.state,
-                "starts_at": one.starts_at,
-                "ends_at": one.ends_at,
-                "rows": one.rows,
-                "bytes": one.bytes,
-                "sha256": one.sha256,
-                "hosting": one.hosting,
-                "bucket": settings.S3_BUCKET if one.hosting == Bucket.Hosting.HOSTED else one.bucket,
-                "key": one.key,
-                "finished_at": one.finished_at,
-                "expires_at": one.expires_at,
-                "error": {"code": one.error_code, "detail": one.error_detail} if one.error_code else None,
-            }
-        )
+        bucket = settings.S3_BUCKET if one.hosting == Bucket.Hosting.HOSTED else one.bucket
+        error = {"code": one.error_code, "detail": one.error_detail} if one.error_code else None
+        return cls.model_validate(vars(one) | {"bucket": bucket, "error": error})
 
 
 class Extracts(ResponseModel):
