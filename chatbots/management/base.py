@@ -2,13 +2,14 @@
 
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 
+from chatbots.callback_urls import receiver_of
 from chatbots.models import Bucket, BucketCredential, Chatbot, Variable, stored_formats
 from chatbots.operations.buckets import BucketCheckResult
 from chatbots.operations.chatbots import NewVariable
@@ -45,7 +46,8 @@ def _parse_variable(text: str) -> NewVariable:
     return NewVariable(category, name)
 
 
-def add_variables_argument(parser: CommandParser) -> None:
+def add_settings_arguments(parser: CommandParser) -> None:
+    """Add the arguments that create_chatbot and set_chatbot share."""
     parser.add_argument(
         "--variable",
         dest="variables",
@@ -55,41 +57,34 @@ def add_variables_argument(parser: CommandParser) -> None:
         metavar="CATEGORY:NAME",
         help=f"add a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
     )
-
-
-def add_export_assurance_argument(parser: CommandParser, *, default: str | None = None) -> None:
     parser.add_argument(
         "--export-assurance",
         choices=Chatbot.ExportAssurance.values,
-        default=default,
         help="leave conversations with a weaker identity out of exports by UCI: platform leaves out values claimed "
         "through the user channel, verified also those said by the platform; any leaves out none",
     )
+    add_csv_dialect_argument(parser, "of exports that are filed without one")
+    add_formats_argument(parser, "--export-formats", "of exports that are filed without any")
+    parser.add_argument(
+        "--deadline",
+        metavar="RULE",
+        help="by when a request must be answered: gdpr (one month), ccpa (45 days), or a number of days",
+    )
 
 
-def add_csv_dialect_argument(
-    parser: CommandParser, *, default: str | None = None, meaning: str = "of exports that are filed without one"
-) -> None:
+def add_csv_dialect_argument(parser: CommandParser, meaning: str) -> None:
     parser.add_argument(
         "--csv-dialect",
         choices=Chatbot.CsvDialect.values,
-        default=default,
         help=f"{meaning}: those for Excel have a byte-order mark, CRLF, and commas or semicolons",
     )
 
 
-def add_formats_argument(
-    parser: CommandParser,
-    name: str = "--export-formats",
-    *,
-    default: str | None = None,
-    meaning: str = "of exports that are filed without any",
-) -> None:
+def add_formats_argument(parser: CommandParser, name: str, meaning: str) -> None:
     """Add an argument whose value is the formats as they are stored."""
     parser.add_argument(
         name,
         type=_parse_formats,
-        default=default,
         metavar="FORMATS",
         help=f"{meaning}, separated by commas: csv (a table), json (JSON Lines), html (pages that read like a chat)",
     )
@@ -102,15 +97,6 @@ def _parse_formats(text: str) -> str:
     return stored_formats(formats)
 
 
-def add_deadline_argument(parser: CommandParser, *, default: str | None = None) -> None:
-    parser.add_argument(
-        "--deadline",
-        metavar="RULE",
-        default=default,
-        help="by when a request must be answered: gdpr (one month), ccpa (45 days), or a number of days",
-    )
-
-
 def read_secret(path: str, what: str = "secret") -> str:
     """Return the secret or key in a file ("-": standard input) without its final newline.
 
@@ -121,6 +107,18 @@ def read_secret(path: str, what: str = "secret") -> str:
     except (OSError, UnicodeDecodeError):
         raise CommandError(f"Cannot read the {what}: give the name of a text file that you may read.") from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def chatbot_as_json(chatbot: Chatbot, settings_shown: Iterable[str]) -> dict[str, Any]:
+    variables = chatbot.variables.order_by("pk")
+    return {
+        "slug": chatbot.slug,
+        **{name: getattr(chatbot, name) for name in settings_shown if name != "callback_url"},
+        # The path may be a secret.
+        "callback_receiver": receiver_of(chatbot.callback_url),
+        "variables": [f"{variable.category}:{variable.name}" for variable in variables],
+        "uci": next((variable.name for variable in variables if variable.is_uci), None),
+    }
 
 
 def bucket_as_json(bucket: Bucket) -> dict[str, Any]:

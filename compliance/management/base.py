@@ -114,7 +114,7 @@ class FilingCommand(RequestCommand):
             reference=options["reference"],
             callback_url=options["callback_url"],
             requested_at=options["requested_at"],
-            csv_dialect=options.get("csv_dialect", ""),
+            csv_dialect=options.get("csv_dialect") or "",
             formats=(options.get("formats") or "").split(),
             archive=options.get("archive", ""),
             replay=None,

@@ -3,15 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from chatbots.callback_urls import receiver_of
-from chatbots.management.base import (
-    add_csv_dialect_argument,
-    add_deadline_argument,
-    add_export_assurance_argument,
-    add_formats_argument,
-    add_variables_argument,
-    find_chatbot,
-)
+from chatbots.management.base import add_settings_arguments, chatbot_as_json, find_chatbot
 from chatbots.operations.chatbots import SETTINGS, change_chatbot
 from common.commands import ACTOR, ReportingCommand
 
@@ -43,7 +35,6 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
         parser.add_argument("slug", help="the chatbot's slug, which cannot be changed")
         parser.add_argument("--name", help="display name")
         parser.add_argument("--timezone", help="an IANA name, such as Europe/Paris")
-        add_variables_argument(parser)
         parser.add_argument("--uci", metavar="NAME", help="the variable that identifies the chatter from now on")
         for switch, meaning in _SWITCHES.items():
             dest = f"{switch}_enabled"
@@ -63,10 +54,7 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
         parser.add_argument(
             "--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled before it starts"
         )
-        add_export_assurance_argument(parser)
-        add_csv_dialect_argument(parser)
-        add_formats_argument(parser)
-        add_deadline_argument(parser)
+        add_settings_arguments(parser)
         parser.add_argument(
             "--callback-url",
             metavar="URL",
@@ -81,13 +69,4 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
             uci=options["uci"],
             actor=ACTOR,
         )
-        variables = chatbot.variables.order_by("pk")
-        document = {
-            "slug": chatbot.slug,
-            **{name: getattr(chatbot, name) for name in SETTINGS if name != "callback_url"},
-            # The path may be a secret.
-            "callback_receiver": receiver_of(chatbot.callback_url),
-            "variables": [f"{variable.category}:{variable.name}" for variable in variables],
-            "uci": next((variable.name for variable in variables if variable.is_uci), None),
-        }
-        self.report(document, f"Changed the chatbot {chatbot.slug}.")
+        self.report(chatbot_as_json(chatbot, SETTINGS), f"Changed the chatbot {chatbot.slug}.")

@@ -34,8 +34,8 @@ exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refu
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        add_csv_dialect_argument(parser, default="", meaning="how the CSV is written, in place of the chatbot's")
-        add_formats_argument(parser, "--formats", meaning="the formats, in place of the chatbot's")
+        add_csv_dialect_argument(parser, "how the CSV is written, in place of the chatbot's")
+        add_formats_argument(parser, "--formats", "the formats, in place of the chatbot's")
         parser.add_argument(
             "--archive", choices=["zip"], default="", help="one ZIP with all files, in place of a folder"
         )
