@@ -50,8 +50,6 @@ RETURNING failures, ends_at
 
 
 class LimitKind(enum.Enum):
-    """The count that reached its limit."""
-
     PAIR = "this name from this address"
     ADDRESS = "this address, with any names"
     NAME = "this name, from any addresses"
@@ -175,7 +173,6 @@ def _require_open(one: Attempt) -> None:
 
 
 def _is_known_address(one: Attempt) -> bool:
-    """Return whether the user has logged in from this address recently."""
     [address] = [limit.address for limit in one.limits if limit.kind is LimitKind.PAIR]
     since = Now() - settings.LOGIN_RECORD_DAYS
     return one.user is not None and (

@@ -94,7 +94,6 @@ def ask_password(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
 
 @form_page
 def ask_code(request: HttpRequest) -> HttpResponse:
-    """The second step of the log-in."""
     user = _awaited_user(request)
     if user is None:
         return redirect("admin:login")

@@ -50,8 +50,6 @@ class LoginFailures(models.Model):
 
 
 class StaffLogin(models.Model):
-    """A log-in of a staff user, and when they logged out."""
-
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     address = models.GenericIPAddressField(null=True, help_text="Of version 6 the first 64 bits.")
     at = models.DateTimeField(db_default=Now(), db_index=True)

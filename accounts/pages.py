@@ -65,7 +65,6 @@ def set_password(request: HttpRequest) -> HttpResponse:
 
 @_own_page
 def overview(request: HttpRequest) -> HttpResponse:
-    """Show the second factor, or redirect to its set-up."""
     user = _user_of(request)
     if not second_factor.is_set_up(user):
         return redirect("console:second_factor_set_up")
@@ -74,7 +73,6 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @_own_page
 def confirm_password(request: HttpRequest) -> HttpResponse:
-    """Ask for the password again, and redirect back."""
     form = PasswordForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         if proof.is_right(request, form.cleaned_data["password"]):
@@ -86,7 +84,6 @@ def confirm_password(request: HttpRequest) -> HttpResponse:
 
 @_own_page
 def set_up(request: HttpRequest) -> HttpResponse:
-    """Show a new secret, and verify its first code."""
     proof.require_password(request)
     user = _user_of(request)
     if second_factor.is_set_up(user):
@@ -134,7 +131,6 @@ def remove(request: HttpRequest) -> HttpResponse:
 
 
 def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User], HttpResponse]) -> HttpResponse:
-    """Ask for a code, and call `then` if it is right."""
     proof.require_password(request)
     user = _user_of(request)
     if not second_factor.is_set_up(user):

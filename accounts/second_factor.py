@@ -74,7 +74,6 @@ def is_set_up(user: AbstractBaseUser | AnonymousUser) -> bool:
 
 
 def offer(user: User) -> Offer:
-    """Return a new authenticator to be confirmed."""
     return _offer(user, secrets.token_hex(20))
 
 

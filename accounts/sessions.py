@@ -97,19 +97,16 @@ def begin(*, request: HttpRequest, user: "User", **_signal: Any) -> None:
 
 
 def record_logout(*, request: HttpRequest, **_signal: Any) -> None:
-    """Record the log-out."""
     from accounts.models import StaffLogin  # noqa: PLC0415  (as above)
 
     StaffLogin.objects.filter(pk=request.session.get(_LOGIN, 0)).update(ended_at=Now())
 
 
 def note_proof(request: HttpRequest) -> None:
-    """Note that the password was entered now."""
     request.session[_PROVED] = int(time.time())
 
 
 def is_proved(request: HttpRequest) -> bool:
-    """Return whether the password was entered recently."""
     return bool(time.time() - request.session.get(_PROVED, 0) < _PROVED_SECONDS)
 
 
@@ -146,7 +143,6 @@ def _accept_fallbacks(request: HttpRequest) -> None:
 
 
 def _end_reason(request: HttpRequest) -> str | None:
-    """Return why a session has ended, or None."""
     session, now = request.session, time.time()
     if now - session.get(_BEGAN, now) > settings.SESSION_COOKIE_AGE:
         return "age"

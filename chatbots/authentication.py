@@ -61,7 +61,6 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """The name of the caller in the change log."""
         return f"api:{self.api_key.prefix}"
 
     def has_scope(self, scope: str) -> bool:

@@ -53,7 +53,6 @@ def decrypt(stored: str, *, bound_to: str) -> str:
 
 
 def key_id_of(stored: str) -> str:
-    """Return the id of the key of an output of `encrypt`."""
     return stored.split(":")[1]
 
 

@@ -21,7 +21,6 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 def fetch(statement: Statement, parameters: Parameters = None) -> list[tuple[Any, ...]]:
-    """Return all rows of a statement."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
@@ -29,7 +28,6 @@ def fetch(statement: Statement, parameters: Parameters = None) -> list[tuple[Any
 
 
 def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any, ...] | None:
-    """Return the first row of a statement, or None."""
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         row: tuple[Any, ...] | None = cursor.fetchone()

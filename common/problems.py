@@ -176,7 +176,6 @@ class Problem(exceptions.APIException):
 
 
 def invalid_field(pointer: str, code: str, detail: str) -> Problem:
-    """Return the problem of a call with one invalid field."""
     return Problem("invalid", detail, errors=[FieldError(pointer=pointer, code=code, detail=detail)])
 
 
@@ -269,7 +268,6 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def answer(problem: Problem) -> JsonResponse:
-    """Return the response to a problem outside of the API's views."""
     return JsonResponse(
         problem.as_dict(), status=problem.status_code, headers=problem.headers(), content_type=CONTENT_TYPE
     )

@@ -43,8 +43,6 @@ class Request(WSGIRequest):
 
 
 class Handler(WSGIHandler):
-    """The application that the web server runs."""
-
     request_class = Request
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:

@@ -51,7 +51,6 @@ def _declared_length(request: HttpRequest) -> int:
 
 
 def refused(request: HttpRequest, text: str, status: int) -> HttpResponse:
-    """Return the page with the reason why a form is refused."""
     response = render(request, "console/outside.html", {"title": "Not taken", "text": text}, status=status)
     response["Cache-Control"] = "no-store"
     return response

@@ -107,7 +107,6 @@ def _rows(entries: list[ChangeLogEntry]) -> Iterator[tuple[ChangeLogEntry, str, 
 
 
 def _people(entry: ChangeLogEntry) -> Iterable[str]:
-    """Yield the actor, and the user that the entry is about."""
     yield entry.actor
     if isinstance(entry.data.get("user"), int):
         yield f"user:{entry.data['user']}"

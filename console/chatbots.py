@@ -42,7 +42,6 @@ def chatbots(request: HttpRequest) -> HttpResponse:
 
 @form_page
 def new_chatbot(request: HttpRequest) -> HttpResponse:
-    """Create a chatbot. Superusers only."""
     if not is_superuser(request):
         raise PermissionDenied
     form = NewChatbotForm(request.POST or None, initial={"timezone": "UTC"})

@@ -31,8 +31,6 @@ _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the index."""
-
     name: str
     title: str
     line: str
@@ -89,12 +87,10 @@ def _origin(request: HttpRequest) -> str:
 
 
 def page_names() -> list[str]:
-    """Return the names of all pages, in the order of the index."""
     return [entry.name for group in read_index() for entry in group.entries]
 
 
 def title_of(name: str) -> str:
-    """Return the title of a page."""
     return markdown.title_of(_text(name))
 
 
@@ -108,7 +104,6 @@ def _text(name: str) -> str:
 
 
 def read_index() -> list[Group]:
-    """Return the pages in the groups and in the order of `docs/staff/index.md`."""
     groups: list[Group] = []
     for found in _GROUP.finditer(_INDEX.read_text(encoding="utf-8")):
         if found["title"]:

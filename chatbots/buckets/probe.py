@@ -23,7 +23,6 @@ _TEXT = b"A check whether the service may work here. It removes this object itse
 
 
 def new_name() -> str:
-    """Return a name that no other check has."""
     return f"{WORKERS_KEY}_{secrets.token_hex(8)}"
 
 

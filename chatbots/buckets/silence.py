@@ -100,7 +100,6 @@ def calling_hosted() -> Iterator[None]:
 
 
 def share_hosted() -> None:
-    """Record this process's state of the operator's bucket, and apply the shared one."""
     record_hosted()
     apply_state(None, hosted_storage().calls.breaker)
 

@@ -122,7 +122,6 @@ def chatbot_as_json(chatbot: Chatbot, settings_shown: Iterable[str]) -> dict[str
 
 
 def bucket_as_json(bucket: Bucket) -> dict[str, Any]:
-    """Return a bucket's settings as JSON data, without the secret."""
     if bucket.hosting == Bucket.Hosting.HOSTED:
         where = {"bucket": settings.S3_BUCKET, "region": settings.S3_REGION, "prefix": f"{bucket.chatbot.slug}/"}
         return {"slug": bucket.chatbot.slug, "hosting": "hosted", **where}

@@ -95,7 +95,6 @@ def check_key(api_key: ApiKey) -> None:
 
 
 def store_key(api_key: ApiKey, *, actor: str) -> None:
-    """Insert a new key, with its change-log entry."""
     with transaction.atomic():
         api_key.save(force_insert=True)
         data = {"prefix": api_key.prefix, "type": str(api_key.type)}

@@ -92,7 +92,6 @@ class Listing:
 
 
 def _versions_of(page: Any) -> list[Listed]:
-    """Return the entries of a page of a listing of versions."""
     found = [
         Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)
         for v in page.get("Versions", ())

@@ -196,7 +196,6 @@ class ObjectStorage(Removal):
             yield from self.calls.each(body.iter_chunks(STREAM_BYTES))
 
     def size_of(self, key: str) -> int | None:
-        """Return the size of the visible object, or None."""
         with self.calls(passing=errors.GONE) as call:
             head = self.client.head_object(Bucket=self.bucket_name, Key=key)
         return None if call.code else head["ContentLength"]
@@ -234,7 +233,6 @@ class ObjectStorage(Removal):
 
     @cached_property
     def calls(self) -> Calls:  # type: ignore[override]  # declared in the mixin
-        """The context manager of each call to the bucket."""
         return Calls(self.call_seconds)
 
     @cached_property

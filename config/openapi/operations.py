@@ -85,12 +85,10 @@ Example = tuple[str, Any, str]
 
 
 def takes(body: Any, *examples: Example) -> OpenApiRequest:
-    """Return a body with examples."""
     return OpenApiRequest(body, examples=list(_examples(examples)))
 
 
 def answer(body: Any, description: str, *examples: Example) -> OpenApiResponse:
-    """Return a response with examples."""
     return OpenApiResponse(body, description, examples=list(_examples(examples)))
 
 
@@ -109,7 +107,6 @@ def link(operation_id: str, description: str, **parameters: str) -> dict[str, An
 
 
 def location_header(description: str, *, example: str) -> OpenApiParameter:
-    """Return the header `Location` of a redirect."""
     return OpenApiParameter(
         "Location",
         {"type": "string", "format": "uri"},
@@ -122,7 +119,6 @@ def location_header(description: str, *, example: str) -> OpenApiParameter:
 
 
 def parameters_of(query: type[Query]) -> list[OpenApiParameter]:
-    """Return the parameters that a `Query` model reads."""
     schema = query.model_json_schema()
     return [
         OpenApiParameter(
@@ -147,7 +143,6 @@ def _query_schema(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> d
 
 
 def problem_example(code: str) -> dict[str, Any]:
-    """Return the body of an error with this code."""
     errors = []
     if code == "invalid":
         errors = [FieldError(pointer="/reference", code="wrong_type", detail="Must be a string.")]

@@ -67,7 +67,6 @@ def _with_variables(path: str, form: str) -> str:
 
 
 def _render(value: Any) -> dict[str, str]:
-    """Return a body in the syntax of each language."""
     return {
         "bash": "'" + _literal(value, {True: "true", False: "false", None: "null"}).replace("'", "'\\''") + "'",
         "python": _literal(value, {True: "True", False: "False", None: "None"}),

@@ -178,7 +178,6 @@ def reference(request: HttpRequest) -> HttpResponse:
 
 
 def _tags() -> Iterator[dict[str, Any]]:
-    """Yield the tags with their calls."""
     for slug, tag in TAG_SLUGS.items():
         [described] = [one["description"] for one in TAGS if one["name"] == tag]
         calls = [

@@ -19,8 +19,6 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """The number of a series on a day, and its place in the SVG."""
-
     number: int
     url: str
     y: float
@@ -56,14 +54,12 @@ class Chart:
 
     @property
     def marks(self) -> list[date]:
-        """The days labelled on the axis."""
         return [self.days[0].day, self.days[len(self.days) // 2].day, self.days[-1].day]
 
 
 def bars(
     name: str, title: str, series: Sequence[Series], days: Sequence[date], *, zone: str, is_whole: bool = True
 ) -> Chart:
-    """Return a chart of ordered days."""
     totals = {day: sum(each.counts.get(day, 0) for each in series) for day in days}
     top = _round_up(max(totals.values(), default=0))
     highest = max(days, key=lambda day: totals[day])

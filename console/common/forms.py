@@ -24,8 +24,6 @@ def required_choice(choices: Iterable[tuple[str, Any]], message: str) -> forms.C
 
 
 class Errors(ErrorList):
-    """The errors of a field, with the theme's class."""
-
     def __init__(self, initlist: Any = None, error_class: str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(initlist, f"errors {error_class or ''}".strip(), *args, **kwargs)
 
@@ -44,7 +42,6 @@ class ConsoleForm(forms.Form):
         super().__init__(*args, **kwargs)
 
     def refuse(self, error: ValidationError | Refused) -> None:
-        """Show the errors of an operation at their fields."""
         if isinstance(error, Refused):
             errors = {re.sub(r"/[0-9]+$", "", error.pointer).removeprefix("/"): [error.detail]}
         else:
@@ -67,8 +64,6 @@ class ConsoleForm(forms.Form):
 
 
 class ChatbotForm(ConsoleForm):
-    """A form about one chatbot."""
-
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.chatbot = chatbot

@@ -132,7 +132,6 @@ class MergedQuery(Generic[_Row]):
         return list(self.rows.filter(pk__in=keys).order_by(*self.order)[:most])
 
     def _keys(self, most: int) -> Iterator[Iterable[Any]]:
-        """Yield the first keys of each chatbot and branch."""
         is_ours = _IsOfChatbot(F("chatbot"), OuterRef("pk"))
         of_chatbot = self.model._default_manager.filter(is_ours, *self.conditions, chatbot__gt=0)
         order = (self._order_of_chatbots(), *(self.order[:1] if self.first_is_unique else self.order))
@@ -176,8 +175,6 @@ def tabs(request: HttpRequest, labels: Mapping[str, str], slug: str) -> tuple[st
 
 
 class FilterForm(forms.Form):
-    """The filters of a list, in its URL."""
-
     @property
     def is_used(self) -> bool:
         return any(self.data.get(name) for name in self.fields)

@@ -132,7 +132,6 @@ def render(request: HttpRequest, template: str, *, title: str, status: int = 200
 
 
 def refusal(request: HttpRequest, *, status: int, title: str, text: str, **context: Any) -> HttpResponse:
-    """Respond with a page that explains why the request was refused."""
     return render(request, "console/refusal.html", title=title, status=status, text=text, **context)
 
 

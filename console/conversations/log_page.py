@@ -84,12 +84,10 @@ class LogFilterForm(forms.Form):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The valid fields that are set, as URL parameters."""
         return {name: str(value) for name, value in self.cleaned_data.items() if value not in (None, "")}
 
     @property
     def chips(self) -> list[tuple[str, str]]:
-        """The parameter and the text of each active filter."""
         return [(name, f"{self.fields[name].label}: {self._text(name)}") for name in self.parameters]
 
     def _text(self, name: str) -> str:
@@ -191,7 +189,6 @@ def log_url(chatbot: Chatbot, chosen: LogFilterForm | None = None, *, without: s
 
 
 def _last_day(chatbot: Chatbot, chosen: LogFilterForm) -> Link | None:
-    """Return the last day before the window's end on which a conversation began."""
     newest = filtered_log.newest_before(chatbot, chosen.ends_at)
     if newest is None or newest >= chosen.starts_at:
         return None

@@ -57,7 +57,6 @@ class Draft:
 
     @classmethod
     def of(cls, subject: Selector, **others: Any) -> Self:
-        """Return a draft of a single request."""
         if isinstance(subject, ByConversations):
             return cls(ids=subject.ids, **others)
         return cls(key=subject.key, values=(subject.value,), **others)
@@ -68,7 +67,6 @@ class Draft:
 
     @property
     def subject(self) -> Selector:
-        """The subject of a single request."""
         return ByConversations(self.ids) if self.ids else ByUci(self.key, self.values[0])
 
     @property
@@ -77,7 +75,6 @@ class Draft:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the draft's kind."""
         if self.is_deletion:
             return {"erase_exports": self.erase_exports}
         names = ("include_shared", "include_files", "csv_dialect", "formats", "archive")
@@ -108,7 +105,6 @@ class PreviewCounts:
 
     @property
     def phrase(self) -> str:
-        """The text that a user types to confirm."""
         return f"DELETE {self.total}"
 
     def is_less_than(self, now: "PreviewCounts") -> bool:

@@ -53,7 +53,6 @@ class PastedValues:
 
 
 def read_lines(text: str) -> PastedValues:
-    """Read one value per line."""
     return _once(PastedRow(number, line) for number, line in enumerate(_LINE_END.split(text), start=1))
 
 
@@ -179,16 +178,10 @@ def _first(text: str, delimiter: str) -> list[str]:
 def _records(text: str, delimiter: str, where: str) -> Iterator[tuple[int, list[str]]]:
     """Yield rows with their numbers. A cell with line breaks does not count as several rows."""
     number = 0
-    records = _reader(text, delimiter)
-    while True:
-        try:
-            record = next(records, None)
-        except csv.Error:
-            break
-        if record is None:
-            return
-        number += 1
-        yield number, record
+    with suppress(csv.Error):
+        for number, record in enumerate(_reader(text, delimiter), start=1):
+            yield number, record
+        return
     raise UnreadableValues(where, f"Row {number + 1} cannot be read. Check that its quotes are closed.")
 
 

@@ -54,8 +54,6 @@ class Offer:
 
 @dataclass(frozen=True)
 class PreviewLine:
-    """A row of the preview of many requests."""
-
     row: int
     value: str
     reference: str
@@ -79,7 +77,6 @@ class PreviewLine:
 
 
 def stores(deletion: Deletion) -> list[StoreCount]:
-    """Return the erased and kept rows of a deletion, by store."""
     days = settings.EXPORT_GRACE_DAYS.days
     kept = {
         "conversations": KEPT_OF_CONVERSATION if deletion.erased["conversations"] else "",
@@ -117,7 +114,6 @@ def _notes(draft: Draft, row: int, value: str) -> list[str]:
 
 
 def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str, int]:
-    """Return the number of rows of each sort."""
     return {
         "filed": sum(not line.finds.refused for line in lines),
         "refused": sum(bool(line.finds.refused) for line in lines),

@@ -74,7 +74,6 @@ class FilingFlow(ABC):
         self.actor = actor_of(request)
 
     def respond(self) -> HttpResponseBase:
-        """Return the page of the step in the request."""
         if self.request.method != "POST":
             return self.ask(self.form())
         if self.request.POST.get("step") == "file":
@@ -259,8 +258,6 @@ def file_many(request: HttpRequest, slug: str) -> HttpResponseBase:
 
 
 class RowResult(NamedTuple):
-    """The result of a row: its request, or the error."""
-
     row: int
     value: str
     outcome: ComplianceRequest | Refused

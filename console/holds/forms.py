@@ -92,7 +92,6 @@ class PlaceForm(SubjectForm, ReviewForm):
 
     @property
     def as_given(self) -> dict[str, str]:
-        """The data with which the same form can be made again."""
         return {name: self.data.get(name, "") for name in self.fields}
 
 

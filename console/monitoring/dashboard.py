@@ -51,8 +51,6 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class KindRow:
-    """The requests of a kind by their present state, and their durations."""
-
     kind: str
     cells: Sequence[tuple[str, int, str]]
     duration: queries.Duration | None

@@ -99,8 +99,6 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class OpenRequests:
-    """The requests that have not ended, by state, and how many of them are late."""
-
     by_status: dict[Status, Number]
     overdue: Number
     due_soon: Number
@@ -175,13 +173,11 @@ def needs_attention(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> li
 
 
 def refused_identities(chatbots: Collection[int]) -> Number:
-    """Count the refused identities that are listed."""
     [(found,)] = fetch(_REFUSED_IDENTITIES, [array(chatbots), EARLIEST, _MOST_LISTED + 1])
     return Number(min(found, _MOST_LISTED), found <= _MOST_LISTED)
 
 
 def filed_since(chatbots: Collection[int], *, since: datetime, zone: str) -> Period:
-    """Return the numbers of the requests filed since then, by day of a time zone."""
     values = {
         "chatbots": array(chatbots),
         "zone": zone,

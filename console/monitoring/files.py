@@ -109,7 +109,6 @@ def _is_settled(extract: DailyExtract) -> bool:
 
 @action
 def rebuild(request: HttpRequest) -> HttpResponse:
-    """Order a rebuild of the selected days, and report how many are rebuilt."""
     chosen = selected(request, DailyExtract.objects.all(), DECIDE)
     number = chosen.count()
     ordered = days.order_extracts(chosen, actor=actor_of(request))

@@ -75,7 +75,6 @@ def callbacks(request: HttpRequest) -> HttpResponse:
 
 @action
 def resend(request: HttpRequest) -> HttpResponse:
-    """Send the selected callbacks again, and report the results."""
     ids = list(selected(request, Callback.objects.order_by("pk"), MANAGE_REQUESTS).values_list("pk", flat=True))
     actor = actor_of(request)
     results: Counter[str] = Counter()

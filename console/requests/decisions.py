@@ -99,7 +99,6 @@ def is_possible(decision: Decision, request: ComplianceRequest, *, is_retryable:
 
 
 def available(call: HttpRequest, request: ComplianceRequest, *, is_retryable: bool) -> list[Decision]:
-    """Return the decisions that the user can make on the request now."""
     possible = [one for one in OPTIONS if is_possible(one, request, is_retryable=is_retryable)]
     allowed = [one for one in possible if may(call, request.chatbot, roles_for(one, request))]
     if Decision.APPROVE in allowed and decisions.needs_second_person(request, actor_of(call)):
@@ -118,7 +117,6 @@ def roles_to_start(request: ComplianceRequest) -> tuple[Role, ...]:
 
 
 def available_in_bulk(call: HttpRequest) -> list[Decision]:
-    """Return the decisions that the user can make in at least one chatbot."""
     return [one for one, option in OPTIONS.items() if has_role(call, option.roles)]
 
 
@@ -192,8 +190,6 @@ class DecisionForm(forms.Form):
 
 
 class BulkForm(forms.Form):
-    """One decision, with its reason, for many requests."""
-
     choice = forms.ChoiceField(error_messages={"required": "Choose what to do with the selected requests."})
 
     def __init__(self, *args: Any, decisions: list[Decision], **kwargs: Any) -> None:

@@ -132,7 +132,6 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
 
 
 def timeline(request_id: UUID) -> list[TimelineEvent]:
-    """Return the events of a request, newest first."""
     entries = list(ChangeLogEntry.objects.filter(request_id=request_id).order_by("-pk")[:MOST_ENTRIES])
     notes = dict(RequestNote.objects.filter(request=request_id).values_list("entry_id", "text"))
     names = names_of(entry.actor for entry in entries)

@@ -23,8 +23,6 @@ WaitingFor = ComplianceRequest.WaitingFor
 
 
 class State(NamedTuple):
-    """The look of a state's tag."""
-
     tone: str
     icon: str
 

@@ -46,7 +46,6 @@ def answered_by(letter: Letter, request: ComplianceRequest, outcomes: Outcomes) 
 
 
 def shown_letters(request: ComplianceRequest, outcomes: Outcomes) -> list[ShownLetter]:
-    """Return the letters that fit the request's state."""
     return [_shown(letter, request, outcomes) for letter in letters.offered(request)]
 
 

@@ -195,7 +195,6 @@ def decide(request: HttpRequest) -> HttpResponse:
 
 
 def _subjects(request: HttpRequest, selected: list[ComplianceRequest]) -> dict[UUID, ShownSubject]:
-    """Return the subjects of the deletions that the user may decide on."""
     theirs = [one.pk for one in selected if disclosure.is_disclosable(one) and may(request, one.chatbot, DECIDE)]
     shown = disclosure.disclose_all(request_ids=theirs, actor=actor_of(request))
     return {request_id: ShownSubject(subject) for request_id, subject in shown.items()}

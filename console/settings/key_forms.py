@@ -119,8 +119,6 @@ class TestCallbackForm(SettingForm):
 
 
 class _OfKey(SettingForm):
-    """A form about one key."""
-
     section = "keys"
 
     def __init__(self, *args: Any, prefix: str, **kwargs: Any) -> None:

@@ -92,8 +92,6 @@ def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
 
 @dataclass(frozen=True)
 class Shown:
-    """A chatbot whose settings are shown, and the form that was refused."""
-
     request: HttpRequest
     overview: Overview
     refused: SettingForm | None
@@ -182,8 +180,6 @@ def _members(shown: Shown) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SettingsPage:
-    """A page: its title, purpose, sections, page of help, and the context of its sections."""
-
     title: str
     purpose: str
     sections: tuple[str, ...]
@@ -333,7 +329,6 @@ def _credentials(shown: Shown) -> dict[str, list[tuple[BucketCredential, str, Se
 
 
 def _keys(shown: Shown) -> dict[str, list[KeyRow]]:
-    """Return the active keys and the ended ones, newest first."""
     # Neither the encrypted secret nor the digest is read.
     keys = ApiKey.objects.filter(chatbot=shown.chatbot).defer("secret_encrypted", "secret_sha256", "public_key")
     labels, at = dict(ApiKey.Scope.choices), now()

@@ -126,19 +126,16 @@ def short_id(identifier: object) -> str:
 
 @register.filter
 def of(names: Mapping[str, str], key: str) -> str:
-    """Return the value of a key in a mapping, or the key itself."""
     return names.get(key, key)
 
 
 @register.filter
 def item(values: Mapping[Any, Any] | None, key: Any) -> Any:
-    """Return the value of a key in a mapping, or None."""
     return (values or {}).get(key)
 
 
 @register.simple_tag
 def request_link(request_id: UUID, *, short: bool = False) -> SafeString:
-    """Return a link to a request's page, with its id or the end of it."""
     url = reverse("console:request", args=[request_id])
     if short:
         return format_html(

@@ -122,5 +122,4 @@ EXTRACT = {
 
 
 def page(*results: dict[str, Any]) -> dict[str, Any]:
-    """Return the last page of a list."""
     return {"results": list(results), "next": None, "previous": None}
