@@ -47,10 +47,7 @@ class CodeForm(forms.Form):
         with lockouts.attempt(request, user.get_username()) as attempt:
             form = cls(user, request.POST)
             form.is_valid()
-            if form.was_wrong:
-                attempt.failed()
-            else:
-                attempt.undo()
+            attempt.is_wrong = form.was_wrong
         return form
 
     code = code_field()

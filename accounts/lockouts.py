@@ -76,11 +76,12 @@ class _Limit:
 
 @dataclass
 class Attempt:
-    """An attempt at a password or a code, counted as a failure until `undo`."""
+    """An attempt at a password or a code, which `attempt` counts as a failure unless `is_wrong` is set to False."""
 
     user: User | None
     limits: list[_Limit]
     full: list[Locked] = field(default_factory=list)
+    is_wrong: bool = True
 
     def count(self) -> None:
         """Count it. Raises Locked if parallel attempts have reached the limit."""
@@ -114,8 +115,8 @@ class Attempt:
 def attempt(request: HttpRequest, username: str | None) -> Iterator[Attempt]:
     """Count an attempt at a password or a code. Raises Locked after too many failures.
 
-    Without a name it counts for the address alone, so that attempts from other addresses lock no user out. Call
-    `failed` or `undo` within it. An attempt that was TooBusy is not counted.
+    Without a name it counts for the address alone, so that attempts from other addresses lock no user out. Set
+    `is_wrong` within it. An attempt that was TooBusy is not counted.
     """
     one = Attempt(*_limits(request, username))
     _require_open(one)
@@ -125,6 +126,10 @@ def attempt(request: HttpRequest, username: str | None) -> Iterator[Attempt]:
     except TooBusy:
         one.undo()
         raise
+    if one.is_wrong:
+        one.failed()
+    else:
+        one.undo()
 
 
 def require_open(request: HttpRequest, user: User) -> None:

@@ -50,11 +50,9 @@ class StaffBackend(ModelBackend):
             raise ValueError("authenticate() needs the request, to count failures.")
         with lockouts.attempt(request, username) as attempt:
             user = super().authenticate(request, username, password)
-            if not (isinstance(user, User) and user.is_staff):
-                attempt.failed()
-                return None
-            attempt.undo()
-            return user
+            staff = user if isinstance(user, User) and user.is_staff else None
+            attempt.is_wrong = staff is None
+        return staff
 
     def get_user(self, user_id: Any) -> User | None:
         """Return the user with `has_factor`."""

@@ -51,10 +51,7 @@ def set_password(request: HttpRequest) -> HttpResponse:
         # Not counted by user: others could lock users out by their numbers.
         with lockouts.attempt(request, None) as attempt:
             user = invitations.user_of(code)
-            if user is None:
-                attempt.failed()
-            else:
-                attempt.undo()
+            attempt.is_wrong = user is None
         form = InvitationForm(user, request.POST)
         if form.is_valid() and user is not None:
             if invitations.accept(user=user, password=form.cleaned_data["new_password1"]):

@@ -28,10 +28,9 @@ def is_right(request: HttpRequest, password: str) -> bool:
     """Return whether this is the user's password, and record the time if so. Raises Locked or TooBusy."""
     user = cast("User", request.user)
     with lockouts.attempt(request, user.get_username()) as attempt:
-        if not user.check_password(password):
-            attempt.failed()
-            return False
-        attempt.undo()
+        attempt.is_wrong = not user.check_password(password)
+    if attempt.is_wrong:
+        return False
     sessions.note_proof(request)
     return True
 

@@ -84,10 +84,7 @@ class AccessSite(AdminSite):
         with lockouts.attempt(request, user.get_username()) as attempt:
             page = super().password_change(request, extra_context)
             form = (getattr(page, "context_data", None) or {}).get("form")
-            if form is not None and form.has_error("old_password", "password_incorrect"):
-                attempt.failed()
-            else:
-                attempt.undo()
+            attempt.is_wrong = form is not None and form.has_error("old_password", "password_incorrect")
         return page
 
     @method_decorator(never_cache)
