@@ -80,7 +80,7 @@ class SignatureAuthentication(BaseAuthentication):
         if signed is None:
             return None
         timestamp, signature = signed
-        key = _find_signing_key(timestamp.encode(), body_of(request), signature, slug=_slug(request))
+        key = _find_signing_key(timestamp, body_of(request), signature, slug=_slug(request))
         if key is None:
             raise Problem("invalid_signature", "No active signing key of this chatbot made this signature.")
         _record_use(key)
@@ -131,7 +131,10 @@ def body_of(request: Request) -> bytes:
 
 def sign(*, secret: str, timestamp: str, body: bytes) -> str:
     """Return X-Mindsay-Signature for a body sent at `timestamp` (Unix seconds)."""
-    return _signature(secret, timestamp.encode(), body)
+    # Joined first, a large body would be in memory twice.
+    mac = hmac.new(secret.encode(), timestamp.encode(), "sha256")
+    mac.update(body)
+    return mac.hexdigest()
 
 
 def _refuse_stale(timestamp: str) -> None:
@@ -139,7 +142,7 @@ def _refuse_stale(timestamp: str) -> None:
         raise Problem("stale_timestamp", f"{TIMESTAMP_HEADER} must be Unix seconds within 5 minutes of now.")
 
 
-def _find_signing_key(timestamp: bytes, body: bytes, signature: str, *, slug: str) -> ApiKey | None:
+def _find_signing_key(timestamp: str, body: bytes, signature: str, *, slug: str) -> ApiKey | None:
     """Return the active key that made the signature. All are tried, so that timing does not reveal which one matches.
 
     If none matches, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist.
@@ -171,15 +174,8 @@ def _encrypted_stand_in() -> str:
     return encrypt(_NO_SECRET, bound_to=_NO_SECRET)
 
 
-def _matches(secret: str, timestamp: bytes, body: bytes, signature: str) -> bool:
-    return hmac.compare_digest(_signature(secret, timestamp, body), signature)
-
-
-def _signature(secret: str, timestamp: bytes, body: bytes) -> str:
-    # Joined first, a large body would be in memory twice.
-    mac = hmac.new(secret.encode(), timestamp, "sha256")
-    mac.update(body)
-    return mac.hexdigest()
+def _matches(secret: str, timestamp: str, body: bytes, signature: str) -> bool:
+    return hmac.compare_digest(sign(secret=secret, timestamp=timestamp, body=body), signature)
 
 
 def _secret_of(key: ApiKey) -> str | None:

@@ -84,8 +84,8 @@ def describe(
 Example = tuple[str, Any, str]
 
 
-def takes(body: Any, *examples: Example) -> OpenApiRequest:
-    return OpenApiRequest(body, examples=list(_examples(examples)))
+def takes(body: Any, *examples: Example, encoding: dict[str, dict[str, Any]] | None = None) -> OpenApiRequest:
+    return OpenApiRequest(body, encoding=encoding, examples=list(_examples(examples)))
 
 
 def answer(body: Any, description: str, *examples: Example) -> OpenApiResponse:

@@ -178,8 +178,8 @@ def reference(request: HttpRequest) -> HttpResponse:
 
 
 def _tags() -> Iterator[dict[str, Any]]:
-    for slug, tag in TAG_SLUGS.items():
-        [described] = [one["description"] for one in TAGS if one["name"] == tag]
+    for tag in TAGS:
+        slug = slugify(tag["name"])
         calls = [
             {
                 "method": method.upper(),
@@ -191,7 +191,7 @@ def _tags() -> Iterator[dict[str, Any]]:
             for method, call in calls.items()
         ]
         url = reverse("docs:part", args=[slug])
-        yield {"name": tag, "slug": slug, "url": url, "description": described, "calls": calls}
+        yield tag | {"slug": slug, "url": url, "calls": calls}
 
 
 @require_safe

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponseRedirect
-from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import OpenApiResponse
 from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,7 +22,7 @@ from common.problems import Problem, invalid_field
 from common.query import Query, Whole, read_query
 from common.storage import StorageError
 from config.openapi.document import CONVERSATIONS
-from config.openapi.operations import answer, describe, link, location_header, parameters_of
+from config.openapi.operations import answer, describe, link, location_header, parameters_of, takes
 from conversations import messages, uploads
 from conversations.api import examples, shapes
 from conversations.api.upload_form import max_body_bytes, read_upload_form
@@ -143,15 +143,9 @@ class FilesView(ChatbotView):
             """,
         tag=CONVERSATIONS,
         request={
-            "multipart/form-data": OpenApiRequest(
+            "multipart/form-data": takes(
                 _FILE_FORM,
-                examples=[
-                    OpenApiExample(
-                        "picture",
-                        {"message_id": "m1", "file": "(the bytes of photo.jpg)"},
-                        summary="A picture of a message",
-                    )
-                ],
+                ("picture", {"message_id": "m1", "file": "(the bytes of photo.jpg)"}, "A picture of a message"),
                 encoding={"file": {"contentType": ", ".join(settings.UPLOAD_TYPES)}},
             )
         },
