@@ -65,9 +65,9 @@ class CodeForm(forms.Form):
         self.device: Device | None = None
         self.was_wrong = False
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        code, recovery_code = cleaned.get("code"), cleaned.get("recovery_code")
+    def clean(self) -> None:
+        super().clean()
+        code, recovery_code = self.cleaned_data.get("code"), self.cleaned_data.get("recovery_code")
         try:
             if code:
                 self.device = second_factor.verify(user=self._user, code=code)
@@ -82,7 +82,6 @@ class CodeForm(forms.Form):
         except CodeRefused:
             self.was_wrong = True
             self.add_error(*(("code", _WRONG) if code else ("recovery_code", _WRONG_RECOVERY)))
-        return cleaned
 
 
 class ConfirmForm(forms.Form):

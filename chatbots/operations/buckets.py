@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -66,6 +66,10 @@ class ClientBucket:
     access_key_id: str = ""
     secret: str | None = None
     role_arn: str = ""
+
+
+# Its settings but the secret.
+CLIENT_SETTINGS = tuple(field.name for field in fields(ClientBucket) if field.name != "secret")
 
 
 @dataclass(frozen=True)

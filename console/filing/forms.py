@@ -135,13 +135,11 @@ class OneForm(SubjectForm, FilingForm):
     numbers = forms.CharField(required=False, widget=forms.TextInput(attrs={**AS_TYPED, "inputmode": "numeric"}))
     subject = forms.CharField(required=False, widget=forms.HiddenInput)
 
-    def clean(self) -> dict[str, Any]:
-        given = super().clean() or {}
-        if not self.errors:
-            subject = self._subject(given)
-            if subject is not None:
-                self.draft = Draft.of(subject, references=(given["reference"],), **self.options())
-        return given
+    def clean(self) -> None:
+        super().clean()
+        given = self.cleaned_data
+        if not self.errors and (subject := self._subject(given)):
+            self.draft = Draft.of(subject, references=(given["reference"],), **self.options())
 
     def _subject(self, given: dict[str, Any]) -> Selector | None:
         if given["subject"]:
@@ -189,16 +187,15 @@ class ManyForm(FilingForm):
     pasted_rows: PastedValues
     headings: Sequence[str] = ()
 
-    def clean(self) -> dict[str, Any]:
-        given = super().clean() or {}
-        if self.errors:
-            return given
-        if self.check_key(given["key"], "Choose the UCI that has these values."):
-            if bool(given["pasted"]) == bool(given["file"]):
-                self.add_error("pasted", "Paste the values or choose a file, not both.")
-            else:
-                self._read(given)
-        return given
+    def clean(self) -> None:
+        super().clean()
+        given = self.cleaned_data
+        if self.errors or not self.check_key(given["key"], "Choose the UCI that has these values."):
+            return
+        if bool(given["pasted"]) == bool(given["file"]):
+            self.add_error("pasted", "Paste the values or choose a file, not both.")
+        else:
+            self._read(given)
 
     def _read(self, given: dict[str, Any]) -> None:
         try:

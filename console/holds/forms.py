@@ -69,11 +69,11 @@ class PlaceForm(SubjectForm, ReviewForm):
     )
     basis = required_choice(LegalHold.Basis.choices, "Choose a basis.")
 
-    def clean(self) -> dict[str, Any]:
-        given = super().clean() or {}
+    def clean(self) -> None:
+        super().clean()
+        given = self.cleaned_data
         if given.get("whom") != "all" and not self.errors.keys() & {"whom", "key", "value", "ids"}:
             self.selector = self.typed_subject(given)
-        return given
 
     def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
         return midnight(day + timedelta(days=days), self.zone) if day else None

@@ -161,12 +161,10 @@ _REDACTED_WAITS = (
 def _accepted(request: ComplianceRequest) -> str:
     waits = request.not_before is not None and request.not_before > timezone.now()
     waiting_for = waits_for(request)
-    if waiting_for == WaitingFor.EXTRACTS and request.kind == Kind.REDACTION and not request.error_code:
-        return _REDACTED_WAITS.format(clean=request.extracts, total=request.extracts + request.extracts_left)
     if waiting_for and not request.error_code:
-        return _WAITING[WaitingFor(waiting_for)].format(
-            clean=request.extracts, total=request.extracts + request.extracts_left
-        )
+        is_redaction = waiting_for == WaitingFor.EXTRACTS and request.kind == Kind.REDACTION
+        text = _REDACTED_WAITS if is_redaction else _WAITING[WaitingFor(waiting_for)]
+        return text.format(clean=request.extracts, total=request.extracts + request.extracts_left)
     if request.error_code:
         again = f"It is tried again at {_clock(request)}." if waits else "It is tried again now."
         requeued = REQUEUE_REASONS.get(request.error_code)

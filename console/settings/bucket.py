@@ -13,15 +13,13 @@ from django.views.decorators.debug import sensitive_variables
 from chatbots.buckets.locations import hosted_place
 from chatbots.models import Bucket, BucketCredential, Chatbot
 from chatbots.operations import credentials
-from chatbots.operations.buckets import ClientBucket, set_bucket
+from chatbots.operations.buckets import CLIENT_SETTINGS, ClientBucket, set_bucket
 from compliance.work import bucket_checks
 from console.common.forms import AS_TYPED
 from console.common.scope import DECIDE, actor_of
 from console.settings.forms import SettingForm
 
 _CHANGED = "Another user has changed the bucket since you loaded this page. Reload it and check the settings again."
-
-_OF_CLIENT = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn")
 
 
 def _text(label: str, help_text: str, most: int) -> forms.CharField:
@@ -72,14 +70,14 @@ class BucketForm(SettingForm):
         data = self.cleaned_data
         client = None
         if data["hosting"] == Bucket.Hosting.CLIENT:
-            client = ClientBucket(**{name: data[name] for name in _OF_CLIENT}, secret=data["secret"] or None)
+            client = ClientBucket(**{name: data[name] for name in CLIENT_SETTINGS}, secret=data["secret"] or None)
         set_bucket(chatbot=self.chatbot, client=client, actor=actor_of(request))
         return "Bucket saved. Check access to verify that it can be used."
 
 
 def _settings_of(stored: Bucket | None) -> dict[str, str]:
     # The defaults of an unsaved bucket if there is none.
-    return {name: str(getattr(stored or Bucket(), name)) for name in ("hosting", *_OF_CLIENT)}
+    return {name: str(getattr(stored or Bucket(), name)) for name in ("hosting", *CLIENT_SETTINGS)}
 
 
 class CheckForm(SettingForm):

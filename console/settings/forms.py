@@ -228,11 +228,10 @@ class RulesForm(_ChangeForm):
         for field in self.fields.values():
             field.show_hidden_initial = True
 
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
+    def clean(self) -> None:
+        super().clean()
         if self.cleaned_data.get("deadline") == DAYS and self.cleaned_data.get("deadline_days", 0) is None:
             self.add_error("deadline_days", "Enter the number of days.")
-        return cleaned
 
     def changes(self) -> dict[str, Any]:
         """Return the changed settings. An unchanged callback URL is not resolved again."""
@@ -304,12 +303,11 @@ class UciForm(SettingForm):
         field: Any = self.fields["uci"]
         field.choices = [(one.name, one.name) for one in self.variables if one.category != Category.SYSTEM]
 
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
+    def clean(self) -> None:
+        super().clean()
         chosen = self.cleaned_data.get("uci")
         if chosen and self.current not in {None, chosen} and not self.cleaned_data.get("understood"):
             self.add_error("understood", "Select this to change the UCI.")
-        return cleaned
 
     def save(self, request: HttpRequest) -> str:
         name = self.cleaned_data["uci"]

@@ -48,14 +48,13 @@ class RetentionForm(SettingForm):
         initial = {"days": self.OTHER, "other_days": days} if is_other else {"days": days or ""}
         super().__init__(*args, chatbot=chatbot, initial=initial, **kwargs)
 
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
+    def clean(self) -> None:
+        super().clean()
         is_other, number = self.cleaned_data.get("days") == self.OTHER, self.cleaned_data.get("other_days")
         if is_other and number is None and "other_days" not in self.errors:
             self.add_error("other_days", "Enter the number of days.")
         if number is not None and not is_other:
             self.add_error("other_days", "Choose “Another number of days” for this number, or leave it empty.")
-        return cleaned
 
     def save(self, request: HttpRequest) -> Answer:
         """Save a longer period, or none, at once. For any other period, show first what it would erase."""
@@ -126,8 +125,8 @@ class RetentionConfirmationForm(ConsoleForm):
         self._seal = Seal(f"retention:{days}", chatbot, actor)
         super().__init__(*args, **kwargs)
 
-    def clean(self) -> dict[str, Any] | None:
-        cleaned = super().clean()
+    def clean(self) -> None:
+        super().clean()
         typed = self.cleaned_data.get("confirmed")
         try:
             shown = self._seal.open(self.cleaned_data.get("shown", ""))
@@ -139,7 +138,6 @@ class RetentionConfirmationForm(ConsoleForm):
             self.cleaned_data["confirmed"] = 0
         elif "confirmed" not in self.errors and typed != shown.value:
             self.add_error("confirmed", "This is not the number above.")
-        return cleaned
 
     def sealed(self, number: int) -> str:
         return self._seal.seal(number)

@@ -6,10 +6,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import bucket_as_json, find_chatbot, read_secret, result_as_json, result_lines
 from chatbots.models import Bucket, BucketCredential
-from chatbots.operations.buckets import ClientBucket, check_bucket, set_bucket
+from chatbots.operations.buckets import CLIENT_SETTINGS, ClientBucket, check_bucket, set_bucket
 from common.commands import ACTOR, ReportingCommand
-
-_CLIENT_OPTIONS = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn")
 
 
 class Command(ReportingCommand):
@@ -72,7 +70,7 @@ exit codes: 0 set, and working if checked, 1 refused, 2 wrong command line, 3 se
 
 
 def _client(options: dict[str, Any]) -> ClientBucket | None:
-    given = {name: options[name] for name in _CLIENT_OPTIONS}
+    given = {name: options[name] for name in CLIENT_SETTINGS}
     if options["hosted"]:
         if any(given.values()) or options["secret_file"] or options["keep_secret"]:
             raise CommandError("Use --hosted alone: the operator's bucket is configured in the settings.")
