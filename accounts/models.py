@@ -14,7 +14,7 @@ class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
     secret_encrypted = models.TextField()
 
     class Meta:
-        # The constraint that `key` is empty is in migration 0002_sql, since the column is the library's.
+        # The constraint that `key` is empty is in migration 0002, since the column is the library's.
         constraints = [
             models.CheckConstraint(name="authenticator_secret_not_empty", condition=~models.Q(secret_encrypted="")),
         ]

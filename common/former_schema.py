@@ -14,8 +14,8 @@ HOW_TO_MEND = (
     "Begin with an empty database (a development copy: remove var/), or run the version that made this one. Nothing "
     "was changed."
 )
-# The first tables of the four apps that need no other app: one may exist alone if `migrate` ended early.
-_FORMER = {("accounts", "0001_initial"), ("chatbots", "0001_initial")}
+# What each former set began with. The tables of either app exist alone if `migrate` ended early.
+_FORMER = {(app, name) for app in ("accounts", "chatbots") for name in ("0001_initial", "0001_tables")}
 
 
 class FormerSchema(ImproperlyConfigured):

@@ -54,7 +54,7 @@ class Deadline(NamedTuple):
 def due_at_sql(*, start: str, rule: str, zone: str, is_extended: bool = False) -> str:
     """Return the expression of a deadline. The arguments are expressions of SQL; `start` is a timestamptz.
 
-    The function is in migration 0004. A zone that PostgreSQL does not know counts as UTC.
+    The function is in migration 0002. A zone that PostgreSQL does not know counts as UTC.
     """
     return f"compliance_due_at({start}, {zone}, {rule}, {is_extended})"
 

@@ -54,7 +54,6 @@ EXEMPT = {
     "scripts/": "Development tools, and the questions of the demo.",
     "devdata/": "Sample data.",
     "benchmarks/": "Floors, and what fills a database.",
-    "conversations/migrations/": "Migrations change whole tables.",
     "compliance/erasure/late_data.py::_erase_late": "Late data is found by its mark, whatever the chatbot.",
     "compliance/retention/expiry.py::count": "What is due is found by age, whatever the chatbot.",
     "compliance/retention/objects.py": "Maintenance of the whole service: by age, whatever the chatbot.",

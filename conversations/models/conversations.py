@@ -77,7 +77,7 @@ class Conversation(models.Model):
     csat_score = models.PositiveSmallIntegerField(null=True)
     csat_vote = models.CharField(max_length=8, choices=CsatVote, null=True)
     csat_comment = models.TextField(null=True)
-    # Then no document brings a comment back. Processes of an older version do not write it during an upgrade.
+    # Then no document brings a comment back.
     csat_comment_redacted = models.BooleanField(default=False, db_default=False)
     deletion_request_id = models.UUIDField(null=True)
     deleted_at = models.DateTimeField(null=True)
@@ -263,10 +263,9 @@ class Identity(_OfConversation):
     value = models.CharField(max_length=512, null=True)
     digest = models.BinaryField(max_length=32, help_text="As ComplianceRequest.uci_digest.")
     # `common.folding.look_hash` of the value, for finding similar ones. It is not keyed: it is stored beside the
-    # value and removed with it, so it reveals nothing more. An older writer leaves it null. Nothing else depends on
-    # it.
+    # value and removed with it, so it reveals nothing more. Nothing else depends on it.
     look = models.BigIntegerField(null=True, editable=False)
-    # The weakest for a writer without one: during an upgrade, an older version may still take in documents.
+    # The weakest for a writer without one.
     established_by = models.CharField(
         max_length=12, choices=EstablishedBy, db_default=EstablishedBy.USER_CHANNEL, editable=False
     )
@@ -376,7 +375,7 @@ class NameWord(_OfConversation):
     """A folded word (`common.folding`) of the conversation's user name, for the console's look-up.
 
     It is written and replaced together with the name. In the order of bytes, a word's beginning is a range of an
-    index. Migration 0005 keeps words out of PostgreSQL's statistics. There is no foreign key, since its check takes
+    index. Migration 0002 keeps words out of PostgreSQL's statistics. There is no foreign key, since its check takes
     more time than the rest of storing a word: intake writes only words of conversations that it has just locked or
     stored.
     """

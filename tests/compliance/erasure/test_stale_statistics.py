@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
-from common.db import array, by_index
+from common.db import array, by_index, execute, fetch
 from compliance.erasure import exports, objects, rows, verify
 from compliance.export import records
 from compliance.ledger import lines
@@ -200,4 +200,18 @@ def test_postgresql_does_not_count_whose_rows_a_table_has(db: None) -> None:
                AND a.attstattarget IS DISTINCT FROM 0
             """
         )
-        assert cursor.fetchall() == [], "set STATISTICS 0 as compliance/migrations/0002_sql.py does"
+        assert cursor.fetchall() == [], "set STATISTICS 0 as compliance/migrations/0002_postgresql.py does"
+
+
+def test_postgresql_takes_no_samples_of_words_and_looks(chatbot: Chatbot) -> None:
+    for number in range(300):
+        conversation_of(chatbot, f"member-{number}", user_name=f"Ada {number}", messages=0)
+    execute("ANALYZE conversations_nameword, conversations_identity")
+    sampled = fetch(
+        "SELECT tablename, attname FROM pg_stats WHERE attname IN ('conversation_id', 'word', 'look')"
+        " AND tablename IN ('conversations_nameword', 'nameword_lookup', 'conversations_identity', 'identity_look')"
+    )
+    assert set(sampled) == {
+        ("conversations_nameword", "conversation_id"),
+        ("conversations_identity", "conversation_id"),
+    }

@@ -1,4 +1,4 @@
-"""What Django has no operation for: composite foreign keys, and how conversations are stored.
+"""What Django has no operation for: composite foreign keys, how conversations are stored, and statistics.
 
 A child names a conversation, and a row a variable, of its own chatbot only: one constraint over both columns instead of
 two foreign keys. Room for updates in place, and vacuums that come early; where the figures come from: docs/explanation/table-storage.md. A
@@ -55,6 +55,14 @@ TOMBSTONE = """
 ALTER TABLE conversations_tombstone SET (autovacuum_vacuum_scale_factor = 0.05);
 """
 
+# PostgreSQL's statistics hold samples of a column, which would outlive what is erased
+# (docs/operators/scrub-freed-pages.md). Words of names have none, and no plan depends on samples of `look`. Nor have
+# words a count by chatbot, as everywhere (docs/adr/0061-one-way-to-plan.md): the others are found by their foreign keys.
+UNCOUNTED = """
+ALTER TABLE conversations_nameword ALTER COLUMN word SET STATISTICS 0, ALTER COLUMN chatbot_id SET STATISTICS 0;
+ALTER TABLE conversations_identity ALTER COLUMN look SET STATISTICS 0;
+"""
+
 
 def _foreign_key(table: str, column: str, target: str) -> str:
     return (
@@ -64,7 +72,7 @@ def _foreign_key(table: str, column: str, target: str) -> str:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0001_tables"), ("chatbots", "0002_sql")]
+    dependencies = [("conversations", "0001_models"), ("chatbots", "0002_postgresql")]
 
     operations = [
         migrations.RunSQL(sql)
@@ -72,8 +80,9 @@ class Migration(migrations.Migration):
             *(_foreign_key(table, "conversation_id", "conversations_conversation") for table in OF_CONVERSATION),
             *(_foreign_key(table, column, "chatbots_variable") for table, column in OF_VARIABLE.items()),
             CONVERSATION,
-            *(WRITTEN_ONCE.format(table=table) for table in ("message", "identity")),
+            *(WRITTEN_ONCE.format(table=table) for table in ("message", "identity", "nameword")),
             *(SHORT_LIVED.format(table=table) for table in ("variablevalue", "identitylookup")),
             TOMBSTONE,
+            UNCOUNTED,
         )
     ]

@@ -1,11 +1,11 @@
-"""What Django has no operation for: triggers, a composite foreign key, how requests are stored, and statistics.
+"""What Django has no operation for: triggers, a function, a composite foreign key, how requests are stored, statistics.
 
 Where the figures come from: docs/explanation/table-storage.md.
 """
 
 from django.db import migrations
 
-# In the transaction that files, withdraws or revokes, whichever statement does so. Retention runs are filed by the
+# In the transaction that files, withdraws, revokes, or changes a hold, whichever statement does so. Retention runs are filed by the
 # service itself, which files them again.
 TRIGGERS = """
 CREATE FUNCTION compliance_journal_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -34,6 +34,47 @@ END $$;
 CREATE TRIGGER apikey_journal_revoked AFTER UPDATE ON chatbots_apikey
     FOR EACH ROW WHEN (OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL)
     EXECUTE FUNCTION compliance_journal_key_revoked();
+
+CREATE FUNCTION compliance_journal_hold() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO compliance_journalentry (kind, request_id, at) VALUES ('hold', NEW.id, clock_timestamp());
+    RETURN NULL;
+END $$;
+CREATE TRIGGER hold_journal_placed AFTER INSERT ON compliance_legalhold
+    FOR EACH ROW EXECUTE FUNCTION compliance_journal_hold();
+CREATE TRIGGER hold_journal_changed AFTER UPDATE ON compliance_legalhold
+    FOR EACH ROW WHEN (OLD.review_at <> NEW.review_at OR OLD.released_at IS DISTINCT FROM NEW.released_at)
+    EXECUTE FUNCTION compliance_journal_hold();
+"""
+
+# A function, since planning the same as an expression took longer than the rest of a filing's statement. Its rules are
+# described in `compliance/deadlines.py`.
+#
+# The end of a day is its 23:59:59, and one second before the next one begins. Where clocks change at midnight, one of
+# the two is an hour too late: the day has no 23:59:59, or the next one has two beginnings.
+DUE_AT = """
+CREATE FUNCTION compliance_due_at(asked_at timestamptz, zone text, rule text, is_extended boolean)
+RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    times int := CASE WHEN is_extended THEN 2 ELSE 1 END;
+    day date;
+    -- PostgreSQL takes these names for abbreviations without summer time, Python's for places.
+    place text := CASE zone WHEN 'CET' THEN 'Europe/Brussels' WHEN 'MET' THEN 'Europe/Brussels'
+                            WHEN 'EET' THEN 'Europe/Athens' WHEN 'WET' THEN 'Europe/Lisbon' ELSE zone END;
+BEGIN
+    day := (asked_at AT TIME ZONE place)::date
+           + CASE rule WHEN 'gdpr' THEN make_interval(months => CASE WHEN is_extended THEN 3 ELSE 1 END)
+                       WHEN 'ccpa' THEN make_interval(days => times * 45)
+                       ELSE make_interval(days => times * rule::int) END;
+    IF rule = 'gdpr' AND extract(isodow FROM day) > 5 THEN
+        day := day + 8 - extract(isodow FROM day)::int;
+    END IF;
+    RETURN least((day + time '23:59:59') AT TIME ZONE place,
+                 (day + 1)::timestamp AT TIME ZONE place - interval '1 second');
+EXCEPTION WHEN invalid_parameter_value THEN
+    -- PostgreSQL has time zones of its own. One that it does not know must stop no filing.
+    RETURN compliance_due_at(asked_at, 'UTC', rule, is_extended);
+END $$;
 """
 
 VARIABLE_OF_CHATBOT = """
@@ -72,11 +113,19 @@ BEGIN
         EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', each.name, each.attname);
     END LOOP;
 END
-$$
+$$;
+-- It has no foreign key.
+ALTER TABLE compliance_legalhold ALTER COLUMN variable_id SET STATISTICS 0;
 """
 
 
 class Migration(migrations.Migration):
-    dependencies = [("compliance", "0001_tables"), ("chatbots", "0002_sql"), ("conversations", "0002_sql")]
+    dependencies = [
+        ("compliance", "0001_models"),
+        ("chatbots", "0002_postgresql"),
+        ("conversations", "0002_postgresql"),
+    ]
 
-    operations = [migrations.RunSQL(sql) for sql in (TRIGGERS, VARIABLE_OF_CHATBOT, REQUEST, SUBJECT, UNCOUNTED)]
+    operations = [
+        migrations.RunSQL(sql) for sql in (TRIGGERS, DUE_AT, VARIABLE_OF_CHATBOT, REQUEST, SUBJECT, UNCOUNTED)
+    ]

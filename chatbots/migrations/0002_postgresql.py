@@ -15,6 +15,24 @@ CREATE TRIGGER changelog_append_only BEFORE UPDATE OR DELETE ON chatbots_changel
     FOR EACH ROW EXECUTE FUNCTION chatbots_changelog_append_only();
 """
 
+# What a reader of the change log needs to miss no entry (`chatbots.changelog`). Before a transaction draws its first id of
+# an entry, it takes a shared advisory lock that nobody waits for. The lock's key is the newest id at that time, below
+# 25699 (0x6463) in its upper 16 bits. The setting makes it one lock for each transaction; both end with it, or with its
+# savepoint.
+HOLD_PLACE = """
+CREATE FUNCTION chatbots_changelog_hold_place() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF coalesce(current_setting('compliance.changelog_place', TRUE), '') = '' THEN
+        PERFORM pg_advisory_xact_lock_shared((25699::bigint << 48) | CASE WHEN is_called THEN last_value ELSE 0 END)
+           FROM chatbots_changelogentry_id_seq;
+        PERFORM set_config('compliance.changelog_place', 'held', TRUE);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER changelog_hold_place BEFORE INSERT ON chatbots_changelogentry
+    FOR EACH STATEMENT EXECUTE FUNCTION chatbots_changelog_hold_place();
+"""
+
 KEEP_UCI = """
 CREATE FUNCTION chatbots_variable_keep_uci() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -71,12 +89,13 @@ RATE_LIMIT = "ALTER TABLE chatbots_ratelimitwindow SET UNLOGGED, SET (fillfactor
 
 
 class Migration(migrations.Migration):
-    dependencies = [("chatbots", "0001_tables")]
+    dependencies = [("chatbots", "0001_models")]
 
     operations = [
         migrations.RunSQL(sql)
         for sql in (
             APPEND_ONLY,
+            HOLD_PLACE,
             KEEP_UCI,
             KEEP_PUBLIC_ID,
             KEEP_REVOKED,
