@@ -167,7 +167,7 @@ class Notice(Named):
     class Event(models.TextChoices):
         FAILED = "failed", "Failed"
         ON_HOLD = "on_hold", "On hold"
-        # In the digest; no notice is created any more. Those of an older version are deleted with age.
+        # In the digest alone: there are no notices of them.
         DUE_SOON = "due_soon", "Due soon"
         OVERDUE = "overdue", "Overdue"
         REVIEW = "review", "Review due"

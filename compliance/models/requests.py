@@ -156,7 +156,7 @@ class ComplianceRequest(models.Model):
         null=True, help_text="No worker takes it earlier: grace period, or back-off after an error."
     )
     # The chatbot's rule when the request was filed. `due_at` is the end of a day in the chatbot's zone, counted by it
-    # (`compliance.deadlines`); rows of before have the end of a period of days.
+    # (`compliance.deadlines`).
     deadline = models.CharField(max_length=8, db_default="30", help_text="The rule that `due_at` was counted by.")
     due_at = models.DateTimeField()
     extended_at = models.DateTimeField(null=True)
@@ -238,7 +238,6 @@ class ComplianceRequest(models.Model):
     extracts = models.PositiveIntegerField(default=0)
     extracts_left = models.PositiveIntegerField(default=0, help_text="Daily extracts still to be rebuilt.")
     # The later ones have no check constraint, for which PostgreSQL would read the table under an exclusive lock.
-    # Workers of an older version leave them at 0 during an upgrade.
     unverified_left_out = models.IntegerField(
         default=0,
         db_default=0,
