@@ -98,8 +98,8 @@ def test_each_text_comes_back_from_each_dialect_and_no_cell_of_it_runs(chatbot, 
 
 
 def as_shown(text: str) -> str:
-    """A text in LibreOffice, which takes any mixture of line ends for one."""
-    return re.sub(r"[\r\n]+", "\n", in_a_cell(text))
+    """A text in LibreOffice, which takes any mixture of line ends for one, and may leave out the last one."""
+    return re.sub(r"[\r\n]+", "\n", in_a_cell(text)).removesuffix("\n")
 
 
 @needs_libreoffice
