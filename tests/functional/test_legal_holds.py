@@ -17,6 +17,7 @@ from compliance.retention import due, expiry
 from compliance.work import legal_holds
 from conversations.models import Conversation, Message, VariableValue
 from tests.compliance.retention.runs import file_run
+from tests.factories import export_of
 from tests.functional.company import NOON, Company, became, document, found_anywhere, is_erased, key_of_file, words_in
 from tests.functional.redacting import redact, talk
 from tests.functional.support import dump
@@ -185,6 +186,38 @@ def test_an_officer_lets_it_erase_the_rest_and_a_successor_waits(company, about)
     assert company.status(str(rest.pk)) == "completed"
     assert company.request_object(str(rest.pk))["result"] == "done"
     assert words_in("c-1") not in dump()
+
+
+def test_the_rest_waits_for_an_export_that_was_filed_before_it(company) -> None:
+    """The first part was approved in spite of an earlier one, and of no other."""
+    export_of(company.chatbot, "42", status="failed", failed_at=NOON, error_code="worker_lost")
+    company.talk("c-1", "42")
+    company.talk("c-2", "42")
+    hold, _ = place(company.chatbot, ["c-1"])
+    request_id = company.delete("42")
+    work()
+    assert reason(company, request_id) == "export_pending"
+    decisions.approve(request_id=UUID(request_id), actor="user:71")
+    work()
+    decisions.erase_unheld(request_id=UUID(request_id), actor="user:71")
+    later = export_of(company.chatbot, "42", not_before=timezone.now() + timedelta(hours=1))
+    work()
+    assert company.request_object(request_id)["result"] == "partial"
+    ComplianceRequest.objects.filter(pk=later.pk).update(
+        status="failed", failed_at=NOON, error_code="worker_lost", not_before=None
+    )
+
+    release(hold)
+    work()
+    rest = str(ComplianceRequest.objects.get(continues=request_id).pk)
+    assert reason(company, rest) == "export_pending"
+    assert words_in("c-1") in dump()
+    company.retry(str(later.pk))
+    work()
+    assert company.request_object(str(later.pk))["counts"]["conversations"] == 1
+    worker.sweep()
+    work()
+    assert company.request_object(rest)["result"] == "done"
 
 
 def test_a_hold_released_before_the_rest_is_left_out_leaves_nothing_out(company, storage, refusals) -> None:

@@ -9,12 +9,14 @@ from compliance.cluster import notify
 from compliance.models import ComplianceRequest, LedgerLine, RequestSubject
 from compliance.work.outbox import log
 
+HoldReason = ComplianceRequest.HoldReason
+
 # A deletion that leaves out conversations is continued by another one, which keeps its clock and its approvals.
 _OF_REST = (
     *("chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest", "named_conversations"),
     *("reference", "callback_url", "erase_exports", "include_shared", "deadline", "due_at"),
     *("extended_at", "extended_by", "extension_reason", "answered_at"),
-    *("approved_at", "approved_by", "approved_holds"),
+    *("approved_at", "approved_by"),
 )
 
 
@@ -35,6 +37,8 @@ def file(request_ids: Collection[UUID]) -> None:
             id=uuid7(),
             requested_at=request.requested_at or request.received_at,
             continues=request,
+            # An export that was filed since comes first: nobody has decided about that one.
+            approved_holds=[each for each in request.approved_holds if each != HoldReason.EXPORT_PENDING],
             **{name: getattr(request, name) for name in _OF_REST},
         )
         if request.origin == ComplianceRequest.Origin.REPLAY:
