@@ -24,6 +24,11 @@ from tests.conversations.documents import document
 from tests.factories import NOON, conversation_of, deletion_of
 
 DCA = Path(sys.executable).parent / "dca"
+# There nothing ignores Ctrl+C, as tests that run in the background can.
+_IN_A_TERMINAL = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from data_compliance_client.commands import main; main()"
+)
 
 
 class Done(NamedTuple):
@@ -157,7 +162,11 @@ def test_an_interrupted_command_tells_the_key_to_call_again_with(environment, wo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = environment | {"DCA_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
         filing = subprocess.Popen(
-            [str(DCA), *words], env=settings, text=True, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", _IN_A_TERMINAL, *words],
+            env=settings,
+            text=True,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         with filing:
             assert filing.stdin
