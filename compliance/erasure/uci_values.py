@@ -5,17 +5,17 @@ the designation.
 """
 
 import logging
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Variable
-from common.db import array, fetch
+from common.db import array, execute, fetch
 from common.isolation import Isolation, in_any_order
 from compliance.work import legal_holds
 from conversations.locks import share_with_intake, wait_for_intake
-from conversations.models import VariableValue
 from conversations.placement import machines
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,23 @@ WITH page AS MATERIALIZED (
 )
 SELECT chatbot_id, max(conversation_id), count(*) FILTER (WHERE variable_id = ANY(%(variables)s::bigint[]))
   FROM page GROUP BY chatbot_id
+"""
+# Of one chatbot, since rows of several cannot be locked at once where the table is distributed. No value of a UCI is
+# stored any more, so the page contains only values that were found. SKIP LOCKED, since two transactions that lock
+# several rows could block each other.
+_ERASE = """
+DELETE FROM conversations_variablevalue WHERE chatbot_id = %(chatbot)s AND id = ANY(ARRAY(
+       SELECT id FROM conversations_variablevalue
+        WHERE chatbot_id = %(chatbot)s AND conversation_id > %(after)s AND conversation_id <= %(last)s
+          AND variable_id = ANY(%(variables)s::bigint[]) AND conversation_id <> ALL(%(held)s::bigint[])
+        ORDER BY id FOR UPDATE SKIP LOCKED))
+"""
+# A legal hold keeps them. They expire after its release, like any value.
+_MET = """
+SELECT conversation_id, count(*) FROM conversations_variablevalue
+ WHERE chatbot_id = %(chatbot)s AND conversation_id > %(after)s AND conversation_id <= %(last)s
+   AND variable_id = ANY(%(variables)s::bigint[])
+ GROUP BY 1
 """
 
 
@@ -54,40 +71,32 @@ def erase() -> None:
                 wait_for_intake(chatbot_id)
                 ready.add(chatbot_id)
         if ready:
-            left = _erase([pk for pk, owner in variables.items() if owner in ready], isolated)
+            left = _erase(array(pk for pk, owner in variables.items() if owner in ready), isolated)
             Variable.objects.filter(pk__in=variables, chatbot__in=ready - left).update(values_gone_at=Now())
 
 
-def _erase_page(chatbot_id: int, values: QuerySet[VariableValue]) -> tuple[int, int]:
-    """Delete these values of a chatbot; return how many, and how many a legal hold keeps.
-
-    Those expire after its release, like any value. No value of a UCI is stored any more, so these are only the ones
-    that were found. Of one chatbot, since rows of several cannot be locked at once where the table is distributed.
-    """
+def _erase_page(page: dict[str, Any]) -> tuple[int, int]:
+    """Delete the values of a page; return how many, and how many a legal hold keeps."""
     with transaction.atomic():
-        share_with_intake(chatbot_id)
-        is_held = legal_holds.any_in_force()
-        numbers = list(values.values_list("conversation_id", flat=True)) if is_held else []
-        held = legal_holds.find_held([chatbot_id], set(numbers))
-        # SKIP LOCKED, since two transactions that lock several rows could block each other.
-        going = values.exclude(conversation__in=held).order_by("pk").select_for_update(skip_locked=True)
-        ids = list(going.values_list("pk", flat=True))
-        gone, _ = VariableValue.objects.filter(chatbot=chatbot_id, pk__in=ids).delete()
-    return gone, sum(number in held for number in numbers)
+        share_with_intake(page["chatbot"])
+        values_of = dict(fetch(_MET, page)) if legal_holds.any_in_force() else {}
+        held = legal_holds.find_held([page["chatbot"]], values_of)
+        gone = execute(_ERASE, page | {"held": array(held)})
+    return gone, sum(values_of[number] for number in held)
 
 
-def _erase(variables: list[int], isolated: Isolation) -> set[int]:
+def _erase(variables: str, isolated: Isolation) -> set[int]:
     """Scan all values; return the chatbots that still have values of these variables."""
     left, failed = set[int](), set[int]()
     after = erased = 0
-    while found := fetch(_PAGE, {"after": after, "rows": _ROWS_PER_PAGE, "variables": array(variables)}):
+    while found := fetch(_PAGE, {"after": after, "rows": _ROWS_PER_PAGE, "variables": variables}):
         last = max(number for _, number, _ in found)
         for chatbot_id, _, met in found:
             if met and chatbot_id not in failed:
-                page = VariableValue.objects.filter(chatbot=chatbot_id, variable__in=variables)
+                page = {"chatbot": chatbot_id, "after": after, "last": last, "variables": variables}
                 failed.add(chatbot_id)
                 with isolated.chatbot(chatbot_id):
-                    gone, kept = _erase_page(chatbot_id, page.filter(conversation__gt=after, conversation__lte=last))
+                    gone, kept = _erase_page(page)
                     failed.remove(chatbot_id)
                     erased += gone
                     if gone + kept < met:

@@ -39,7 +39,7 @@ KNOWN = {
     "compliance/redaction/messages.py empty": "asks find_held under intake's lock (`redaction.engine`)",
     "compliance/retention/due.py _CLOSE": "asks find_held under intake's lock (`due.close`)",
     "compliance/replay/filing.py _MARK": "asks find_held, while the service is closed (`filing.file`)",
-    "compliance/erasure/uci_values.py _erase_page": "asks find_held under intake's lock",
+    "compliance/erasure/uci_values.py _ERASE": "asks find_held under intake's lock (`uci_values._erase_page`)",
     "conversations/rows.py _UPDATE_CONVERSATIONS": "asks find_under_hold before it closes one (`intake`)",
     "conversations/rows.py _STRENGTHEN": KEPT,
     "conversations/uploads.py open_upload": KEPT,
