@@ -68,7 +68,8 @@ def deadline_from(start: datetime | None, *, chatbot_id: int) -> Deadline:
 def extended_due_at(request: ComplianceRequest) -> datetime:
     """Return the deadline that an extension gives, by the rule of the request and the present zone of its chatbot."""
     start = request.requested_at or request.received_at
-    return _due_at(start, request.deadline, request.chatbot.timezone, is_extended=True)
+    # It is never an earlier one, also if the chatbot's zone was changed.
+    return max(request.due_at, _due_at(start, request.deadline, request.chatbot.timezone, is_extended=True))
 
 
 def _due_at(start: datetime | None, rule: str, zone: str, *, is_extended: bool = False) -> datetime:

@@ -361,7 +361,7 @@ def _cancel_waiting(chatbot: Chatbot, actor: str) -> None:
     waiting = ComplianceRequest.objects.select_for_update(of=("self",)).filter(
         retention_run__chatbot=chatbot, chatbot=chatbot, status__in=_NOT_ENDED, cutoff_at=None, claim=None
     )
-    ids = list(waiting.values_list("pk", flat=True))
+    ids = [one.pk for one in waiting.only("pk")]
     ComplianceRequest.objects.filter(pk__in=ids).update(
         status=Status.CANCELLED, hold_reason=None, failed_at=None, cancelled_at=Now()
     )

@@ -73,16 +73,19 @@ SELECT DISTINCT h.id
   JOIN {HOLDS} ON {IS_COVERED}
 """
 # Of a request with a cutoff, only what is in its scope (`compliance.work.scope`): it erases nothing newer.
-_NAMED = f"""
-SELECT r.id, c.id
+_ERASED = f"""
   FROM {GIVEN}
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
-       SELECT id, started_at FROM conversations_conversation
+       SELECT id, chatbot_id, started_at, external_id_digest FROM conversations_conversation
         WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deletion_request_id IS NULL OFFSET 0
        ) AS c
- WHERE r.cutoff_at IS NULL OR c.id <= r.cutoff_number
-    OR (named.identity_id IS NOT NULL AND c.started_at < r.cutoff_at)
+ WHERE (r.cutoff_at IS NULL OR c.id <= r.cutoff_number
+        OR (named.identity_id IS NOT NULL AND c.started_at < r.cutoff_at))
+"""
+_NAMED = f"SELECT r.id, c.id {_ERASED}"
+_ERASES_SOMETHING = f"""
+SELECT EXISTS (SELECT {_ERASED} AND NOT EXISTS (SELECT 1 FROM {HOLDS} WHERE {IS_COVERED}))
 """
 
 
@@ -143,8 +146,8 @@ def find_named(request_ids: Collection[UUID]) -> dict[UUID, set[int]]:
 
 def covers_all_of(request_id: UUID, chatbot_id: int) -> bool:
     """Return whether holds cover everything that a deletion would erase now."""
-    named = find_named([request_id])[request_id]
-    return named == find_held([chatbot_id], named)
+    [(holds,)] = fetch(_OF_CHATBOTS, [array([chatbot_id])])
+    return fetch(_ERASES_SOMETHING, given([request_id]) | {"holds": holds}) == [(False,)]
 
 
 def find_covered(hold_ids: Collection[UUID], chatbot_id: int, numbers: Collection[int]) -> set[int]:
