@@ -56,7 +56,7 @@ class Copy:
     key: str
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class FileCopier:
     """Copies the files of some exports of a claim.
 
@@ -153,7 +153,7 @@ class Met(Exception):
     """A deletion has met the export."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Folder:
     """The files beside the manifest of an export in several formats."""
 

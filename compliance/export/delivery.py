@@ -97,7 +97,7 @@ class Reporter:
             requeue.requeue(self._held, [target.request_id for target in targets], waiting_for=waiting_for)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Delivery:
     """Sends the files of the claim's exports into open, recorded uploads, and completes them.
 

@@ -62,7 +62,7 @@ class Listed(NamedTuple):
     sha256: str
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Contents:
     """The files of one export, but its manifest. Each is read from the snapshot when its turn comes.
 

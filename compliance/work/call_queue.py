@@ -121,7 +121,7 @@ _Due = TypeVar("_Due", bound=Due)
 _Outcome = TypeVar("_Outcome")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Call(Generic[_Outcome]):
     """One signed call, which a thread makes. Nothing of it happens after its `deadline` (of `time.monotonic`).
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from django.conf import settings
@@ -25,7 +26,7 @@ class CanaryState(NamedTuple):
     clean_at: datetime | None = None
     clean_since: datetime | None = None
     found_at: datetime | None = None
-    findings: Mapping[str, int] = Counter()
+    findings: Mapping[str, int] = MappingProxyType({})
     last: CanaryTurn | None = None
 
     @property
