@@ -175,7 +175,7 @@ class HoldCommand(ReportingCommand):
     refusals: ClassVar = {Refused: 2}
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("hold_id", type=UUID, help="The hold's id: legal_holds lists them.")
+        parser.add_argument("hold_id", type=parse_hold_id, help="The hold's id: legal_holds lists them.")
 
 
 def add_selector_arguments(parser: CommandParser) -> None:
@@ -232,11 +232,15 @@ def _follow(request: ComplianceRequest, *, timeout: float, log: Any) -> Complian
         time.sleep(0.2)
 
 
-def parse_request_id(text: str) -> UUID:
+def parse_request_id(text: str, *, of: str = "a request id") -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise argparse.ArgumentTypeError("a request id is a UUID, as the API and the log show it") from None
+        raise argparse.ArgumentTypeError(f"{of} is a UUID, as the API and the log show it") from None
+
+
+def parse_hold_id(text: str) -> UUID:
+    return parse_request_id(text, of="a hold's id")
 
 
 def _summary(request: ComplianceRequest) -> str:

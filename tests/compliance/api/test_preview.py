@@ -253,7 +253,7 @@ def test_a_preview_shows_the_rest_of_a_failed_deletion(caller, chatbot, preview,
     uploads.receive(conversation=conversation, name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
     deletion_of(chatbot, "alice")
     refused = StepFailed("storage_locked", "Grant it.", retryable=False)
-    monkeypatch.setattr(objects, "erase_files", lambda _begin, ids, of: dict.fromkeys(ids, refused))
+    monkeypatch.setattr(objects, "erase_files", lambda _begin, ids, **_options: dict.fromkeys(ids, refused))
     drain()
     monkeypatch.undo()
     # The rows are erased, the file is not.
