@@ -6,6 +6,7 @@ from django.db.models.functions import Now
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from common.crypto import decrypt
+from common.tables import Named, checks
 
 
 class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
@@ -15,9 +16,7 @@ class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
 
     class Meta:
         # The constraint that `key` is empty is in migration 0002, since the column is the library's.
-        constraints = [
-            models.CheckConstraint(name="authenticator_secret_not_empty", condition=~models.Q(secret_encrypted="")),
-        ]
+        constraints = checks(authenticator_secret_not_empty=~models.Q(secret_encrypted=""))
 
     def __str__(self) -> str:
         return f"authenticator {self.pk}"
@@ -33,7 +32,7 @@ def authenticator_binding(user_id: int) -> str:
     return f"authenticator:{user_id}:secret"
 
 
-class LoginFailures(models.Model):
+class LoginFailures(Named):
     """Failed log-ins by user, by address, or by both; without either, of an unknown name (`accounts.lockouts`)."""
 
     key = models.BinaryField(max_length=32, unique=True, editable=False)
@@ -45,11 +44,8 @@ class LoginFailures(models.Model):
     class Meta:
         verbose_name = verbose_name_plural = "failed log-ins"
 
-    def __str__(self) -> str:
-        return f"failed log-ins {self.pk}"
 
-
-class StaffLogin(models.Model):
+class StaffLogin(Named):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     address = models.GenericIPAddressField(null=True, help_text="Of version 6 the first 64 bits.")
     at = models.DateTimeField(db_default=Now(), db_index=True)
@@ -58,6 +54,3 @@ class StaffLogin(models.Model):
     class Meta:
         verbose_name = "log-in"
         indexes = [models.Index(name="stafflogin_user_address", fields=["user", "address"])]
-
-    def __str__(self) -> str:
-        return f"log-in {self.pk}"

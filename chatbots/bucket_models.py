@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from common.leases import Lease
+from common.tables import Named, checks
 
 # Credentials of a chatbot: a new one can be used before the old one is revoked.
 MOST_ACTIVE = 2
@@ -15,7 +16,7 @@ MOST_ACTIVE = 2
 USER_PREFIX = "dca-"
 
 
-class Bucket(models.Model):
+class Bucket(Named):
     """The bucket of a chatbot's exports and extracts. Without a row, an export cannot be filed.
 
     All fields but `hosting` describe a client's own bucket, accessed with an access key or a role of the client.
@@ -52,10 +53,15 @@ class Bucket(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(name="bucket_hosting_known", condition=Q(hosting__in=["hosted", "client"])),
-            models.CheckConstraint(
-                name="bucket_settings_fit_hosting",
-                condition=Q(
+            # Two chatbots in one location would overwrite each other's files.
+            models.UniqueConstraint(
+                name="bucket_place_once",
+                fields=["bucket", "endpoint", "prefix"],
+                condition=Q(hosting="client"),
+            ),
+            *checks(
+                bucket_hosting_known=Q(hosting__in=["hosted", "client"]),
+                bucket_settings_fit_hosting=Q(
                     hosting="hosted",
                     bucket="",
                     region="",
@@ -77,23 +83,14 @@ class Bucket(models.Model):
                         | (Q(access_key_id="", secret_encrypted="") & ~Q(role_arn="") & ~Q(external_id=""))
                     )
                 ),
+                bucket_prefix_is_folder=Q(prefix="") | Q(prefix__endswith="/"),
+                bucket_sse_known=Q(sse__in=["", "AES256", "aws:kms"]),
+                bucket_kms_key_fits_sse=Q(kms_key_id="") | Q(sse="aws:kms"),
             ),
-            # Two chatbots in one location would overwrite each other's files.
-            models.UniqueConstraint(
-                name="bucket_place_once",
-                fields=["bucket", "endpoint", "prefix"],
-                condition=Q(hosting="client"),
-            ),
-            models.CheckConstraint(name="bucket_prefix_is_folder", condition=Q(prefix="") | Q(prefix__endswith="/")),
-            models.CheckConstraint(name="bucket_sse_known", condition=Q(sse__in=["", "AES256", "aws:kms"])),
-            models.CheckConstraint(name="bucket_kms_key_fits_sse", condition=Q(kms_key_id="") | Q(sse="aws:kms")),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.hosting} bucket {self.pk}"
 
-
-class BucketCredential(models.Model):
+class BucketCredential(Named):
     """An access key of a client for its folder of the hosted bucket. Its secret is stored nowhere.
 
     The row is older than its IAM user and outlives it. Until `active_at` it is being issued; since `revoking_at` it
@@ -131,10 +128,6 @@ class BucketCredential(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                name="bucketcredential_origin_known", condition=Q(origin__in=["issued", "by_hand"])
-            ),
-            models.CheckConstraint(name="bucketcredential_few", condition=Q(place__range=(1, MOST_ACTIVE))),
             models.UniqueConstraint(
                 name="bucketcredential_place_once", fields=["chatbot", "place"], condition=Q(revoked_at__isnull=True)
             ),
@@ -143,14 +136,12 @@ class BucketCredential(models.Model):
                 fields=["access_key_id"],
                 condition=~Q(access_key_id="") & Q(revoked_at__isnull=True),
             ),
-            models.CheckConstraint(
-                name="bucketcredential_active_has_key",
-                condition=Q(active_at__isnull=True) | ~Q(access_key_id=""),
+            *checks(
+                bucketcredential_origin_known=Q(origin__in=["issued", "by_hand"]),
+                bucketcredential_few=Q(place__range=(1, MOST_ACTIVE)),
+                bucketcredential_active_has_key=Q(active_at__isnull=True) | ~Q(access_key_id=""),
             ),
         ]
-
-    def __str__(self) -> str:
-        return f"bucket credential {self.pk}"
 
     @property
     def user_name(self) -> str:
@@ -175,7 +166,7 @@ class BucketCredential(models.Model):
         return self.state in {"issuing", "revoking"}
 
 
-class SilentStorage(models.Model):
+class SilentStorage(Named):
     """A storage that does not answer. Its first answer deletes the row (`chatbots.buckets.silence`).
 
     Times are by the database's clock.
@@ -196,9 +187,6 @@ class SilentStorage(models.Model):
         constraints = [
             models.UniqueConstraint(name="silentstorage_once", fields=["chatbot"], nulls_distinct=False),
         ]
-
-    def __str__(self) -> str:
-        return f"silent storage {self.pk}"
 
 
 class BucketCheck(Lease):
@@ -221,6 +209,3 @@ class BucketCheck(Lease):
         indexes = [
             models.Index(name="bucketcheck_open", fields=["asked_at"], condition=Q(finished_at__isnull=True)),
         ]
-
-    def __str__(self) -> str:
-        return f"check of bucket {self.pk}"

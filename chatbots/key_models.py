@@ -5,6 +5,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from common.tables import Named, checks
+
 # The fields with which an identity key verifies: a secret, or the client's public key.
 _VERIFIES = (Q(algorithm="HS256", public_key="") & ~Q(secret_encrypted="")) | (
     Q(algorithm__in=["ES256", "RS256"], secret_encrypted="") & ~Q(public_key="")
@@ -76,28 +78,21 @@ class ApiKey(models.Model):
     class Meta:
         verbose_name = "API key"
         constraints = [
-            models.CheckConstraint(name="apikey_type_known", condition=Q(type__in=["signing", "token", "identity"])),
             models.CheckConstraint(
                 name="apikey_rate_limit_in_range",
                 condition=Q(rate_limit__isnull=True) | Q(rate_limit__range=(1, 1_000_000)),
                 violation_error_message="The rate limit is a number of calls a minute from 1 to 1,000,000.",
             ),
-            models.CheckConstraint(
-                name="apikey_secret_fits_type",
-                condition=(
+            *checks(
+                apikey_type_known=Q(type__in=["signing", "token", "identity"]),
+                apikey_secret_fits_type=(
                     Q(type="signing", secret_sha256__isnull=True, algorithm="", public_key="")
                     & ~Q(secret_encrypted="")
                 )
                 | Q(type="token", secret_sha256__isnull=False, secret_encrypted="", algorithm="", public_key="")
                 | (Q(type="identity", secret_sha256__isnull=True) & _VERIFIES),
-            ),
-            models.CheckConstraint(
-                name="apikey_identity_makes_no_call",
-                condition=~Q(type="identity") | Q(scopes=[], rate_limit__isnull=True),
-            ),
-            models.CheckConstraint(
-                name="apikey_scopes_known",
-                condition=Q(
+                apikey_identity_makes_no_call=~Q(type="identity") | Q(scopes=[], rate_limit__isnull=True),
+                apikey_scopes_known=Q(
                     scopes__contained_by=[
                         "deletions:write",
                         "exports:write",
@@ -119,7 +114,7 @@ class ApiKey(models.Model):
         return self.prefix
 
 
-class CallbackSecret(models.Model):
+class CallbackSecret(Named):
     """A secret that signs callbacks (`chatbots.callback_secrets`): the newest, and for a while its predecessor."""
 
     id = models.UUIDField(primary_key=True, help_text="UUIDv7.")
@@ -131,15 +126,10 @@ class CallbackSecret(models.Model):
     )
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(name="callbacksecret_not_empty", condition=~Q(secret_encrypted="")),
-        ]
-
-    def __str__(self) -> str:
-        return f"callback secret {self.pk}"
+        constraints = checks(callbacksecret_not_empty=~Q(secret_encrypted=""))
 
 
-class RateLimitWindow(models.Model):
+class RateLimitWindow(Named):
     """The calls of a key in its current minute (`chatbots.rate_limits`).
 
     The table is unlogged, so that counting waits for no disk. A crash of the database empties it.
@@ -150,11 +140,8 @@ class RateLimitWindow(models.Model):
     began_at = models.DateTimeField()
     taken = models.BigIntegerField(help_text="Permits taken; above the limit once it is reached.")
 
-    def __str__(self) -> str:
-        return f"minute of key {self.pk}"
 
-
-class DigestKey(models.Model):
+class DigestKey(Named):
     """The fingerprint of `DIGEST_KEY`: one row, written by the first `migrate` (`chatbots.digest_key`)."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -162,7 +149,4 @@ class DigestKey(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        constraints = [models.CheckConstraint(name="digestkey_one_row", condition=Q(id=1))]
-
-    def __str__(self) -> str:
-        return "fingerprint of DIGEST_KEY"
+        constraints = checks(digestkey_one_row=Q(id=1))

@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from chatbots.bucket_models import Bucket, BucketCheck, BucketCredential, SilentStorage
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.key_models import ApiKey, CallbackSecret, DigestKey, RateLimitWindow
+from common.tables import Named, checks
 from common.texts import is_storable
 
 # Models in modules of their own.
@@ -181,33 +182,21 @@ class Chatbot(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(
-                name="chatbot_callback_url_shape",
-                condition=Q(callback_url="") | Q(callback_url__regex=CALLBACK_URL),
-            ),
-            models.CheckConstraint(
-                name="chatbot_retention_days_offered",
-                condition=Q(retention_days__isnull=True)
-                | Q(retention_days__range=(SHORTEST_RETENTION, LONGEST_RETENTION)),
-            ),
-            models.CheckConstraint(
-                name="chatbot_export_assurance_known",
-                condition=Q(export_assurance__in=["any", "platform", "verified"]),
-            ),
-            models.CheckConstraint(name="chatbot_deadline_known", condition=Q(deadline__regex=DEADLINE)),
-            models.CheckConstraint(
-                name="chatbot_csv_dialect_known",
-                condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
-            ),
-            models.CheckConstraint(
-                name="chatbot_export_formats_known", condition=Q(export_formats__in=SETS_OF_FORMATS)
-            ),
-            models.CheckConstraint(name="chatbot_slug_not_empty", condition=~Q(slug="")),
             # In the hosted bucket the folders of chatbots are beside these folders of the service.
             models.CheckConstraint(
                 name="chatbot_slug_not_reserved",
                 condition=~Q(slug__in=SERVICE_FOLDERS),
                 violation_error_message="This slug names a folder of the service in the bucket. Choose another.",
+            ),
+            *checks(
+                chatbot_callback_url_shape=Q(callback_url="") | Q(callback_url__regex=CALLBACK_URL),
+                chatbot_retention_days_offered=Q(retention_days__isnull=True)
+                | Q(retention_days__range=(SHORTEST_RETENTION, LONGEST_RETENTION)),
+                chatbot_export_assurance_known=Q(export_assurance__in=["any", "platform", "verified"]),
+                chatbot_deadline_known=Q(deadline__regex=DEADLINE),
+                chatbot_csv_dialect_known=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
+                chatbot_export_formats_known=Q(export_formats__in=SETS_OF_FORMATS),
+                chatbot_slug_not_empty=~Q(slug=""),
             ),
         ]
 
@@ -244,24 +233,19 @@ class Variable(models.Model):
             ),
             # The target of composite foreign keys: a row can only refer to a variable of its own chatbot.
             models.UniqueConstraint(name="variable_of_chatbot", fields=["chatbot", "id"]),
-            models.CheckConstraint(
-                name="variable_category_known", condition=Q(category__in=["custom", "user_channel", "system"])
+            *checks(
+                variable_category_known=Q(category__in=["custom", "user_channel", "system"]),
+                variable_uci_not_system=~(Q(is_uci=True) & Q(category="system")),
+                variable_user_channel_name=~Q(category="user_channel") | Q(name__regex=r"^[a-z0-9_]+$"),
+                variable_name_not_empty=~Q(name=""),
             ),
-            models.CheckConstraint(
-                name="variable_uci_not_system", condition=~(Q(is_uci=True) & Q(category="system"))
-            ),
-            models.CheckConstraint(
-                name="variable_user_channel_name",
-                condition=~Q(category="user_channel") | Q(name__regex=r"^[a-z0-9_]+$"),
-            ),
-            models.CheckConstraint(name="variable_name_not_empty", condition=~Q(name="")),
         ]
 
     def __str__(self) -> str:
         return self.name
 
 
-class Resolver(models.Model):
+class Resolver(Named):
     """The address at which a chatbot's identities are looked up, and the variables that are sent.
 
     It stops by itself when another variable becomes the UCI: the address answers with a value of the former one. The
@@ -300,19 +284,12 @@ class Resolver(models.Model):
     last_error_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(name="resolver_url_shape", condition=Q(url__regex=CALLBACK_URL)),
-            models.CheckConstraint(name="resolver_pointer_shape", condition=Q(pointer__regex=POINTER)),
-            models.CheckConstraint(
-                name="resolver_sends_some", condition=Q(variable_ids__len__range=(1, MOST_VARIABLES))
-            ),
-            models.CheckConstraint(
-                name="resolver_off_reason_known", condition=Q(off_reason__in=["", "uci_changed", "uci_not_custom"])
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"resolver of chatbot {self.pk}"
+        constraints = checks(
+            resolver_url_shape=Q(url__regex=CALLBACK_URL),
+            resolver_pointer_shape=Q(pointer__regex=POINTER),
+            resolver_sends_some=Q(variable_ids__len__range=(1, MOST_VARIABLES)),
+            resolver_off_reason_known=Q(off_reason__in=["", "uci_changed", "uci_not_custom"]),
+        )
 
     @property
     def is_on(self) -> bool:
@@ -324,7 +301,7 @@ class Resolver(models.Model):
         return {pk: names[pk] for pk in self.variable_ids if pk in names}
 
 
-class Membership(models.Model):
+class Membership(Named):
     """The role of a staff user in a chatbot. Superusers need none."""
 
     class Role(models.TextChoices):
@@ -343,13 +320,8 @@ class Membership(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(name="membership_one_role_per_chatbot", fields=["user", "chatbot"]),
-            models.CheckConstraint(
-                name="membership_role_known", condition=Q(role__in=["viewer", "support", "officer"])
-            ),
+            *checks(membership_role_known=Q(role__in=["viewer", "support", "officer"])),
         ]
-
-    def __str__(self) -> str:
-        return f"membership {self.pk}"
 
 
 class ChangeLogEntry(models.Model):
@@ -381,9 +353,7 @@ class ChangeLogEntry(models.Model):
                 condition=~Q(event__in=["request.accepted", "request.started", "request.completed"]),
             ),
         ]
-        constraints = [
-            models.CheckConstraint(name="changelog_event_dotted", condition=Q(event__regex=r"^[a-z_]+(\.[a-z_]+)+$")),
-        ]
+        constraints = checks(changelog_event_dotted=Q(event__regex=r"^[a-z_]+(\.[a-z_]+)+$"))
 
     def __str__(self) -> str:
         return f"{self.event} {self.pk}"

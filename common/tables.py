@@ -1,9 +1,10 @@
-"""What models share: the text of a row, and a constraint."""
+"""What models share: the text of a row, and their check constraints."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from django.db import models
-from django.db.models import CheckConstraint, Q
+from django.db.models import CheckConstraint
+from django.db.models.constraints import BaseConstraint
 
 
 class Named(models.Model):
@@ -16,6 +17,6 @@ class Named(models.Model):
         return f"{self._meta.verbose_name} {self.pk}"
 
 
-def one_of(name: str, **values: Sequence[str]) -> CheckConstraint:
-    """Return the constraint that the given field has one of its values."""
-    return CheckConstraint(name=name, condition=Q(**{f"{field}__in": known for field, known in values.items()}))
+def checks(**conditions: Any) -> list[BaseConstraint]:
+    """Return check constraints: conditions, by the names of the constraints."""
+    return [CheckConstraint(name=name, condition=condition) for name, condition in conditions.items()]

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
 from common.leases import Lease
-from common.tables import Named
+from common.tables import Named, checks
 
 
 class Canary(Named):
@@ -26,10 +26,10 @@ class Canary(Named):
 
     class Meta:
         verbose_name_plural = "canaries"
-        constraints = [
-            models.CheckConstraint(name="canary_one_row", condition=Q(id=1)),
-            models.CheckConstraint(name="canary_has_token", condition=~Q(token_encrypted="")),
-        ]
+        constraints = checks(
+            canary_one_row=Q(id=1),
+            canary_has_token=~Q(token_encrypted=""),
+        )
 
 
 class Place(models.TextChoices):
@@ -118,11 +118,10 @@ class CanaryTurn(Lease):
         constraints = [
             # One running turn for all clusters and commands.
             models.UniqueConstraint(name="canaryturn_one_runs", fields=["state"], condition=Q(state="running")),
-            models.CheckConstraint(
-                name="canaryturn_state_fits",
-                condition=Q(state="running", ended_at__isnull=True)
+            *checks(
+                canaryturn_state_fits=Q(state="running", ended_at__isnull=True)
                 | Q(state__in=["found", "unclear"], ended_at__isnull=False)
-                | Q(state="clean", ended_at__isnull=False, erased_at__isnull=False, trouble=""),
+                | Q(state="clean", ended_at__isnull=False, erased_at__isnull=False, trouble="")
             ),
         ]
 

@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.tables import Named
+from common.tables import Named, checks
 from compliance.models.requests import ComplianceRequest
 from conversations.models import DailyExtract
 
@@ -48,13 +48,10 @@ class Export(Named):
     class Meta:
         constraints = [
             models.UniqueConstraint(name="export_key_once_per_chatbot", fields=["chatbot", "key"]),
-            models.CheckConstraint(
-                name="export_finished_is_whole",
-                condition=Q(finished_at__isnull=True)
+            *checks(
+                export_finished_is_whole=Q(finished_at__isnull=True)
                 | Q(rows__isnull=False, bytes__isnull=False, sha256__isnull=False, upload_id__isnull=True),
-            ),
-            models.CheckConstraint(
-                name="export_removed_forgets_key", condition=Q(removed_at__isnull=True) | Q(key__isnull=True)
+                export_removed_forgets_key=Q(removed_at__isnull=True) | Q(key__isnull=True),
             ),
         ]
         indexes = [
@@ -119,13 +116,12 @@ class LeftCopy(Named):
     class Meta:
         verbose_name_plural = "left copies"
         constraints = [
-            models.CheckConstraint(
-                name="leftcopy_is_one_thing",
-                condition=Q(export__isnull=False, extract__isnull=True)
-                | Q(export__isnull=True, extract__isnull=False),
-            ),
             models.UniqueConstraint(name="leftcopy_export_once", fields=["deletion", "export"]),
             models.UniqueConstraint(name="leftcopy_extract_once", fields=["deletion", "extract"]),
+            *checks(
+                leftcopy_is_one_thing=Q(export__isnull=False, extract__isnull=True)
+                | Q(export__isnull=True, extract__isnull=False)
+            ),
         ]
 
 

@@ -7,7 +7,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot, Variable
-from common.tables import Named, one_of
+from common.tables import Named, checks
 from common.texts import REFERENCE
 
 
@@ -90,36 +90,23 @@ class LegalHold(Named):
                 name="legalhold_kept", fields=["released_at"], condition=Q(released_at__isnull=False) & ~Q(matter="")
             ),
         ]
-        constraints = [
-            one_of("legalhold_scope_known", scope=["uci", "conversations", "chatbot"]),
-            one_of("legalhold_basis_known", basis=["legal_claims", "legal_obligation", "authority_order"]),
-            models.CheckConstraint(name="legalhold_disclosure_known", condition=Q(disclosure="disclosed")),
-            models.CheckConstraint(
-                name="legalhold_names_its_scope",
-                condition=(Q(scope="uci", variable__isnull=False) | (~Q(scope="uci") & Q(variable__isnull=True)))
-                & (Q(scope="uci") | Q(value_encrypted="", uci_digest__isnull=True)),
-            ),
+        constraints = checks(
+            legalhold_scope_known=Q(scope__in=["uci", "conversations", "chatbot"]),
+            legalhold_basis_known=Q(basis__in=["legal_claims", "legal_obligation", "authority_order"]),
+            legalhold_disclosure_known=Q(disclosure="disclosed"),
+            legalhold_names_its_scope=(
+                Q(scope="uci", variable__isnull=False) | (~Q(scope="uci") & Q(variable__isnull=True))
+            )
+            & (Q(scope="uci") | Q(value_encrypted="", uci_digest__isnull=True)),
             # A hold in force must find its data.
-            models.CheckConstraint(
-                name="legalhold_in_force_finds",
-                condition=Q(released_at__isnull=False) | ~Q(scope="uci") | Q(uci_digest__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="legalhold_window_is_whole",
-                condition=Q(began_from__isnull=True)
-                | Q(began_before__isnull=True)
-                | Q(began_from__lt=F("began_before")),
-            ),
-            models.CheckConstraint(
-                name="legalhold_release_is_whole",
-                condition=Q(released_at__isnull=True, released_by="", release_reason="")
-                | (Q(released_at__isnull=False, value_encrypted="") & ~Q(released_by="") & ~Q(release_reason="")),
-            ),
-            models.CheckConstraint(
-                name="legalhold_matter_shape",
-                condition=Q(matter__regex=REFERENCE) | (Q(matter="") & Q(released_at__isnull=False)),
-            ),
-        ]
+            legalhold_in_force_finds=Q(released_at__isnull=False) | ~Q(scope="uci") | Q(uci_digest__isnull=False),
+            legalhold_window_is_whole=Q(began_from__isnull=True)
+            | Q(began_before__isnull=True)
+            | Q(began_from__lt=F("began_before")),
+            legalhold_release_is_whole=Q(released_at__isnull=True, released_by="", release_reason="")
+            | (Q(released_at__isnull=False, value_encrypted="") & ~Q(released_by="") & ~Q(release_reason="")),
+            legalhold_matter_shape=Q(matter__regex=REFERENCE) | (Q(matter="") & Q(released_at__isnull=False)),
+        )
 
 
 class LegalHoldConversation(Named):

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
-from common.tables import Named, one_of
+from common.tables import Named, checks
 
 
 class Service(Named):
@@ -51,16 +51,13 @@ class Service(Named):
     )
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(name="service_one_row", condition=Q(id=1)),
-            one_of("service_state_known", state=["open", "restored", "catching_up"]),
-            one_of("service_reason_known", reason=["", "other_server", "objects_unknown"]),
-            models.CheckConstraint(
-                name="service_trip_is_whole",
-                condition=Q(state="open", reason="", tripped_at__isnull=True, highest_number__isnull=True)
-                | (~Q(state="open") & ~Q(reason="") & Q(tripped_at__isnull=False, highest_number__isnull=False)),
-            ),
-        ]
+        constraints = checks(
+            service_one_row=Q(id=1),
+            service_state_known=Q(state__in=["open", "restored", "catching_up"]),
+            service_reason_known=Q(reason__in=["", "other_server", "objects_unknown"]),
+            service_trip_is_whole=Q(state="open", reason="", tripped_at__isnull=True, highest_number__isnull=True)
+            | (~Q(state="open") & ~Q(reason="") & Q(tripped_at__isnull=False, highest_number__isnull=False)),
+        )
 
 
 class LedgerObject(Named):
@@ -97,13 +94,12 @@ class JournalEntry(Named):
     at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(
-                name="journalentry_names_one",
-                condition=Q(kind__in=["accepted", "withdrawn", "hold"], request_id__isnull=False, key_prefix="")
-                | (Q(kind="key_revoked", request_id__isnull=True) & ~Q(key_prefix="")),
-            ),
-        ]
+        constraints = checks(
+            journalentry_names_one=Q(
+                kind__in=["accepted", "withdrawn", "hold"], request_id__isnull=False, key_prefix=""
+            )
+            | (Q(kind="key_revoked", request_id__isnull=True) & ~Q(key_prefix=""))
+        )
         indexes = [models.Index(name="journalentry_request", fields=["request_id"])]
 
 

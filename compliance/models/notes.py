@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
-from common.tables import Named
+from common.tables import Named, checks
 from compliance.models.requests import ComplianceRequest
 
 MOST_CHARACTERS_OF_NOTE = 1_000
@@ -51,7 +51,7 @@ class RequestNote(Named):
         constraints = [
             # Also finds a request's notes.
             models.UniqueConstraint(name="requestnote_once", fields=["request", "entry_id"]),
-            models.CheckConstraint(name="requestnote_says_something", condition=~Q(text="")),
+            *checks(requestnote_says_something=~Q(text="")),
         ]
 
 

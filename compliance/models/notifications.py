@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from chatbots.callback_urls import CALLBACK_URL, receiver_of
 from chatbots.models import Chatbot
 from common.leases import Lease
-from common.tables import Named
+from common.tables import Named, checks
 from compliance.models.holds import LegalHold
 from compliance.models.requests import ComplianceRequest
 
@@ -112,39 +112,30 @@ class Callback(Lease):
                 fields=["request", "deadline_event", "occurred_at"],
                 condition=~Q(deadline_event=""),
             ),
-            models.CheckConstraint(
-                # The states with callbacks: an event is `request.` and one of them, or that of a deadline.
-                name="callback_event_known",
-                condition=Q(deadline_event="", status__in=["completed", "failed", "on_hold", "rejected", "cancelled"])
+            *checks(  # The states with callbacks: an event is `request.` and one of them, or that of a deadline.
+                callback_event_known=Q(
+                    deadline_event="", status__in=["completed", "failed", "on_hold", "rejected", "cancelled"]
+                )
                 | Q(
                     deadline_event__in=["due_soon", "overdue", "extended"],
                     status__in=["accepted", "processing", "on_hold", "failed"],
                 ),
-            ),
-            models.CheckConstraint(
-                name="callback_hold_has_reason",
-                condition=Q(status="on_hold", hold_reason__isnull=False)
+                callback_hold_has_reason=Q(status="on_hold", hold_reason__isnull=False)
                 | (~Q(status="on_hold") & Q(hold_reason__isnull=True)),
-            ),
-            models.CheckConstraint(
-                name="callback_completed_has_result",
-                condition=Q(status="completed", result__isnull=False)
+                callback_completed_has_result=Q(status="completed", result__isnull=False)
                 | (~Q(status="completed") & Q(result__isnull=True)),
-            ),
-            models.CheckConstraint(
-                name="callback_failed_has_error",
-                condition=(Q(status="failed") & ~Q(error_code="")) | (~Q(status="failed") & Q(error_code="")),
-            ),
-            models.CheckConstraint(name="callback_url_shape", condition=Q(url="") | Q(url__regex=CALLBACK_URL)),
-            models.CheckConstraint(
-                name="callback_state_fits",
-                condition=(Q(state="waiting", next_attempt_at__isnull=False, delivered_at__isnull=True) & ~Q(url=""))
+                callback_failed_has_error=(Q(status="failed") & ~Q(error_code=""))
+                | (~Q(status="failed") & Q(error_code="")),
+                callback_url_shape=Q(url="") | Q(url__regex=CALLBACK_URL),
+                callback_state_fits=(
+                    Q(state="waiting", next_attempt_at__isnull=False, delivered_at__isnull=True) & ~Q(url="")
+                )
                 | Q(
                     state="delivered", next_attempt_at__isnull=True, delivered_at__isnull=False, url="", last_error=""
                 )
                 | (Q(state="given_up", next_attempt_at__isnull=True, delivered_at__isnull=True) & ~Q(last_error="")),
+                callback_taken_waits=Q(token__isnull=True) | Q(state="waiting"),
             ),
-            models.CheckConstraint(name="callback_taken_waits", condition=Q(token__isnull=True) | Q(state="waiting")),
         ]
 
     @property
@@ -185,12 +176,11 @@ class Notice(Named):
         constraints = [
             models.UniqueConstraint(name="notice_once", fields=["request", "event", "occurred_at"]),
             models.UniqueConstraint(name="notice_of_hold_once", fields=["hold", "occurred_at"]),
-            models.CheckConstraint(
-                name="notice_event_known",
-                condition=Q(
+            *checks(
+                notice_event_known=Q(
                     event__in=["failed", "on_hold", "due_soon", "overdue"], request__isnull=False, hold__isnull=True
                 )
-                | Q(event="review", request__isnull=True, hold__isnull=False),
+                | Q(event="review", request__isnull=True, hold__isnull=False)
             ),
         ]
         # The new notices of a chatbot.

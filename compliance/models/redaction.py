@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from chatbots.models import Chatbot
-from common.tables import Named, one_of
+from common.tables import Named, checks
 from compliance.models.requests import ComplianceRequest
 
 MOST_MESSAGES = 100
@@ -38,24 +38,20 @@ class Redaction(Named):
     reason = models.CharField(max_length=24, choices=Reason)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(
-                name="redaction_names_something",
-                condition=Q(message_numbers__len__range=(1, MOST_MESSAGES))
-                | Q(message_numbers__len=0, csat_comment=True),
-            ),
-            one_of(
-                "redaction_reason_known",
-                reason=[
+        constraints = checks(
+            redaction_names_something=Q(message_numbers__len__range=(1, MOST_MESSAGES))
+            | Q(message_numbers__len=0, csat_comment=True),
+            redaction_reason_known=Q(
+                reason__in=[
                     "payment_data",
                     "credentials",
                     "identity_document",
                     "sensitive_data",
                     "other_person",
                     "other",
-                ],
+                ]
             ),
-        ]
+        )
         indexes = [
             # From a conversation that is exported to its redactions.
             models.Index(name="redaction_conversation", fields=["conversation_id"]),

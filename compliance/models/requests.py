@@ -13,7 +13,7 @@ from django.db.models.functions import Coalesce, Now
 
 from chatbots.callback_urls import CALLBACK_URL
 from chatbots.models import CHOICES_OF_FORMATS, DEADLINE, SETS_OF_FORMATS, Chatbot, Variable
-from common.tables import one_of
+from common.tables import checks
 from common.texts import REFERENCE
 from compliance.models.workers import Claim
 
@@ -354,41 +354,6 @@ class ComplianceRequest(models.Model):
             ),
         ]
         constraints = [
-            one_of("request_kind_known", kind=["deletion", "export", "retention", "redaction"]),
-            one_of(
-                "request_status_known",
-                status=["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"],
-            ),
-            models.CheckConstraint(
-                name="request_waiting_known",
-                condition=Q(waiting_for__isnull=True) | Q(waiting_for__in=["extracts", "turn", "rows"]),
-            ),
-            models.CheckConstraint(
-                name="request_cutoff_is_whole",
-                condition=Q(kind__in=["export", "redaction"])
-                | Q(cutoff_at__isnull=True, cutoff_number__isnull=True)
-                | Q(cutoff_at__isnull=False, cutoff_number__isnull=False),
-            ),
-            one_of("request_lane_known", lane=["normal", "split", "isolated", "large", "client"]),
-            models.CheckConstraint(name="request_deadline_known", condition=Q(deadline__regex=DEADLINE)),
-            models.CheckConstraint(
-                name="request_extension_is_whole",
-                condition=Q(extended_at__isnull=True, extended_by="", extension_reason__isnull=True)
-                | Q(extended_at__isnull=False, extension_reason__in=["complexity", "number_of_requests"]),
-            ),
-            one_of("request_csv_dialect_known", csv_dialect=["standard", "excel_comma", "excel_semicolon"]),
-            one_of("request_formats_known", formats=SETS_OF_FORMATS),
-            one_of("request_archive_known", archive=["", "zip"]),
-            models.CheckConstraint(
-                name="request_hold_has_reason",
-                condition=Q(status="on_hold", hold_reason__isnull=False, held_at__isnull=False)
-                | (~Q(status="on_hold") & Q(hold_reason__isnull=True)),
-            ),
-            models.CheckConstraint(
-                name="request_has_one_selector",
-                condition=Q(variable__isnull=False, named_conversations__isnull=True)
-                | Q(variable__isnull=True, uci_value__isnull=True, uci_digest__isnull=True),
-            ),
             *(
                 models.CheckConstraint(
                     name=f"request_{kind}_names_nobody",
@@ -396,46 +361,42 @@ class ComplianceRequest(models.Model):
                 )
                 for kind in ("retention", "redaction")
             ),
-            models.CheckConstraint(
-                name="request_open_names_somebody",
-                condition=~Q(status__in=["accepted", "on_hold", "processing"])
+            *checks(
+                request_kind_known=Q(kind__in=["deletion", "export", "retention", "redaction"]),
+                request_status_known=Q(
+                    status__in=["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"]
+                ),
+                request_waiting_known=Q(waiting_for__isnull=True) | Q(waiting_for__in=["extracts", "turn", "rows"]),
+                request_cutoff_is_whole=Q(kind__in=["export", "redaction"])
+                | Q(cutoff_at__isnull=True, cutoff_number__isnull=True)
+                | Q(cutoff_at__isnull=False, cutoff_number__isnull=False),
+                request_lane_known=Q(lane__in=["normal", "split", "isolated", "large", "client"]),
+                request_deadline_known=Q(deadline__regex=DEADLINE),
+                request_extension_is_whole=Q(extended_at__isnull=True, extended_by="", extension_reason__isnull=True)
+                | Q(extended_at__isnull=False, extension_reason__in=["complexity", "number_of_requests"]),
+                request_csv_dialect_known=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
+                request_formats_known=Q(formats__in=SETS_OF_FORMATS),
+                request_archive_known=Q(archive__in=["", "zip"]),
+                request_hold_has_reason=Q(status="on_hold", hold_reason__isnull=False, held_at__isnull=False)
+                | (~Q(status="on_hold") & Q(hold_reason__isnull=True)),
+                request_has_one_selector=Q(variable__isnull=False, named_conversations__isnull=True)
+                | Q(variable__isnull=True, uci_value__isnull=True, uci_digest__isnull=True),
+                request_open_names_somebody=~Q(status__in=["accepted", "on_hold", "processing"])
                 | Q(uci_value__isnull=False, uci_digest__isnull=False)
                 | Q(named_conversations__isnull=False)
                 | Q(kind__in=["retention", "redaction"])
                 # The ledger contains only the digest, and the value may not be stored anywhere any more.
                 | Q(origin="replay", uci_digest__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="request_names_some_conversations", condition=Q(named_conversations__range=(1, 100))
-            ),
-            models.CheckConstraint(
-                name="request_final_forgets_chatter",
-                condition=~Q(status__in=["completed", "cancelled", "rejected"]) | Q(uci_value__isnull=True),
-            ),
-            models.CheckConstraint(
-                name="request_completed_has_result",
-                condition=Q(status="completed", completed_at__isnull=False, result__isnull=False)
+                request_names_some_conversations=Q(named_conversations__range=(1, 100)),
+                request_final_forgets_chatter=~Q(status__in=["completed", "cancelled", "rejected"])
+                | Q(uci_value__isnull=True),
+                request_completed_has_result=Q(status="completed", completed_at__isnull=False, result__isnull=False)
                 | (~Q(status="completed") & Q(completed_at__isnull=True, result__isnull=True)),
-            ),
-            models.CheckConstraint(
-                name="request_failed_has_error",
-                condition=~Q(status="failed") | (Q(failed_at__isnull=False) & ~Q(error_code="")),
-            ),
-            models.CheckConstraint(
-                name="request_processing_has_start",
-                condition=~Q(status="processing") | Q(started_at__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="request_claimed_is_open",
-                condition=Q(claim__isnull=True) | Q(status__in=["accepted", "processing"]),
-            ),
-            models.CheckConstraint(
-                name="request_reference_shape",
-                condition=Q(reference="") | Q(reference__regex=REFERENCE),
-            ),
-            models.CheckConstraint(
-                name="request_callback_url_shape",
-                condition=Q(callback_url="") | Q(callback_url__regex=CALLBACK_URL),
+                request_failed_has_error=~Q(status="failed") | (Q(failed_at__isnull=False) & ~Q(error_code="")),
+                request_processing_has_start=~Q(status="processing") | Q(started_at__isnull=False),
+                request_claimed_is_open=Q(claim__isnull=True) | Q(status__in=["accepted", "processing"]),
+                request_reference_shape=Q(reference="") | Q(reference__regex=REFERENCE),
+                request_callback_url_shape=Q(callback_url="") | Q(callback_url__regex=CALLBACK_URL),
             ),
         ]
 

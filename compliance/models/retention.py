@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import LONGEST_RETENTION, SHORTEST_RETENTION, Chatbot
-from common.tables import Named
+from common.tables import Named, checks
 from compliance.models.requests import ComplianceRequest
 
 
@@ -49,13 +49,10 @@ class RetentionRun(Named):
                 fields=["chatbot", "day"],
                 condition=Q(announced__isnull=True, is_replayed=False),
             ),
-            models.CheckConstraint(
-                name="retentionrun_days_offered",
-                condition=Q(retention_days__range=(SHORTEST_RETENTION, LONGEST_RETENTION)),
-            ),
-            models.CheckConstraint(
-                name="retentionrun_first_has_request",
-                condition=Q(request__isnull=False) | Q(announced__isnull=True, previous_days__isnull=True),
+            *checks(
+                retentionrun_days_offered=Q(retention_days__range=(SHORTEST_RETENTION, LONGEST_RETENTION)),
+                retentionrun_first_has_request=Q(request__isnull=False)
+                | Q(announced__isnull=True, previous_days__isnull=True),
             ),
         ]
         indexes = [models.Index(name="retentionrun_of_chatbot", fields=["chatbot", "-day", "-id"])]

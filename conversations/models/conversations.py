@@ -14,6 +14,7 @@ from django.db.models.lookups import Exact
 
 from chatbots.models import Chatbot, Variable
 from common.folding import LONGEST_WORD
+from common.tables import Named, checks
 from conversations.models.assurance import Assurance
 from conversations.sql import VALUE_HASH
 
@@ -89,38 +90,20 @@ class Conversation(models.Model):
             ),
             # The target of the children's composite foreign keys.
             models.UniqueConstraint(name="conversation_of_chatbot", fields=["id", "chatbot"]),
-            models.CheckConstraint(
-                name="conversation_channel_known",
-                condition=Q(channel__in=["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"]),
-            ),
-            models.CheckConstraint(
-                name="conversation_score_in_range",
-                condition=Q(score__isnull=True) | Q(score__gte=1, score__lte=10),
-            ),
-            models.CheckConstraint(
-                name="conversation_csat_score_in_range",
-                condition=Q(csat_score__isnull=True) | Q(csat_score__gte=0, csat_score__lte=10),
-            ),
-            models.CheckConstraint(
-                name="conversation_csat_vote_known",
-                condition=Q(csat_vote__isnull=True) | Q(csat_vote__in=["positive", "neutral", "negative"]),
-            ),
-            models.CheckConstraint(
-                name="conversation_redacted_has_no_comment",
-                condition=Q(csat_comment_redacted=False) | Q(csat_comment__isnull=True),
-            ),
-            models.CheckConstraint(
-                name="conversation_live_has_id",
-                condition=Q(deleted_at__isnull=False)
+            *checks(
+                conversation_channel_known=Q(
+                    channel__in=["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"]
+                ),
+                conversation_score_in_range=Q(score__isnull=True) | Q(score__gte=1, score__lte=10),
+                conversation_csat_score_in_range=Q(csat_score__isnull=True)
+                | Q(csat_score__gte=0, csat_score__lte=10),
+                conversation_csat_vote_known=Q(csat_vote__isnull=True)
+                | Q(csat_vote__in=["positive", "neutral", "negative"]),
+                conversation_redacted_has_no_comment=Q(csat_comment_redacted=False) | Q(csat_comment__isnull=True),
+                conversation_live_has_id=Q(deleted_at__isnull=False)
                 | Q(external_id__isnull=False, external_id_digest__isnull=False, message_count__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="conversation_erased_was_marked",
-                condition=Q(deleted_at__isnull=True) | Q(deletion_request_id__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="conversation_erased_holds_nothing",
-                condition=Q(deleted_at__isnull=True)
+                conversation_erased_was_marked=Q(deleted_at__isnull=True) | Q(deletion_request_id__isnull=False),
+                conversation_erased_holds_nothing=Q(deleted_at__isnull=True)
                 | (
                     Q(
                         external_id__isnull=True,
@@ -210,7 +193,7 @@ class Conversation(models.Model):
         return self.deletion_request_id is not None
 
 
-class _OfConversation(models.Model):
+class _OfConversation(Named):
     """A row of a conversation of the same chatbot: the composite foreign key has both columns."""
 
     chatbot = models.ForeignKey(
@@ -220,9 +203,6 @@ class _OfConversation(models.Model):
 
     class Meta:
         abstract = True
-
-    def __str__(self) -> str:
-        return f"{self._meta.verbose_name} {self.pk}"
 
 
 class Identity(_OfConversation):
@@ -274,20 +254,16 @@ class Identity(_OfConversation):
         verbose_name_plural = "identities"
         constraints = [
             models.UniqueConstraint(name="identity_once", fields=["conversation", "variable", "digest", "chatbot"]),
-            models.CheckConstraint(name="identity_value_not_empty", condition=~Q(value="")),
-            models.CheckConstraint(
-                name="identity_look_goes_with_value", condition=Q(value__isnull=False) | Q(look__isnull=True)
-            ),
-            # Required: without a digest, no request finds the identity.
-            models.CheckConstraint(
-                name="identity_digest_is_whole",
-                condition=Exact(
+            *checks(
+                identity_value_not_empty=~Q(value=""),
+                identity_look_goes_with_value=Q(value__isnull=False) | Q(look__isnull=True),
+                # Required: without a digest, no request finds the identity.
+                identity_digest_is_whole=Exact(
                     models.Func(F("digest"), function="octet_length", output_field=models.IntegerField()), 32
                 ),
-            ),
-            models.CheckConstraint(
-                name="identity_established_by_known",
-                condition=Q(established_by__in=["user_channel", "custom", "asserted", "signed", "resolved"]),
+                identity_established_by_known=Q(
+                    established_by__in=["user_channel", "custom", "asserted", "signed", "resolved"]
+                ),
             ),
         ]
         indexes = [
@@ -334,13 +310,12 @@ class Message(_OfConversation):
             models.UniqueConstraint(
                 name="message_id_once_per_conversation", fields=["conversation", "external_id", "chatbot"]
             ),
-            models.CheckConstraint(name="message_sender_known", condition=Q(sender__in=["user", "bot", "agent"])),
-            models.CheckConstraint(
-                name="message_kind_known",
-                condition=Q(kind__in=["text", "quick_reply", "push", "file", "event", "redacted"]),
+            *checks(
+                message_sender_known=Q(sender__in=["user", "bot", "agent"]),
+                message_kind_known=Q(kind__in=["text", "quick_reply", "push", "file", "event", "redacted"]),
+                # A message that is sent again with the same id is not stored.
+                message_redacted_holds_nothing=~Q(kind="redacted") | Q(text=""),
             ),
-            # A message that is sent again with the same id is not stored.
-            models.CheckConstraint(name="message_redacted_holds_nothing", condition=~Q(kind="redacted") | Q(text="")),
         ]
         indexes = [
             # The messages of a day, for the daily extract.

@@ -5,10 +5,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot, Variable
+from common.tables import Named, checks
 from conversations.models.conversations import EARLIEST, Identity, _OfConversation
 
 
-class Tombstone(models.Model):
+class Tombstone(Named):
     """An erased chatter, conversation or message, by keyed digest: intake refuses it, or stores it as redacted.
 
     A deletion's mark writes the tombstone of its chatter. An erased conversation and a redacted message are their own
@@ -39,9 +40,8 @@ class Tombstone(models.Model):
         constraints = [
             # Intake uses it too. A digest covers its kind and its variable.
             models.UniqueConstraint(name="tombstone_once_per_request", fields=["chatbot", "digest", "request_id"]),
-            models.CheckConstraint(
-                name="tombstone_is_of_its_kind",
-                condition=Q(
+            *checks(
+                tombstone_is_of_its_kind=Q(
                     kind="chatter",
                     variable__isnull=False,
                     conversation_digest__isnull=True,
@@ -54,7 +54,7 @@ class Tombstone(models.Model):
                     variable__isnull=True,
                     cutoff_at__isnull=True,
                     cutoff_number__isnull=True,
-                ),
+                )
             ),
         ]
         indexes = [
@@ -65,9 +65,6 @@ class Tombstone(models.Model):
             ),
             models.Index(name="tombstone_expiry", fields=["expires_at"]),
         ]
-
-    def __str__(self) -> str:
-        return f"tombstone {self.pk}"
 
 
 class RefusedIdentity(_OfConversation):
@@ -87,9 +84,8 @@ class RefusedIdentity(_OfConversation):
         constraints = [
             # Also finds the rows of a conversation.
             models.UniqueConstraint(name="refusedidentity_once", fields=["conversation", "request_id", "chatbot"]),
-            models.CheckConstraint(
-                name="refusedidentity_way_known",
-                condition=Q(way__in=["user_channel", "custom", "asserted", "signed", "resolved"]),
+            *checks(
+                refusedidentity_way_known=Q(way__in=["user_channel", "custom", "asserted", "signed", "resolved"])
             ),
         ]
         indexes = [

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
 from common.leases import Lease
+from common.tables import Named, checks
 
 
 class DailyExtract(Lease):
@@ -56,13 +57,9 @@ class DailyExtract(Lease):
     class Meta:
         constraints = [
             models.UniqueConstraint(name="dailyextract_once_per_day", fields=["chatbot", "day"]),
-            models.CheckConstraint(
-                name="dailyextract_state_known",
-                condition=Q(state__in=["pending", "done", "stale", "failed", "expired"]),
-            ),
-            models.CheckConstraint(
-                name="dailyextract_done_is_whole",
-                condition=~Q(state="done")
+            *checks(
+                dailyextract_state_known=Q(state__in=["pending", "done", "stale", "failed", "expired"]),
+                dailyextract_done_is_whole=~Q(state="done")
                 | Q(
                     rows__isnull=False,
                     bytes__isnull=False,
@@ -72,11 +69,9 @@ class DailyExtract(Lease):
                     upload_id__isnull=True,
                     made_version=F("version"),
                 ),
+                dailyextract_failed_has_error=~Q(state="failed") | ~Q(error_code=""),
+                dailyextract_day_has_length=Q(starts_at__lt=F("ends_at")),
             ),
-            models.CheckConstraint(
-                name="dailyextract_failed_has_error", condition=~Q(state="failed") | ~Q(error_code="")
-            ),
-            models.CheckConstraint(name="dailyextract_day_has_length", condition=Q(starts_at__lt=F("ends_at"))),
         ]
         indexes = [
             # Extracts that must be built or rebuilt.
@@ -87,11 +82,8 @@ class DailyExtract(Lease):
             models.Index(name="dailyextract_expiry", fields=["expires_at"], condition=Q(key__isnull=False)),
         ]
 
-    def __str__(self) -> str:
-        return f"extract {self.pk}"
 
-
-class ExtractConversation(models.Model):
+class ExtractConversation(Named):
     """Erased messages of a conversation that the file of a day may contain.
 
     A hosted file does not contain them any more once it is built from `version` or a later one; deletions wait for
@@ -108,6 +100,3 @@ class ExtractConversation(models.Model):
             # Also finds the days of a conversation.
             models.UniqueConstraint(name="extractconversation_once", fields=["conversation_id", "extract"]),
         ]
-
-    def __str__(self) -> str:
-        return f"conversation {self.conversation_id} in extract {self.extract_id}"

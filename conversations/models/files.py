@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from common.tables import checks
 from conversations.models.conversations import _OfConversation
 
 
@@ -33,10 +34,9 @@ class UploadedFile(_OfConversation):
         constraints = [
             # Not `unique=True`, which would also create an index for LIKE.
             models.UniqueConstraint(name="uploadedfile_key_once", fields=["object_key", "chatbot"]),
-            models.CheckConstraint(
-                name="uploadedfile_state_fits",
-                condition=Q(state__in=["uploading", "removing"])
-                | Q(state="stored", size__isnull=False, sha256__isnull=False),
+            *checks(
+                uploadedfile_state_fits=Q(state__in=["uploading", "removing"])
+                | Q(state="stored", size__isnull=False, sha256__isnull=False)
             ),
         ]
         indexes = [

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from common.leases import Lease
+from common.tables import checks
 from conversations.models.conversations import _OfConversation
 
 
@@ -67,15 +68,14 @@ class IdentityLookup(_OfConversation, Lease):
     class Meta:
         constraints = [
             models.UniqueConstraint(name="identitylookup_once", fields=["conversation", "chatbot"]),
-            models.CheckConstraint(
-                name="identitylookup_state_fits",
-                condition=Q(state="pending", next_attempt_at__isnull=False, finished_at__isnull=True)
+            *checks(
+                identitylookup_state_fits=Q(state="pending", next_attempt_at__isnull=False, finished_at__isnull=True)
                 | Q(
                     state__in=["resolved", "unknown", "failed"],
                     next_attempt_at__isnull=True,
                     token__isnull=True,
                     finished_at__isnull=False,
-                ),
+                )
             ),
         ]
         indexes = [
