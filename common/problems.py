@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -23,11 +23,13 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
+from pydantic import ValidationError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
 from common.database_errors import describe_database_error, was_not_served
 from common.logs import current_request_id, safe_traceback
+from common.texts import ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ RETRY_AFTER_SECONDS = 5
 RETRY_AFTER = {"rate_limited": 1, "unavailable": RETRY_AFTER_SECONDS, "catching_up": 10}
 # The maximum number of listed field errors: a body can have 150,000.
 MOST_ERRORS = 100
+# Above this, building the list of errors would itself cost more memory than the body.
+_MOST_READ = 10_000
 
 CODES: Mapping[str, tuple[int, str]] = {
     "invalid": (400, "The call is not valid"),
@@ -119,12 +123,49 @@ _CODE_OF_STATUS = {
 }
 
 
-class FieldError(TypedDict):
+class FieldError(NamedTuple):
     """An invalid field: its JSON pointer in the body ("" is the body itself), a code and a sentence."""
 
     pointer: str
     code: str
     detail: str
+
+
+# Letters, digits, `_`, `.` and `-`, not beginning with a digit: no spaces, no `@`, no telephone numbers, and
+# neither `~` nor `/`, which RFC 6901 would want escaped.
+_PLAIN_NAME = re.compile(r"[^\W\d][\w.-]{0,127}")
+
+
+def error_at(path: Sequence[str | int], code: str, detail: str) -> FieldError:
+    """Return an error whose pointer is the JSON Pointer (RFC 6901) of `path`.
+
+    The pointer ends before a name that no field or variable would have: in broken integrations, names of persons and
+    addresses become keys, and pointers are written to files.
+    """
+    pointer = ""
+    for step in path:
+        if isinstance(step, str) and not _PLAIN_NAME.fullmatch(step):
+            return FieldError(pointer, code, f"{detail} (In a field whose name is not shown.)")
+        pointer += f"/{step}"
+    return FieldError(pointer, code, detail)
+
+
+def field_errors(
+    error: ValidationError, texts: Mapping[str, tuple[str, str]] = ERRORS, *, null_is_absent: bool = False
+) -> list[FieldError]:
+    """Return pydantic's errors with the codes and sentences of `texts`."""
+    if error.error_count() > _MOST_READ:
+        return [too_many_errors(error.error_count())]
+    found = []
+    for one in error.errors(include_url=False):
+        kind, context = one["type"], one.get("ctx", {})
+        if null_is_absent and one["input"] is None and one["loc"] and isinstance(one["loc"][-1], str):
+            kind = "missing"
+        code, text = texts.get(context.get("pattern", "")) or texts.get(kind, ("invalid", "Is not valid."))
+        # The text of a validator of ours.
+        detail = str(context["error"]) if kind == "value_error" else text.format(**context)
+        found.append(error_at(one["loc"], code, detail))
+    return found
 
 
 def too_many_errors(count: int) -> FieldError:
@@ -136,7 +177,7 @@ def truncate_errors(errors: Sequence[FieldError], most: int) -> list[FieldError]
     """Return at most `most` errors. If some are left out, the last entry says how many there are."""
     if len(errors) <= most:
         return list(errors)
-    is_cut = errors[-1]["code"] == "too_many_errors"
+    is_cut = errors[-1].code == "too_many_errors"
     return [*errors[: most - 1], errors[-1] if is_cut else too_many_errors(len(errors))]
 
 
@@ -163,7 +204,7 @@ class Problem(exceptions.APIException):
             "code": self.code,
             "trace_id": current_request_id.get(),
             "request_id": current_request_id.get(),  # its former name, which is also that of a ComplianceRequest's id
-            "errors": truncate_errors(self.errors, most_errors),
+            "errors": [one._asdict() for one in truncate_errors(self.errors, most_errors)],
         }
 
     def headers(self) -> dict[str, str]:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Wi
 from pydantic_core import PydanticCustomError
 from rest_framework.request import Request
 
-from common.problems import FieldError, Problem
-from common.texts import ERRORS, RULES
+from common.problems import Problem, error_at, field_errors
+from common.texts import ERRORS
 from common.times import EARLIEST, LATEST, RFC_3339
 
 
@@ -83,13 +83,12 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 def read_query(request: Request, model: type[QueryT]) -> QueryT:
     """Return the validated parameters of a call. Raises Problem(`invalid`) with an error for each invalid one."""
     given = dict(request.query_params.lists())
-    errors = [
-        _error(name, "repeated_field", "Can be given once.") for name, values in given.items() if len(values) > 1
-    ]
+    repeated = [name for name, values in given.items() if len(values) > 1]
+    errors = [error_at((name,), "repeated_field", "Can be given once.") for name in repeated]
     try:
         query = model.model_validate({name: values[0] for name, values in given.items()})
     except ValidationError as error:
-        errors += [_translated(one) for one in error.errors(include_url=False, include_input=False)]
+        errors += field_errors(error, _ERRORS)
     else:
         if not errors:
             return query
@@ -98,7 +97,7 @@ def read_query(request: Request, model: type[QueryT]) -> QueryT:
 
 
 # In a query a plain + is a space.
-_TIME = "Must be an RFC 3339 time such as 2026-11-24T09:00:00Z, or with an offset such as %2B01:00."
+_TIME = ("invalid_time", "Must be an RFC 3339 time such as 2026-11-24T09:00:00Z, or with an offset such as %2B01:00.")
 
 _ERRORS = {
     **ERRORS,
@@ -108,25 +107,6 @@ _ERRORS = {
     "not_whole": ("invalid", "Must be a whole number."),
     "not_a_day": ("invalid", "Must be a day such as 2026-11-24."),
     "not_a_month": ("invalid", "Must be a month such as 2026-11."),
-    "datetime_parsing": ("invalid_time", _TIME),
-    "datetime_from_date_parsing": ("invalid_time", _TIME),
+    **dict.fromkeys((RFC_3339, "datetime_parsing", "datetime_from_date_parsing"), _TIME),
     "timezone_aware": ("time_zone_missing", "Must name its time zone: Z or an offset such as %2B01:00."),
 }
-
-
-def _translated(one: Any) -> FieldError:
-    kind, context = one["type"], one.get("ctx", {})
-    if kind == "string_pattern_mismatch" and context["pattern"] == RFC_3339:
-        kind = "datetime_parsing"
-    code, text = _ERRORS.get(kind, ("invalid", "Is not valid."))
-    return _error(
-        str(one["loc"][0]) if one["loc"] else "", code, text.format(**context, rule=RULES.get(context.get("pattern")))
-    )
-
-
-# An unusual name is not shown: it may contain anything.
-_PLAIN_NAME = re.compile(r"[a-z][a-z_]{0,63}")
-
-
-def _error(name: str, code: str, detail: str) -> FieldError:
-    return FieldError(pointer=f"/{name}" if _PLAIN_NAME.fullmatch(name) else "", code=code, detail=detail)

@@ -32,8 +32,7 @@ TypedDicts, not models: measured at a third of the time per message.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
@@ -45,12 +44,9 @@ from typing_extensions import TypedDict
 
 from chatbots.identity_tokens import MAX_CHARACTERS
 from common.bodies import outline_of_body
-from common.texts import ERRORS
+from common.problems import MOST_ERRORS, FieldError, error_at, field_errors, truncate_errors
 from common.times import MOST_AHEAD, Instant
 
-MAX_ERRORS = 100
-# Above this, building the list of errors would itself cost more memory than the document.
-_MAX_ERRORS_READ = 10_000
 MAX_MESSAGES = 100_000
 MAX_TEXT = 100_000
 MAX_VARIABLES = 1_000
@@ -115,26 +111,20 @@ class Document(TypedDict, total=False):
     messages: Annotated[list[Message], Field(max_length=MAX_MESSAGES)] | None
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentError:
-    """An error at the JSON Pointer of a field ("" for the whole document)."""
-
-    pointer: str
-    code: str
-    detail: str
-
-
 class DocumentInvalid(Exception):
-    """A document that cannot be stored. `document_id` is the platform's id if it could be read."""
+    """A document that cannot be stored, with MOST_ERRORS errors at most.
 
-    def __init__(self, errors: tuple[DocumentError, ...], *, document_id: str | None = None) -> None:
+    `document_id` is the platform's id if it could be read.
+    """
+
+    def __init__(self, errors: Sequence[FieldError], *, document_id: str | None = None) -> None:
         super().__init__(f"{len(errors)} error(s) in a conversation document")
-        self.errors = errors
+        self.errors = tuple(truncate_errors(errors, MOST_ERRORS))
         self.document_id = document_id
 
 
 def parse_document(raw: bytes) -> Document:
-    """Parse one conversation document. Raises DocumentInvalid with at most MAX_ERRORS errors."""
+    """Parse one conversation document. Raises DocumentInvalid with at most MOST_ERRORS errors."""
     try:
         document = _ADAPTER.validate_json(raw)
     except ValidationError as error:
@@ -148,7 +138,7 @@ def parse_document(raw: bytes) -> Document:
     errors += _content_errors(data)
     # Raised outside the except block: its context would contain the document.
     if errors:
-        raise DocumentInvalid(at_most(errors), document_id=_readable_id(data))
+        raise DocumentInvalid(errors, document_id=_readable_id(data))
     return document
 
 
@@ -159,34 +149,18 @@ def document_or_errors(raw: bytes) -> Document | DocumentInvalid:
         return invalid
 
 
-def errors_of(error: ValidationError) -> list[DocumentError]:
-    if error.error_count() > _MAX_ERRORS_READ:
-        return [_too_many(error.error_count())]
-    return [_translated(one) for one in error.errors(include_url=False)]
+def errors_of(error: ValidationError) -> list[FieldError]:
+    first = error.errors(include_url=False)[0] if error.error_count() == 1 else None
+    if first and first["type"] == "json_invalid":
+        return [FieldError("", "not_json", _not_json(first["ctx"]["error"]))]
+    return field_errors(error, null_is_absent=True)
 
 
-def error_at(path: tuple[str | int, ...], code: str, detail: str) -> DocumentError:
-    """Build an error whose pointer is the JSON Pointer (RFC 6901) of `path`.
-
-    The pointer ends before a name that no field or variable would have: in broken integrations, names of persons and
-    addresses become keys, and pointers are written to files.
-    """
-    pointer = ""
-    for step in path:
-        if isinstance(step, str) and not _PLAIN_NAME.fullmatch(step):
-            return DocumentError(pointer, code, f"{detail} (In a field whose name is not shown.)")
-        pointer += f"/{step}"
-    return DocumentError(pointer, code, detail)
-
-
-def token_error(detail: str) -> DocumentError:
+def token_error(detail: str) -> FieldError:
     """Build the error of a document whose identity token proves nothing."""
     return error_at(("identity_token",), "invalid_identity_token", detail)
 
 
-# Letters, digits, `_`, `.` and `-`, not beginning with a digit: no spaces, no `@`, no telephone numbers, and
-# neither `~` nor `/`, which RFC 6901 would want escaped.
-_PLAIN_NAME = re.compile(r"[^\W\d][\w.-]{0,127}")
 # The JSON types that are texts.
 _TEXTS = (str, datetime)
 # All of them are texts, and required.
@@ -194,33 +168,6 @@ _MESSAGE_FIELDS = len(Message.__annotations__)
 _POSITION = re.compile(r" at line ([0-9]+) column ([0-9]+)$")
 
 _ADAPTER: TypeAdapter[Document] = TypeAdapter(Document)
-
-_TIME = "Must be an RFC 3339 time such as 2026-11-23T09:00:00Z."
-_ERRORS = {
-    **ERRORS,
-    "extra_forbidden": ("unknown_field", "There is no such field."),
-    "int_type": ("wrong_type", "Must be a whole number."),
-    "float_type": ("wrong_type", "Must be a number."),
-    "dict_type": ("wrong_type", "Must be an object."),
-    "too_short": ("too_short", "Must have at least {min_length} entry."),
-    "finite_number": ("out_of_range", "Must be a finite number."),
-    "too_precise": ("too_precise", "Must have one decimal at most."),
-    "string_pattern_mismatch": ("invalid_time", _TIME),
-    "datetime_parsing": ("invalid_time", _TIME),
-    "datetime_from_date_parsing": ("invalid_time", _TIME),
-    "timezone_aware": ("time_zone_missing", "Must name its time zone: Z or an offset such as +01:00."),
-}
-
-
-def _translated(one: Any) -> DocumentError:
-    kind: str = one["type"]
-    context: dict[str, Any] = one.get("ctx", {})
-    if kind == "json_invalid":
-        return DocumentError("", "not_json", _not_json(context["error"]))
-    if one["input"] is None and one["loc"] and isinstance(one["loc"][-1], str):
-        kind = "missing"
-    code, text = _ERRORS.get(kind, ("invalid", "Is not valid."))
-    return error_at(one["loc"], code, text.format(**context))
 
 
 def _not_json(reason: str) -> str:
@@ -235,7 +182,7 @@ def _is_plain(document: Document, raw: bytes) -> bool:
     return b"\\u0000" not in raw and len({message["id"] for message in messages}) == len(messages)
 
 
-def too_far_ahead(document: Document, *, known: Collection[str] | None) -> tuple[DocumentError, ...]:
+def too_far_ahead(document: Document, *, known: Collection[str] | None) -> tuple[FieldError, ...]:
     """Return the errors of times that would be stored but are too far in the future: retention counts from these
     times.
 
@@ -250,7 +197,7 @@ def too_far_ahead(document: Document, *, known: Collection[str] | None) -> tuple
         ahead = [(at, one["id"]) for at, one in enumerate(messages) if one["sent_at"] > latest]
         paths += [("messages", at, "sent_at") for at, message_id in ahead if message_id not in (known or ())]
     errors = [error_at(path, "out_of_range", "Must not be more than a day from now.") for path in paths]
-    return at_most(errors)
+    return tuple(truncate_errors(errors, MOST_ERRORS))
 
 
 def _has_repeats(document: Document, raw: bytes) -> bool:
@@ -277,14 +224,14 @@ def _quotes_within(objects: Iterable[Mapping[str, Any]], messages: Iterable[Mess
     return found
 
 
-def _content_errors(data: Any) -> list[DocumentError]:
+def _content_errors(data: Any) -> list[FieldError]:
     """Return errors that the types cannot express: NUL characters and repeated message ids, in any JSON."""
     detail = "Must not hold the character NUL."
-    paths = islice(_paths_to_nul(data, ()), MAX_ERRORS)
+    paths = islice(_paths_to_nul(data, ()), MOST_ERRORS)
     errors = [error_at(path, "nul_character", detail) for path in paths]
     messages = data.get("messages") if isinstance(data, dict) else None
     if isinstance(messages, list):
-        errors += islice(_repeated_ids(messages), MAX_ERRORS)
+        errors += islice(_repeated_ids(messages), MOST_ERRORS)
     return errors
 
 
@@ -302,7 +249,7 @@ def _paths_to_nul(data: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str 
             yield from _paths_to_nul(value, (*path, index))
 
 
-def _repeated_ids(messages: list[Any]) -> Iterator[DocumentError]:
+def _repeated_ids(messages: list[Any]) -> Iterator[FieldError]:
     seen: set[str] = set()
     for index, message in enumerate(messages):
         message_id = message.get("id") if isinstance(message, dict) else None
@@ -319,14 +266,3 @@ def _readable_id(data: Any) -> str | None:
     if isinstance(document_id, str) and 0 < len(document_id) <= 200 and "\0" not in document_id:
         return document_id
     return None
-
-
-def at_most(errors: list[DocumentError]) -> tuple[DocumentError, ...]:
-    """Return MAX_ERRORS errors at most. If some are left out, the last one contains the number of all."""
-    if len(errors) <= MAX_ERRORS:
-        return tuple(errors)
-    return (*errors[: MAX_ERRORS - 1], _too_many(len(errors)))
-
-
-def _too_many(count: int) -> DocumentError:
-    return DocumentError("", "too_many_errors", f"There are {count} errors; not all of them are listed.")

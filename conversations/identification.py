@@ -21,8 +21,9 @@ from django.db import transaction
 from chatbots.models import Chatbot, uci_value_fault
 from common.crypto import digest
 from common.database_errors import describe_database_error
+from common.problems import FieldError, error_at
 from conversations import rows
-from conversations.documents import DocumentError, DocumentInvalid, error_at
+from conversations.documents import DocumentInvalid
 from conversations.intake import IntakeFailed
 from conversations.locks import share_with_intake
 from conversations.merge import DeclaredVariables, EstablishedBy, MergedConversation, NewIdentity
@@ -63,7 +64,7 @@ class IdentifyResult:
     id: str | None
     number: int | None
     outcome: IdentityOutcome
-    errors: tuple[DocumentError, ...] = ()
+    errors: tuple[FieldError, ...] = ()
 
 
 def identify(
@@ -214,6 +215,6 @@ def _merge(one: _Incoming, *, way: EstablishedBy, kept: set[int], refusals: list
     return IdentifyResult(one.named.id, conversation.number, outcome)
 
 
-def _refused(one: _Incoming, error: DocumentError) -> IdentifyResult:
+def _refused(one: _Incoming, error: FieldError) -> IdentifyResult:
     number = one.conversation.number if one.conversation else None
     return IdentifyResult(one.named.id, number, IdentityOutcome.REFUSED, (error,))

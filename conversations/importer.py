@@ -24,7 +24,8 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from django.db import connection, connections
 
 from chatbots.models import Chatbot
-from conversations.documents import Document, DocumentError, DocumentInvalid, document_or_errors, error_at
+from common.problems import FieldError, error_at
+from conversations.documents import Document, DocumentInvalid, document_or_errors
 from conversations.intake import DocumentOutcome, IntakeFailed, StoreResult, store
 
 BATCH_DOCUMENTS = 500
@@ -49,7 +50,7 @@ class ImportLine(NamedTuple):
 
 class RefusedLine(NamedTuple):
     number: int
-    errors: tuple[DocumentError, ...]
+    errors: tuple[FieldError, ...]
 
 
 OnRefused = Callable[[RefusedLine], None]

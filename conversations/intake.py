@@ -41,8 +41,9 @@ from chatbots.identity_tokens import (
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable
 from common.database_errors import describe_database_error
+from common.problems import FieldError, error_at
 from conversations import lookups, rows
-from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, token_error, too_far_ahead
+from conversations.documents import Document, DocumentInvalid, token_error, too_far_ahead
 from conversations.extracts.days import flag_days
 from conversations.locks import share_with_intake
 from conversations.merge import DeclaredVariables, EstablishedBy, IncomingDocument, MergedConversation
@@ -56,7 +57,7 @@ _ATTEMPTS = 20
 
 
 # The claims of a document's identity token, or its refusal; None without a token.
-_VerifiedToken = IdentityClaims | DocumentError | None
+_VerifiedToken = IdentityClaims | FieldError | None
 
 
 class IntakeFailed(Exception):
@@ -79,7 +80,7 @@ class StoreResult:
 
     id: str | None
     outcome: DocumentOutcome
-    errors: tuple[DocumentError, ...] = ()
+    errors: tuple[FieldError, ...] = ()
     messages: int = 0
     number: int | None = None
 
@@ -301,7 +302,7 @@ def _merge(
     return StoreResult(document_id, outcome, messages=messages), conversation
 
 
-def _missing_fields(document: Document) -> tuple[DocumentError, ...]:
+def _missing_fields(document: Document) -> tuple[FieldError, ...]:
     missing = [name for name in ("channel", "started_at") if document.get(name) is None]
     detail = "This field is required of a new conversation."
     return tuple(error_at((name,), "missing", detail) for name in missing)
@@ -309,7 +310,7 @@ def _missing_fields(document: Document) -> tuple[DocumentError, ...]:
 
 def _refused_token(
     incoming: IncomingDocument, conversation: MergedConversation | None, declared: DeclaredVariables
-) -> DocumentError | None:
+) -> FieldError | None:
     """Return the error of a verified token that does not fit its conversation, or None.
 
     An expired token is accepted if its value was verified before it expired.

@@ -18,7 +18,8 @@ from django.db.models import F
 from chatbots.identity_tokens import IdentityClaims
 from chatbots.models import MAX_UCI_LENGTH, Chatbot, Variable
 from common.crypto import digest
-from conversations.documents import Document, DocumentError, DocumentInvalid, Message, error_at, token_error
+from common.problems import FieldError, error_at
+from conversations.documents import Document, DocumentInvalid, Message, token_error
 from conversations.models import Identity
 from conversations.tombstones import Chatter, Tombstones
 
@@ -92,7 +93,7 @@ class DeclaredVariables:
         )
 
     def resolve(
-        self, document: Document | DocumentInvalid, token: IdentityClaims | DocumentError | None = None
+        self, document: Document | DocumentInvalid, token: IdentityClaims | FieldError | None = None
     ) -> IncomingDocument | DocumentInvalid:
         """Resolve the document's variables, and its identity token.
 
@@ -101,7 +102,7 @@ class DeclaredVariables:
         if isinstance(document, DocumentInvalid):
             return document
         values: dict[int, str] = {}
-        errors: list[DocumentError] = []
+        errors: list[FieldError] = []
         for section, category, name, value in _variables_of(document):
             variable = self.by_name.get(name)
             if variable is None:
@@ -127,10 +128,10 @@ class DeclaredVariables:
         return IncomingDocument(document, conversation_digest, values, chatters, signed)
 
     def _signed(
-        self, token: IdentityClaims | DocumentError | None, values: dict[int, str], errors: list[DocumentError]
+        self, token: IdentityClaims | FieldError | None, values: dict[int, str], errors: list[FieldError]
     ) -> "SignedChatter | None":
         """Return the chatter of a token, and add the value to those of the document, or an error."""
-        if token is None or isinstance(token, DocumentError):
+        if token is None or isinstance(token, FieldError):
             errors += [token] if token else []
             return None
         variable = self.by_name.get(token.uci_key)

@@ -52,7 +52,7 @@ class MessageRedacted(Exception):
 
 
 class UploadInvalid(Exception):
-    """Name, content type or message id is invalid. `code` and `detail` are as in a DocumentError."""
+    """Name, content type or message id is invalid. `code` and `detail` are as in a FieldError."""
 
     def __init__(self, field: str, code: str, detail: str) -> None:
         super().__init__(f"{field}: {code}")

@@ -14,8 +14,8 @@ from chatbots.callback_urls import MOST_CHARACTERS, canonical_url
 from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.network_guard import UrlRefused
-from common.problems import FieldError, Problem, too_many_errors
-from common.texts import ERRORS, REFERENCE, RULES, WITHOUT_NUL
+from common.problems import FieldError, Problem, field_errors
+from common.texts import ERRORS, REFERENCE, WITHOUT_NUL
 from compliance.api.selector_body import INSTANT, ONE_SELECTOR, PlatformId, SelectorBase, StrictBody
 from compliance.models import ComplianceRequest, Redaction
 from compliance.models.notes import MOST_CHARACTERS_OF_NOTE
@@ -23,7 +23,6 @@ from compliance.requests.inputs import RequestInput
 from compliance.requests.reasons import ApproveReason, CancelReason, Letter, RejectReason
 from compliance.requests.selectors import MOST_IDS
 from compliance.requests.submit import MAX_BATCH
-from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind
 
@@ -198,9 +197,6 @@ class Batch(BaseModel):
     requests: list[DeletionItem | ExportItem] = _ITEMS
 
 
-# More errors are only counted: each takes memory until the response is sent.
-_MOST_READ = 1_000
-
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -237,6 +233,11 @@ class ApproveBody(DecisionBody):
 class RejectBody(DecisionBody):
     """Why a held request ends."""
 
+    texts: ClassVar = {
+        **ERRORS,
+        "missing": ("missing", f"This field is required: one of {', '.join(RejectReason.values)}."),
+    }
+
     reason: RejectReason
     """Kept in the change log."""
     note: str = Field("", max_length=MOST_CHARACTERS_OF_NOTE, pattern=WITHOUT_NUL)
@@ -269,15 +270,11 @@ def validate(model: type[Model], value: Any) -> Model:
     try:
         body = model.model_validate(value)
     except ValidationError as error:
-        count = error.error_count()
-        if count <= _MOST_READ:
-            errors = [_field_error(one, model) for one in error.errors(include_url=False, include_input=False)]
-        else:
-            errors = [too_many_errors(count)]
+        errors = field_errors(error, getattr(model, "texts", ERRORS))
     if issubclass(model, SelectorBase):
         # First, so that a shortened list has them.
-        known = {error["pointer"] for error in errors}
-        errors[:0] = [error for error in model.selector_errors(value) if error["pointer"] not in known]
+        known = {error.pointer for error in errors}
+        errors[:0] = [error for error in model.selector_errors(value) if error.pointer not in known]
     if body is None or errors:
         # Raised outside the except block: its context would contain the body.
         raise invalid_body(errors)
@@ -299,25 +296,3 @@ def read_decision(request: Request, model: type[DecisionBody]) -> dict[str, Any]
 def invalid_body(errors: Sequence[FieldError]) -> Problem:
     """Return the error for a body, or a part of one, with these invalid fields."""
     return Problem("invalid", "The body is not valid for this call: see errors.", errors=errors)
-
-
-_ERRORS = {
-    **ERRORS,
-    "extra_forbidden": ("unknown_field", "This call has no such field."),
-    "too_short": ("too_short", "Must have at least {min_length} entry or entries."),
-    "enum": ("unknown_value", "Must be {expected} here."),
-    "literal_error": ("unknown_value", "Must be {expected} here."),
-}
-
-
-def _field_error(one: Any, model: type[BaseModel]) -> FieldError:
-    context = one.get("ctx", {})
-    if one["type"] == "value_error":
-        code, detail = "invalid", str(context["error"])
-    else:
-        code, detail = _ERRORS.get(one["type"], ("invalid", "Is not valid."))
-        detail = detail.format(**context, rule=RULES.get(context.get("pattern")))
-    if code == "missing" and model is RejectBody:
-        detail = f"This field is required: one of {', '.join(RejectReason.values)}."
-    error = error_at(one["loc"], code, detail)
-    return FieldError(pointer=error.pointer, code=error.code, detail=error.detail)

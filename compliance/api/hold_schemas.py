@@ -71,11 +71,9 @@ class HoldBody(SelectorBase):
     @classmethod
     def selector_errors(cls, given: Any) -> list[FieldError]:
         if not isinstance(given, dict) or given.get("whole_chatbot") is not True:
+            detail = "This field is required, or conversation_ids, or whole_chatbot: true."
             errors = super().selector_errors(given)
-            for error in errors:
-                if error["code"] == "missing":
-                    error["detail"] = "This field is required, or conversation_ids, or whole_chatbot: true."
-            return errors
+            return [one._replace(detail=detail) if one.code == "missing" else one for one in errors]
         detail = "Name a chatter, conversations, or the whole chatbot, not several in one call."
         return [
             FieldError(pointer=f"/{name}", code="conflict", detail=detail)

@@ -27,14 +27,14 @@ from common.bodies import (
     require_shallow,
 )
 from common.pagination import PageQuery
-from common.problems import Problem, invalid_field
+from common.problems import Problem, error_at, invalid_field
 from common.query import Flag, Query, read_query
 from common.times import Instant
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import JSON, answer, describe, link, parameters_of, takes
 from conversations import intake, log
 from conversations.api import examples, shapes
-from conversations.documents import Document, DocumentInvalid, document_or_errors, error_at
+from conversations.documents import Document, DocumentInvalid, document_or_errors
 from conversations.importer import read_lines
 from conversations.intake import MAX_DOCUMENTS
 from conversations.models import Conversation

@@ -16,7 +16,7 @@ from config.openapi.operations import answer, describe, link, takes
 from conversations import identification
 from conversations.api import examples, shapes
 from conversations.api.conversations import unavailable
-from conversations.documents import DocumentInvalid, at_most
+from conversations.documents import DocumentInvalid
 from conversations.identification import GivenIdentity
 from conversations.intake import IntakeFailed
 
@@ -85,4 +85,4 @@ def _identity(item: Any) -> GivenIdentity | DocumentInvalid:
         )
     given = item.get("id") if isinstance(item, dict) else None
     is_readable = isinstance(given, str) and 0 < len(given) <= 200 and is_storable(given)
-    return DocumentInvalid(at_most(valid), document_id=given if is_readable else None)
+    return DocumentInvalid(valid, document_id=given if is_readable else None)

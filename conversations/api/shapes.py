@@ -1,7 +1,6 @@
 """Bodies and responses of the calls about conversations, their files and daily extracts."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
@@ -15,7 +14,7 @@ from common.problems import CODES, FieldError
 from common.problems import Problem as Refusal
 from common.times import UtcInstant
 from config.openapi.operations import Problem, ResponseModel, ResponsePage, Stored
-from conversations.documents import Document, DocumentError, Id, errors_of
+from conversations.documents import Document, Id, errors_of
 from conversations.identification import MAX_IDENTITIES, IdentifyResult, IdentityOutcome
 from conversations.intake import MAX_DOCUMENTS, DocumentOutcome, StoreResult
 from conversations.log import MAX_IDS, Identifier, LogEntry
@@ -33,11 +32,11 @@ def read_body(model: type[_Body], raw: bytes) -> _Body:
     """Return a valid body. Raises Problem(`invalid`)."""
     body = validated(model, parse_json(raw))
     if isinstance(body, list):
-        raise Refusal("invalid", "The body is not one that this call takes: see errors.", errors=field_errors(body))
+        raise Refusal("invalid", "The body is not one that this call takes: see errors.", errors=body)
     return body
 
 
-def validated(model: type[_Body], value: Any) -> _Body | list[DocumentError]:
+def validated(model: type[_Body], value: Any) -> _Body | list[FieldError]:
     # Returned, not raised: the context of an error would contain the body.
     try:
         return model.model_validate(value)
@@ -136,21 +135,16 @@ class IdentityResult(ResponseModel):
         """Return the result of the identity at this place of the body."""
         error = None
         if result.errors:
-            problem = _problem([replace(one, pointer=f"/identities/{place}{one.pointer}") for one in result.errors])
+            problem = _problem([one._replace(pointer=f"/identities/{place}{one.pointer}") for one in result.errors])
             error = Problem.model_validate(problem.as_dict(most_errors=most_errors))
         return cls(id=result.id, number=result.number, outcome=result.outcome, error=error)
 
 
-def _problem(errors: Sequence[DocumentError]) -> Refusal:
+def _problem(errors: Sequence[FieldError]) -> Refusal:
     first = errors[0]
     # Errors of the item as a whole have a code of their own.
     code = first.code if first.code in CODES else "invalid"
-    return Refusal(code, first.detail, errors=field_errors(errors))
-
-
-def field_errors(errors: Iterable[DocumentError]) -> list[FieldError]:
-    """Return errors of documents in the form of a problem's errors."""
-    return [FieldError(pointer=one.pointer, code=one.code, detail=one.detail) for one in errors]
+    return Refusal(code, first.detail, errors=errors)
 
 
 class IdentityResults(ResponseModel):

@@ -112,7 +112,7 @@ def refused(url: str, shape: type[CursorPages] = Newest) -> None:
     with pytest.raises(Problem) as caught:
         page(url, shape)
     assert (caught.value.status_code, caught.value.code) == (400, "invalid")
-    assert [(error["pointer"], error["code"]) for error in caught.value.errors] == [("/cursor", "invalid")]
+    assert [(error.pointer, error.code) for error in caught.value.errors] == [("/cursor", "invalid")]
 
 
 def test_a_cursor_is_for_its_own_call_alone(numbers: list[int]) -> None:

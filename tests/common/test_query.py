@@ -37,7 +37,7 @@ def faults(query: str) -> dict[str, str]:
     assert caught.value.code == "invalid"
     assert SECRET not in str(caught.value.as_dict())
     assert caught.value.__cause__ is caught.value.__context__ is None
-    return {error["pointer"]: error["code"] for error in caught.value.errors}
+    return {error.pointer: error.code for error in caught.value.errors}
 
 
 def test_parameters_are_read_as_what_they_are() -> None:

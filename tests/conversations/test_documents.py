@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from conversations.documents import MAX_ERRORS, Document, DocumentError, DocumentInvalid, parse_document
+from common.problems import MOST_ERRORS, FieldError
+from conversations.documents import Document, DocumentInvalid, parse_document
 from tests.conversations.documents import document, message
 
 SECRET = "Xq7-secret-Lovelace"
@@ -16,7 +17,7 @@ def errors_of(sent: Any) -> list[tuple[str, str]]:
     return [(error.pointer, error.code) for error in refused(sent)]
 
 
-def refused(sent: Any) -> tuple[DocumentError, ...]:
+def refused(sent: Any) -> tuple[FieldError, ...]:
     raw = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
     with pytest.raises(DocumentInvalid) as caught:
         parse_document(raw)
@@ -138,11 +139,11 @@ def test_it_returns_all_errors_at_once_with_the_id_if_it_can_be_read() -> None:
     }
 
 
-@pytest.mark.parametrize("count", [MAX_ERRORS + 1, 50_000])
+@pytest.mark.parametrize("count", [MOST_ERRORS + 1, 50_000])
 def test_it_lists_a_bounded_number_of_errors(count: int) -> None:
     errors = errors_of({"id": "c-1"} | {f"f{number}": 1 for number in range(count)})
 
-    assert len(errors) <= MAX_ERRORS
+    assert len(errors) <= MOST_ERRORS
     assert errors[-1] == ("", "too_many_errors")
 
 
