@@ -9,7 +9,7 @@ A deadline can be extended once, counted anew from the start: to three months (A
 """
 
 from datetime import datetime, timedelta
-from typing import NamedTuple, cast
+from typing import Any, cast
 
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
@@ -46,11 +46,6 @@ DUE_SOON_SQL = f"""(r.due_at > statement_timestamp()
     AND r.answered_at IS NULL)"""
 
 
-class Deadline(NamedTuple):
-    rule: str
-    due_at: datetime
-
-
 def due_at_sql(*, start: str, rule: str, zone: str, is_extended: bool = False) -> str:
     """Return the expression of a deadline. The arguments are expressions of SQL; `start` is a timestamptz.
 
@@ -59,10 +54,10 @@ def due_at_sql(*, start: str, rule: str, zone: str, is_extended: bool = False) -
     return f"compliance_due_at({start}, {zone}, {rule}, {is_extended})"
 
 
-def deadline_from(start: datetime | None, *, chatbot_id: int) -> Deadline:
-    """Return the deadline of a request that is filed now, by the chatbot's present rule. `start` defaults to now."""
+def deadline_from(start: datetime | None, *, chatbot_id: int) -> dict[str, Any]:
+    """Return the fields of a request's deadline by the chatbot's present rule. `start` defaults to now."""
     rule, zone = Chatbot.objects.values_list("deadline", "timezone").get(pk=chatbot_id)
-    return Deadline(rule, _due_at(start, rule, zone))
+    return {"deadline": rule, "due_at": _due_at(start, rule, zone)}
 
 
 def extended_due_at(request: ComplianceRequest) -> datetime:

@@ -208,7 +208,7 @@ def _fault_of(error: Exception, name: str) -> str:
 
 
 def _reason_of(request: ComplianceRequest) -> str:
-    """Return the code of the reason for a rejection. Rejections of older versions may have none."""
+    """Return the code of the reason for a rejection. One that a replay has repeated has none."""
     entries = ChangeLogEntry.objects.filter(request_id=request.pk, event="request.rejected")
     data = entries.order_by("-pk").values_list("data", flat=True).first()
     return str((data or {}).get("reason", ""))

@@ -168,14 +168,12 @@ def _repeat_of(removed: ComplianceRequest, value: str | None) -> ComplianceReque
     """Return a new request for an export, unsaved, or None if its subject is not known any more."""
     if value is None and removed.named_conversations is None:
         return None
-    deadline = deadline_from(None, chatbot_id=removed.chatbot_id)
     repeat = ComplianceRequest(
         id=uuid7(),
         origin=ComplianceRequest.Origin.SCHEDULE,
         filed_by=results.BY_WORKER,
         uci_value=value,
-        deadline=deadline.rule,
-        due_at=deadline.due_at,
+        **deadline_from(None, chatbot_id=removed.chatbot_id),
         **{name: getattr(removed, name) for name in _OF_REPEAT},
     )
     repeat.conversation_digests = removed.conversation_digests

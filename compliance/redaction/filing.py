@@ -59,7 +59,6 @@ def redact(
     selector = ByMessages(tuple(ids))
     check_reference(reference, selector)
     asked = read_requested_at(requested_at, chatbot)
-    deadline = deadline_from(asked, chatbot_id=chatbot.pk)
     request = ComplianceRequest(
         id=uuid7(),
         chatbot=chatbot,
@@ -70,8 +69,7 @@ def redact(
         callback_url=checked_callback_url(callback_url, selector, config),
         requested_at=asked,
         not_before=Now() + CONSOLE_GRACE if origin == ComplianceRequest.Origin.CONSOLE else None,
-        deadline=deadline.rule,
-        due_at=deadline.due_at,
+        **deadline_from(asked, chatbot_id=chatbot.pk),
     )
     with transaction.atomic():
         if origin == ComplianceRequest.Origin.CONSOLE:

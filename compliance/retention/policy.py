@@ -326,7 +326,6 @@ def _set(chatbot: Chatbot, days: int | None, actor: str, *, is_confirmed: bool =
 def _file(
     chatbot: Chatbot, origin: ComplianceRequest.Origin, actor: str, *, not_before: datetime | None = None
 ) -> ComplianceRequest:
-    deadline = deadline_from(not_before, chatbot_id=chatbot.pk)
     request = ComplianceRequest.objects.create(
         id=uuid7(),
         chatbot=chatbot,
@@ -335,8 +334,7 @@ def _file(
         origin=origin,
         filed_by=actor,
         not_before=not_before,
-        deadline=deadline.rule,
-        due_at=deadline.due_at,
+        **deadline_from(not_before, chatbot_id=chatbot.pk),
     )
     data = {"kind": str(request.kind), "origin": str(origin)}
     _log("request.accepted", chatbot.pk, request_id=request.pk, actor=actor, data=data)
