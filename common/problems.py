@@ -101,13 +101,13 @@ class Help(NamedTuple):
     remedy: str
 
 
-_EXPLAINED = settings.BASE_DIR / "docs" / "reference" / "error-codes.md"
-_ROW = re.compile(r"^\| [0-9]{3} \| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
+_REFERENCE = settings.BASE_DIR / "docs" / "reference"
+_ROW = re.compile(r"^\| (?:[0-9]{3} \| )?`(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
 
 
-def read_help() -> dict[str, Help]:
-    """Return what each code means, and what to do, from the table of docs/reference/error-codes.md."""
-    return {code: Help(*texts) for code, *texts in _ROW.findall(_EXPLAINED.read_text(encoding="utf-8"))}
+def read_help(page: str = "error-codes.md") -> dict[str, Help]:
+    """Return what each code means, and what to do, from the table of a page of docs/reference/."""
+    return {code: Help(*texts) for code, *texts in _ROW.findall((_REFERENCE / page).read_text(encoding="utf-8"))}
 
 
 _CODE_OF_STATUS = {

@@ -6,8 +6,12 @@ Codes are stable and documented; details are our own words and never contain a c
 from typing import Self
 
 from common.database_errors import REFUSED, describe_refusal
+from common.problems import read_help
 from common.storage import StorageError
 from conversations.placement import machines
+
+# The codes that a request can fail with, what each means and what to do about it.
+FAILURES = read_help("failure-codes.md")
 
 
 class Refused(Exception):

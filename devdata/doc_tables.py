@@ -14,7 +14,6 @@ from common.bodies import MAX_BODY_DEPTH, MAX_BODY_VALUES, SMALL_BODY_BYTES
 from common.problems import MOST_ERRORS
 from compliance.callbacks.trial import MOST_A_MINUTE
 from compliance.data_map import table
-from compliance.failure_docs import FAILURES
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests.queries import MAX_CHATTER_REQUESTS
 from compliance.requests.reasons import REASONS, Decision
@@ -136,15 +135,10 @@ def _limits() -> Iterator[str]:
     return table(("limit", ""), [*((what, f"{most:,}") for what, most in counts.items()), *rows])
 
 
-def _failures() -> Iterator[str]:
-    return table(("code", "means", "what to do"), ((f"`{code}`", *texts) for code, texts in FAILURES.items()))
-
-
 _TABLES: Mapping[str, Callable[[], Iterator[str]]] = {
     "calls": _calls,
     "request-values": _request_values,
     "callback-values": _callback_values,
     "reasons": _reasons,
     "limits": _limits,
-    "failures": _failures,
 }

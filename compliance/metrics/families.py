@@ -19,7 +19,7 @@ from common.version import VERSION
 from compliance.cluster.heartbeats import Condition
 from compliance.cluster.occurrences import Name
 from compliance.deadlines import DUE_SOON_WITHIN, OPEN
-from compliance.failure_docs import FAILURES
+from compliance.errors import FAILURES
 from compliance.metrics import queries
 from compliance.models import Callback, ComplianceRequest
 from compliance.models import Service as Identity

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chatbots.models import ChangeLogEntry
 from common.texts import counted
-from compliance.failure_docs import FAILURES
+from compliance.errors import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests.reasons import WORDS, Letter
 from console.changelog import names_of

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from common.db import fetch_one
 from common.problems import Help, with_code
-from compliance.failure_docs import FAILURES
+from compliance.errors import FAILURES
 from compliance.models import ComplianceRequest
 from compliance.requests.disclosure import DisclosedSubject
 from compliance.requests.preview import Preview

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chatbots.models import Chatbot, SilentStorage
 from common.db import execute
-from compliance.failure_docs import FAILURES
+from compliance.errors import FAILURES
 from compliance.metrics import queries, views
 from compliance.models import Heartbeat, LegalHold, Mailbox, Notice, Occurrence
 from compliance.work.health_codes import Code

@@ -11,7 +11,7 @@ from django.conf import settings
 from common.problems import CODES, read_help
 from common.version import VERSION
 from compliance.deadlines import DUE_SOON_WITHIN
-from compliance.failure_docs import FAILURES
+from compliance.errors import FAILURES
 from compliance.work.health_codes import Code
 from config.openapi.document import PRE_REQUEST_SCRIPT
 from conversations.placement import machines

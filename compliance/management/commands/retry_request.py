@@ -4,7 +4,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
 from common.commands import ACTOR
-from compliance.failure_docs import FAILURES
+from compliance.errors import FAILURES
 from compliance.management.base import DecidingCommand
 from compliance.requests import decisions
 from compliance.requests.reasons import Decision
