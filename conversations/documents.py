@@ -1,29 +1,10 @@
 """The conversation document: the JSON that a platform sends, validated before anything else reads it.
 
 `parse_document` takes bytes and returns a `Document`, or raises `DocumentInvalid` with all errors of the document.
-Codes are stable; details are our own texts and never quote the document.
-
-| code | meaning |
-| --- | --- |
-| `not_json` | not well-formed JSON in UTF-8 (also: an unpaired surrogate, nesting too deep) |
-| `missing` | a required field is absent or `null` |
-| `unknown_field` | a field that the document does not have |
-| `wrong_type` | another JSON type than expected (a number is no string) |
-| `too_short`, `too_long` | fewer or more characters or entries than allowed |
-| `unknown_value` | not one of the values offered |
-| `out_of_range` | a number or time outside its range |
-| `too_precise` | a score with more than one decimal |
-| `invalid_time` | no RFC 3339 time |
-| `time_zone_missing` | a time without `Z` or an offset |
-| `nul_character` | text with the character NUL, which cannot be stored |
-| `repeated_id` | two messages of one document with the same id |
-| `repeated_name` | an object that has a name twice, of which each parser could read another value |
-| `too_many_errors` | more errors than are listed |
-
-Intake adds the codes that need stored data: `out_of_range` (a time that would be stored, more than a day from now),
-`undeclared_variable`, `wrong_category` (a custom variable among the user-channel ones or the reverse),
-`invalid_identity_token`, `identity_mismatch` (token and variables have different chatters), `conversation_deleted`,
-`chatter_erased`.
+Codes are stable, and listed in docs/clients/send-conversations.md; details are our own texts and never quote the
+document. Intake adds the codes that need stored data: `out_of_range` (a time that would be stored, more than a day
+from now), `undeclared_variable`, `wrong_category`, `invalid_identity_token`, `identity_mismatch`,
+`conversation_deleted`, `chatter_erased`.
 
 `null` counts as absent: a `Document` may hold None where a field may be missing. Two messages with one id are
 refused, not merged: one of them would be lost silently.
