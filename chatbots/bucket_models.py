@@ -37,19 +37,17 @@ class Bucket(Named):
     hosting = models.CharField(max_length=8, choices=Hosting, default=Hosting.HOSTED)
     bucket = models.CharField(max_length=63, blank=True, default="")
     region = models.CharField(max_length=64, blank=True, default="")
-    prefix = models.CharField(max_length=200, blank=True, default="", help_text="Empty, or ends in /.")
-    endpoint = models.CharField(max_length=200, blank=True, default="", help_text="Empty for AWS.")
+    prefix = models.CharField(max_length=200, blank=True, default="")  # empty, or ends in /
+    endpoint = models.CharField(max_length=200, blank=True, default="")  # empty for AWS
     access_key_id = models.CharField(max_length=128, blank=True, default="")
-    secret_encrypted = models.TextField(blank=True, default="", help_text="For the access key; never shown again.")
+    secret_encrypted = models.TextField(blank=True, default="")  # for the access key; never shown again
     role_arn = models.CharField(max_length=2048, blank=True, default="")
-    external_id = models.CharField(
-        max_length=64, blank=True, default="", help_text="The trust policy of the role names it."
-    )
+    external_id = models.CharField(max_length=64, blank=True, default="")  # the trust policy of the role names it
     sse = models.CharField(max_length=8, choices=Sse, blank=True, default=Sse.BUCKET_DEFAULT)
     kms_key_id = models.CharField(max_length=2048, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     last_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
-    last_error = models.CharField(max_length=500, blank=True, default="", help_text="Our code and detail.")
+    last_error = models.CharField(max_length=500, blank=True, default="")  # our code and detail
 
     class Meta:
         constraints = [
@@ -101,10 +99,11 @@ class BucketCredential(Named):
         ISSUED = "issued", "Issued by the service"
         BY_HAND = "by_hand", "Created by hand"
 
-    id = models.UUIDField(primary_key=True, help_text="UUIDv7.")
+    id = models.UUIDField(primary_key=True)  # UUIDv7
     chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="bucket_credentials")
     origin = models.CharField(max_length=8, choices=Origin)
     label = models.CharField(max_length=100, blank=True, default="")
+    # Not secret.
     access_key_id = models.CharField(
         max_length=128,
         blank=True,
@@ -112,19 +111,14 @@ class BucketCredential(Named):
         validators=[
             RegexValidator(r"^[A-Za-z0-9_.@:+-]*\Z", "Use the id of an access key: letters, digits and ._@:+-")
         ],
-        help_text="Not secret.",
     )
-    place = models.PositiveSmallIntegerField(help_text="Numbers those that are not revoked.")
-    created_by = models.CharField(max_length=64, help_text="As in the change log.")
+    place = models.PositiveSmallIntegerField()  # numbers those that are not revoked
+    created_by = models.CharField(max_length=64)  # as in the change log
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    active_at = models.DateTimeField(
-        null=True, blank=True, help_text="When it had proved to grant reading these files alone."
-    )
+    active_at = models.DateTimeField(null=True, blank=True)  # when it had proved to grant reading these files alone
     revoking_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
-    failure = models.CharField(
-        max_length=500, blank=True, default="", help_text="Why it was not issued, in our words."
-    )
+    failure = models.CharField(max_length=500, blank=True, default="")  # why it was not issued, in our words
 
     class Meta:
         constraints = [
@@ -172,16 +166,12 @@ class SilentStorage(Named):
     Times are by the database's clock.
     """
 
+    # The owner of the bucket; null for the operator's.
     chatbot = models.ForeignKey(
-        "chatbots.Chatbot",
-        null=True,
-        on_delete=models.PROTECT,
-        related_name="+",
-        db_index=False,
-        help_text="The owner of the bucket; null for the operator's.",
+        "chatbots.Chatbot", null=True, on_delete=models.PROTECT, related_name="+", db_index=False
     )
-    since = models.DateTimeField(db_default=Now(), help_text="When it first failed to answer.")
-    rests_until = models.DateTimeField(null=True, help_text="No worker calls it before this time.")
+    since = models.DateTimeField(db_default=Now())  # when it first failed to answer
+    rests_until = models.DateTimeField(null=True)  # no worker calls it before this time
 
     class Meta:
         constraints = [
@@ -200,10 +190,10 @@ class BucketCheck(Lease):
 
     chatbot = models.OneToOneField("chatbots.Chatbot", on_delete=models.PROTECT, primary_key=True, related_name="+")
     asked_at = models.DateTimeField(db_default=Now())
-    owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that claimed it last.")
+    owner = models.CharField(max_length=100, default="", db_default="")  # the process that claimed it last
     finished_at = models.DateTimeField(null=True)
     steps = models.JSONField(default=list)
-    error = models.CharField(max_length=500, blank=True, default="", help_text="Our code and detail.")
+    error = models.CharField(max_length=500, blank=True, default="")  # our code and detail
 
     class Meta:
         indexes = [

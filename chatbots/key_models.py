@@ -47,33 +47,21 @@ class ApiKey(models.Model):
     chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="api_keys")
     label = models.CharField(max_length=100)
     type = models.CharField(max_length=8, choices=Type)
-    prefix = models.CharField(max_length=16, unique=True, help_text="Identifies the key in logs; not secret.")
+    prefix = models.CharField(max_length=16, unique=True)  # identifies the key in logs; not secret
     scopes = ArrayField(models.CharField(max_length=32, choices=Scope), default=list, blank=True)
-    secret_encrypted = models.TextField(
-        blank=True, default="", help_text="For a signing key, and an identity key with HS256: we sign with it."
-    )
-    secret_sha256 = models.BinaryField(null=True, max_length=32, help_text="For a token: only this is stored.")
-    algorithm = models.CharField(
-        max_length=5,
-        choices=Algorithm,
-        blank=True,
-        default="",
-        db_default="",
-        help_text="For an identity key: no other is taken.",
-    )
-    public_key = models.TextField(
-        blank=True,
-        default="",
-        db_default="",
-        help_text="For an identity key with ES256 or RS256: the client's, in PEM.",
-    )
+    # For a signing key, and an identity key with HS256: we sign with it.
+    secret_encrypted = models.TextField(blank=True, default="")
+    secret_sha256 = models.BinaryField(null=True, max_length=32)  # for a token: only this is stored
+    # For an identity key: no other is taken.
+    algorithm = models.CharField(max_length=5, choices=Algorithm, blank=True, default="", db_default="")
+    # For an identity key with ES256 or RS256: the client's, in PEM.
+    public_key = models.TextField(blank=True, default="", db_default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
-    rate_limit = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Calls per minute; empty for RATE_LIMIT_PER_MINUTE."
-    )
+    last_used_at = models.DateTimeField(null=True, blank=True)  # written at most once a minute
+    # Calls per minute; empty for RATE_LIMIT_PER_MINUTE.
+    rate_limit = models.PositiveIntegerField(null=True, blank=True)
 
     class Meta:
         verbose_name = "API key"
@@ -117,13 +105,12 @@ class ApiKey(models.Model):
 class CallbackSecret(Named):
     """A secret that signs callbacks (`chatbots.callback_secrets`): the newest, and for a while its predecessor."""
 
-    id = models.UUIDField(primary_key=True, help_text="UUIDv7.")
+    id = models.UUIDField(primary_key=True)  # UUIDv7
     chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="callback_secrets")
     secret_encrypted = models.TextField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    previous_until = models.DateTimeField(
-        null=True, help_text="Until when its predecessor, a secret or a signing key, signs as well."
-    )
+    # Until when its predecessor, a secret or a signing key, signs as well.
+    previous_until = models.DateTimeField(null=True)
 
     class Meta:
         constraints = checks(callbacksecret_not_empty=~Q(secret_encrypted=""))
@@ -138,7 +125,7 @@ class RateLimitWindow(Named):
     api_key = models.OneToOneField(ApiKey, on_delete=models.CASCADE, primary_key=True, related_name="+")
     chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="+", db_index=False)
     began_at = models.DateTimeField()
-    taken = models.BigIntegerField(help_text="Permits taken; above the limit once it is reached.")
+    taken = models.BigIntegerField()  # permits taken; above the limit once it is reached
 
 
 class DigestKey(Named):

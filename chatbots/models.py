@@ -102,45 +102,30 @@ class Chatbot(models.Model):
         JSON = "json", "JSON Lines: for programs"
         HTML = "html", "Pages: for people"
 
-    public_id = models.UUIDField(
-        default=uuid7, unique=True, editable=False, help_text="Identifies it in digests and the erasure ledger."
-    )
+    # Identifies it in digests and the erasure ledger.
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     slug = models.SlugField(max_length=64, unique=True)
     name = models.CharField(max_length=200)
-    timezone = models.CharField(max_length=64, default="UTC", help_text="An IANA name such as Europe/Paris.")
-    compliance_enabled = models.BooleanField(default=False, help_text="Whether deletions and exports may be filed.")
+    timezone = models.CharField(max_length=64, default="UTC")  # an IANA name such as Europe/Paris
+    compliance_enabled = models.BooleanField(default=False)  # whether deletions and exports may be filed
     retention_days = models.PositiveSmallIntegerField(null=True, blank=True)
-    retention_set_at = models.DateTimeField(
-        null=True,
-        editable=False,
-        help_text="Runs that were filed earlier are of another period. Null after a restore, until staff confirm it.",
-    )
+    # Runs that were filed earlier are of another period. Null after a restore, until staff confirm it.
+    retention_set_at = models.DateTimeField(null=True, editable=False)
     extracts_enabled = models.BooleanField(default=False)
-    max_conversations_per_deletion = models.PositiveIntegerField(
-        default=1000, help_text="Deletions of more than this are held for approval."
-    )
-    four_eyes = models.BooleanField(
-        default=False, help_text="Whether each deletion needs the approval of another person."
-    )
-    require_action = models.BooleanField(
-        default=False,
-        help_text='Whether a request must carry "action", so that a captured one cannot be sent to another path.',
-    )
-    token_names_conversation = models.BooleanField(
-        default=False,
-        db_default=False,
-        help_text="Whether an identity token must name its conversation, so that one that leaked fits no other.",
-    )
-    grace_minutes = models.PositiveIntegerField(
-        default=0, help_text="How long a request can be cancelled before it starts."
-    )
+    # Deletions of more than this are held for approval.
+    max_conversations_per_deletion = models.PositiveIntegerField(default=1000)
+    four_eyes = models.BooleanField(default=False)  # whether each deletion needs the approval of another person
+    # Whether a request must carry "action", so that a captured one cannot be sent to another path.
+    require_action = models.BooleanField(default=False)
+    # Whether an identity token must name its conversation, so that one that leaked fits no other.
+    token_names_conversation = models.BooleanField(default=False, db_default=False)
+    grace_minutes = models.PositiveIntegerField(default=0)  # how long a request can be cancelled before it starts
+    # An export by UCI leaves out conversations whose identity is weaker.
     export_assurance = models.CharField(
-        max_length=8,
-        choices=ExportAssurance,
-        default=ExportAssurance.ANY,
-        db_default=ExportAssurance.ANY,
-        help_text="An export by UCI leaves out conversations whose identity is weaker.",
+        max_length=8, choices=ExportAssurance, default=ExportAssurance.ANY, db_default=ExportAssurance.ANY
     )
+    # By when a request must be answered: gdpr (one month), ccpa (45 days), or a number of days. It applies to
+    # requests that are filed from now on.
     deadline = models.CharField(
         max_length=8,
         default=GDPR,
@@ -148,37 +133,20 @@ class Chatbot(models.Model):
         validators=[
             RegexValidator(DEADLINE, f"Use gdpr, ccpa, or a number of days from 1 to {MOST_DAYS_OF_DEADLINE}.")
         ],
-        help_text="By when a request must be answered: gdpr (one month), ccpa (45 days), or a number of days. It "
-        "applies to requests that are filed from now on.",
     )
+    # Of exports that are filed without a dialect of their own.
     csv_dialect = models.CharField(
-        "CSV dialect",
-        max_length=16,
-        choices=CsvDialect,
-        default=CsvDialect.STANDARD,
-        db_default=CsvDialect.STANDARD,
-        help_text="Of exports that are filed without a dialect of their own.",
+        "CSV dialect", max_length=16, choices=CsvDialect, default=CsvDialect.STANDARD, db_default=CsvDialect.STANDARD
     )
+    # Of exports that are filed without formats of their own, separated by spaces.
     export_formats = models.CharField(
-        max_length=16,
-        choices=CHOICES_OF_FORMATS,
-        default=ExportFormat.CSV,
-        db_default=ExportFormat.CSV,
-        help_text="Of exports that are filed without formats of their own, separated by spaces.",
+        max_length=16, choices=CHOICES_OF_FORMATS, default=ExportFormat.CSV, db_default=ExportFormat.CSV
     )
-    callback_url = models.CharField(
-        "callback URL",
-        max_length=500,
-        blank=True,
-        default="",
-        help_text="Receives the outcome of requests without a URL of their own. Empty: none.",
-    )
+    # Receives the outcome of requests without a URL of their own. Empty: none.
+    callback_url = models.CharField("callback URL", max_length=500, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    closed_at = models.DateTimeField(
-        null=True,
-        editable=False,
-        help_text="After a restore: something that was erased may be here again, and an operator has to decide.",
-    )
+    # After a restore: something that was erased may be here again, and an operator has to decide.
+    closed_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [
@@ -210,18 +178,14 @@ class Variable(models.Model):
         USER_CHANNEL = "user_channel", "User channel"
         SYSTEM = "system", "System"
 
-    public_id = models.UUIDField(
-        default=uuid7, unique=True, editable=False, help_text="Identifies it in digests and the erasure ledger."
-    )
+    # Identifies it in digests and the erasure ledger.
+    public_id = models.UUIDField(default=uuid7, unique=True, editable=False)
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="variables")
     name = models.CharField(max_length=128)
     category = models.CharField(max_length=16, choices=Category)
     is_uci = models.BooleanField("is the UCI", default=False)
-    was_uci = models.BooleanField(
-        "was the UCI",
-        default=False,
-        help_text="Conversations of that time stay findable under it, so it cannot be removed.",
-    )
+    # Conversations of that time stay findable under it, so it cannot be removed.
+    was_uci = models.BooleanField("was the UCI", default=False)
     # For a present or former UCI: when the values stored before its designation were deleted.
     values_gone_at = models.DateTimeField(null=True, editable=False)
 
@@ -257,30 +221,24 @@ class Resolver(Named):
         UCI_NOT_CUSTOM = "uci_not_custom", "The UCI is no custom variable any more"
 
     chatbot = models.OneToOneField(Chatbot, on_delete=models.PROTECT, primary_key=True, related_name="resolver")
-    url = models.CharField("URL", max_length=500, help_text="In canonical form. Its path may be a secret.")
+    # In canonical form. Its path may be a secret.
+    url = models.CharField("URL", max_length=500)
     # Variables are never removed, so a table with foreign keys is not needed.
-    variable_ids = ArrayField(models.BigIntegerField(), help_text="What is sent: variables of the chatbot.")
+    # What is sent: variables of the chatbot.
+    variable_ids = ArrayField(models.BigIntegerField())
+    # The sent user-channel variable that holds an opaque token of the client's own session.
     session_token = models.ForeignKey(
-        Variable,
-        null=True,
-        on_delete=models.DO_NOTHING,
-        related_name="+",
-        db_constraint=False,
-        db_index=False,
-        help_text="The sent user-channel variable that holds an opaque token of the client's own session.",
+        Variable, null=True, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
-    pointer = models.CharField(
-        max_length=200, default=DEFAULT_POINTER, blank=True, help_text="Where the answer has the value (RFC 6901)."
-    )
+    # Where the answer has the value (RFC 6901).
+    pointer = models.CharField(max_length=200, default=DEFAULT_POINTER, blank=True)
     off_reason = models.CharField(max_length=16, choices=OffReason, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    called_at = models.DateTimeField(null=True, editable=False, help_text="When the last call ended.")
-    failing_since = models.DateTimeField(
-        null=True, editable=False, help_text="The first of the failed calls since the last good one."
-    )
-    last_error = models.CharField(
-        max_length=32, blank=True, default="", editable=False, help_text="Why the last call failed; empty if not."
-    )
+    called_at = models.DateTimeField(null=True, editable=False)  # when the last call ended
+    # The first of the failed calls since the last good one.
+    failing_since = models.DateTimeField(null=True, editable=False)
+    # Why the last call failed; empty if not.
+    last_error = models.CharField(max_length=32, blank=True, default="", editable=False)
     last_error_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
@@ -312,10 +270,8 @@ class Membership(Named):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=8, choices=Role)
-    mails = models.BooleanField(
-        default=True,
-        help_text="Whether the officer gets mails about failed, held and late requests: their own choice.",
-    )
+    # Whether the officer gets mails about failed, held and late requests: their own choice.
+    mails = models.BooleanField(default=True)
 
     class Meta:
         constraints = [
@@ -330,7 +286,7 @@ class ChangeLogEntry(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="change_log", db_index=False)
     request_id = models.UUIDField(null=True, blank=True)
     event = models.CharField(max_length=64)
-    actor = models.CharField(max_length=64, help_text="Kind and id: api:<key prefix>, user:<id>, command, worker.")
+    actor = models.CharField(max_length=64)  # kind and id: api:<key prefix>, user:<id>, command, worker
     at = models.DateTimeField(db_default=Now(), editable=False)
     data = models.JSONField(default=dict)
 

@@ -18,6 +18,141 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name="Chatbot",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("public_id", models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, unique=True)),
+                ("slug", models.SlugField(max_length=64, unique=True)),
+                ("name", models.CharField(max_length=200)),
+                ("timezone", models.CharField(default="UTC", max_length=64)),
+                ("compliance_enabled", models.BooleanField(default=False)),
+                ("retention_days", models.PositiveSmallIntegerField(blank=True, null=True)),
+                ("retention_set_at", models.DateTimeField(editable=False, null=True)),
+                ("extracts_enabled", models.BooleanField(default=False)),
+                ("max_conversations_per_deletion", models.PositiveIntegerField(default=1000)),
+                ("four_eyes", models.BooleanField(default=False)),
+                ("require_action", models.BooleanField(default=False)),
+                ("token_names_conversation", models.BooleanField(db_default=False, default=False)),
+                ("grace_minutes", models.PositiveIntegerField(default=0)),
+                (
+                    "export_assurance",
+                    models.CharField(
+                        choices=[
+                            ("any", "All conversations"),
+                            ("platform", "Said by the platform, or verified"),
+                            ("verified", "Verified only"),
+                        ],
+                        db_default="any",
+                        default="any",
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "deadline",
+                    models.CharField(
+                        db_default="gdpr",
+                        default="gdpr",
+                        max_length=8,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$",
+                                "Use gdpr, ccpa, or a number of days from 1 to 365.",
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "csv_dialect",
+                    models.CharField(
+                        choices=[
+                            ("standard", "Standard: for programs"),
+                            ("excel_comma", "Excel, separated by commas"),
+                            ("excel_semicolon", "Excel, separated by semicolons"),
+                        ],
+                        db_default="standard",
+                        default="standard",
+                        max_length=16,
+                        verbose_name="CSV dialect",
+                    ),
+                ),
+                (
+                    "export_formats",
+                    models.CharField(
+                        choices=[
+                            ("csv", "csv"),
+                            ("csv json", "csv json"),
+                            ("csv html", "csv html"),
+                            ("csv json html", "csv json html"),
+                            ("json", "json"),
+                            ("html", "html"),
+                            ("json html", "json html"),
+                        ],
+                        db_default="csv",
+                        default="csv",
+                        max_length=16,
+                    ),
+                ),
+                (
+                    "callback_url",
+                    models.CharField(blank=True, default="", max_length=500, verbose_name="callback URL"),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
+                ),
+                ("closed_at", models.DateTimeField(editable=False, null=True)),
+            ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("callback_url", ""),
+                            ("callback_url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
+                            _connector="OR",
+                        ),
+                        name="chatbot_callback_url_shape",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("retention_days__isnull", True), ("retention_days__range", (1, 3650)), _connector="OR"
+                        ),
+                        name="chatbot_retention_days_offered",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("export_assurance__in", ["any", "platform", "verified"])),
+                        name="chatbot_export_assurance_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("deadline__regex", "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$")
+                        ),
+                        name="chatbot_deadline_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("csv_dialect__in", ["standard", "excel_comma", "excel_semicolon"])),
+                        name="chatbot_csv_dialect_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "export_formats__in",
+                                ("csv", "csv json", "csv html", "csv json html", "json", "html", "json html"),
+                            )
+                        ),
+                        name="chatbot_export_formats_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("slug", ""), _negated=True), name="chatbot_slug_not_empty"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("slug__in", ["uploads", "erasure_ledger"]), _negated=True),
+                        name="chatbot_slug_not_reserved",
+                        violation_error_message="This slug names a folder of the service in the bucket. Choose another.",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="ApiKey",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
@@ -29,10 +164,7 @@ class Migration(migrations.Migration):
                         max_length=8,
                     ),
                 ),
-                (
-                    "prefix",
-                    models.CharField(help_text="Identifies the key in logs; not secret.", max_length=16, unique=True),
-                ),
+                ("prefix", models.CharField(max_length=16, unique=True)),
                 (
                     "scopes",
                     django.contrib.postgres.fields.ArrayField(
@@ -57,18 +189,8 @@ class Migration(migrations.Migration):
                         size=None,
                     ),
                 ),
-                (
-                    "secret_encrypted",
-                    models.TextField(
-                        blank=True,
-                        default="",
-                        help_text="For a signing key, and an identity key with HS256: we sign with it.",
-                    ),
-                ),
-                (
-                    "secret_sha256",
-                    models.BinaryField(help_text="For a token: only this is stored.", max_length=32, null=True),
-                ),
+                ("secret_encrypted", models.TextField(blank=True, default="")),
+                ("secret_sha256", models.BinaryField(max_length=32, null=True)),
                 (
                     "algorithm",
                     models.CharField(
@@ -80,38 +202,105 @@ class Migration(migrations.Migration):
                         ],
                         db_default="",
                         default="",
-                        help_text="For an identity key: no other is taken.",
                         max_length=5,
                     ),
                 ),
-                (
-                    "public_key",
-                    models.TextField(
-                        blank=True,
-                        db_default="",
-                        default="",
-                        help_text="For an identity key with ES256 or RS256: the client's, in PEM.",
-                    ),
-                ),
+                ("public_key", models.TextField(blank=True, db_default="", default="")),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
                 ("expires_at", models.DateTimeField(blank=True, null=True)),
                 ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                ("last_used_at", models.DateTimeField(blank=True, null=True)),
+                ("rate_limit", models.PositiveIntegerField(blank=True, null=True)),
                 (
-                    "last_used_at",
-                    models.DateTimeField(blank=True, help_text="Written at most once a minute.", null=True),
-                ),
-                (
-                    "rate_limit",
-                    models.PositiveIntegerField(
-                        blank=True, help_text="Calls per minute; empty for RATE_LIMIT_PER_MINUTE.", null=True
+                    "chatbot",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="api_keys", to="chatbots.chatbot"
                     ),
                 ),
             ],
             options={
                 "verbose_name": "API key",
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("type__in", ["signing", "token", "identity"])), name="apikey_type_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("rate_limit__isnull", True), ("rate_limit__range", (1, 1000000)), _connector="OR"
+                        ),
+                        name="apikey_rate_limit_in_range",
+                        violation_error_message="The rate limit is a number of calls a minute from 1 to 1,000,000.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("algorithm", ""),
+                                ("public_key", ""),
+                                ("secret_sha256__isnull", True),
+                                ("type", "signing"),
+                                models.Q(("secret_encrypted", ""), _negated=True),
+                            ),
+                            models.Q(
+                                ("algorithm", ""),
+                                ("public_key", ""),
+                                ("secret_encrypted", ""),
+                                ("secret_sha256__isnull", False),
+                                ("type", "token"),
+                            ),
+                            models.Q(
+                                ("secret_sha256__isnull", True),
+                                ("type", "identity"),
+                                models.Q(
+                                    models.Q(
+                                        ("algorithm", "HS256"),
+                                        ("public_key", ""),
+                                        models.Q(("secret_encrypted", ""), _negated=True),
+                                    ),
+                                    models.Q(
+                                        ("algorithm__in", ["ES256", "RS256"]),
+                                        ("secret_encrypted", ""),
+                                        models.Q(("public_key", ""), _negated=True),
+                                    ),
+                                    _connector="OR",
+                                ),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="apikey_secret_fits_type",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("type", "identity"), _negated=True),
+                            models.Q(("rate_limit__isnull", True), ("scopes", [])),
+                            _connector="OR",
+                        ),
+                        name="apikey_identity_makes_no_call",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "scopes__contained_by",
+                                [
+                                    "deletions:write",
+                                    "exports:write",
+                                    "requests:read",
+                                    "requests:approve",
+                                    "conversations:write",
+                                    "conversations:read",
+                                    "messages:redact",
+                                    "identities:write",
+                                    "changelog:read",
+                                    "holds:read",
+                                    "holds:write",
+                                ],
+                            )
+                        ),
+                        name="apikey_scopes_known",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -131,23 +320,12 @@ class Migration(migrations.Migration):
                 ),
                 ("bucket", models.CharField(blank=True, default="", max_length=63)),
                 ("region", models.CharField(blank=True, default="", max_length=64)),
-                (
-                    "prefix",
-                    models.CharField(blank=True, default="", help_text="Empty, or ends in /.", max_length=200),
-                ),
-                ("endpoint", models.CharField(blank=True, default="", help_text="Empty for AWS.", max_length=200)),
+                ("prefix", models.CharField(blank=True, default="", max_length=200)),
+                ("endpoint", models.CharField(blank=True, default="", max_length=200)),
                 ("access_key_id", models.CharField(blank=True, default="", max_length=128)),
-                (
-                    "secret_encrypted",
-                    models.TextField(blank=True, default="", help_text="For the access key; never shown again."),
-                ),
+                ("secret_encrypted", models.TextField(blank=True, default="")),
                 ("role_arn", models.CharField(blank=True, default="", max_length=2048)),
-                (
-                    "external_id",
-                    models.CharField(
-                        blank=True, default="", help_text="The trust policy of the role names it.", max_length=64
-                    ),
-                ),
+                ("external_id", models.CharField(blank=True, default="", max_length=64)),
                 (
                     "sse",
                     models.CharField(
@@ -167,168 +345,81 @@ class Migration(migrations.Migration):
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
                 ("last_checked_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("last_error", models.CharField(blank=True, default="", max_length=500)),
                 (
-                    "last_error",
-                    models.CharField(blank=True, default="", help_text="Our code and detail.", max_length=500),
-                ),
-            ],
-        ),
-        migrations.CreateModel(
-            name="Chatbot",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "public_id",
-                    models.UUIDField(
-                        default=uuid_utils.compat.uuid7,
-                        editable=False,
-                        help_text="Identifies it in digests and the erasure ledger.",
-                        unique=True,
-                    ),
-                ),
-                ("slug", models.SlugField(max_length=64, unique=True)),
-                ("name", models.CharField(max_length=200)),
-                (
-                    "timezone",
-                    models.CharField(default="UTC", help_text="An IANA name such as Europe/Paris.", max_length=64),
-                ),
-                (
-                    "compliance_enabled",
-                    models.BooleanField(default=False, help_text="Whether deletions and exports may be filed."),
-                ),
-                ("retention_days", models.PositiveSmallIntegerField(blank=True, null=True)),
-                (
-                    "retention_set_at",
-                    models.DateTimeField(
-                        editable=False,
-                        help_text="Runs that were filed earlier are of another period. Null after a restore, until staff confirm it.",
-                        null=True,
-                    ),
-                ),
-                ("extracts_enabled", models.BooleanField(default=False)),
-                (
-                    "max_conversations_per_deletion",
-                    models.PositiveIntegerField(
-                        default=1000, help_text="Deletions of more than this are held for approval."
-                    ),
-                ),
-                (
-                    "four_eyes",
-                    models.BooleanField(
-                        default=False, help_text="Whether each deletion needs the approval of another person."
-                    ),
-                ),
-                (
-                    "require_action",
-                    models.BooleanField(
-                        default=False,
-                        help_text='Whether a request must carry "action", so that a captured one cannot be sent to another path.',
-                    ),
-                ),
-                (
-                    "token_names_conversation",
-                    models.BooleanField(
-                        db_default=False,
-                        default=False,
-                        help_text="Whether an identity token must name its conversation, so that one that leaked fits no other.",
-                    ),
-                ),
-                (
-                    "grace_minutes",
-                    models.PositiveIntegerField(
-                        default=0, help_text="How long a request can be cancelled before it starts."
-                    ),
-                ),
-                (
-                    "export_assurance",
-                    models.CharField(
-                        choices=[
-                            ("any", "All conversations"),
-                            ("platform", "Said by the platform, or verified"),
-                            ("verified", "Verified only"),
-                        ],
-                        db_default="any",
-                        default="any",
-                        help_text="An export by UCI leaves out conversations whose identity is weaker.",
-                        max_length=8,
-                    ),
-                ),
-                (
-                    "deadline",
-                    models.CharField(
-                        db_default="gdpr",
-                        default="gdpr",
-                        help_text="By when a request must be answered: gdpr (one month), ccpa (45 days), or a number of days. It applies to requests that are filed from now on.",
-                        max_length=8,
-                        validators=[
-                            django.core.validators.RegexValidator(
-                                "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$",
-                                "Use gdpr, ccpa, or a number of days from 1 to 365.",
-                            )
-                        ],
-                    ),
-                ),
-                (
-                    "csv_dialect",
-                    models.CharField(
-                        choices=[
-                            ("standard", "Standard: for programs"),
-                            ("excel_comma", "Excel, separated by commas"),
-                            ("excel_semicolon", "Excel, separated by semicolons"),
-                        ],
-                        db_default="standard",
-                        default="standard",
-                        help_text="Of exports that are filed without a dialect of their own.",
-                        max_length=16,
-                        verbose_name="CSV dialect",
-                    ),
-                ),
-                (
-                    "export_formats",
-                    models.CharField(
-                        choices=[
-                            ("csv", "csv"),
-                            ("csv json", "csv json"),
-                            ("csv html", "csv html"),
-                            ("csv json html", "csv json html"),
-                            ("json", "json"),
-                            ("html", "html"),
-                            ("json html", "json html"),
-                        ],
-                        db_default="csv",
-                        default="csv",
-                        help_text="Of exports that are filed without formats of their own, separated by spaces.",
-                        max_length=16,
-                    ),
-                ),
-                (
-                    "callback_url",
-                    models.CharField(
-                        blank=True,
-                        default="",
-                        help_text="Receives the outcome of requests without a URL of their own. Empty: none.",
-                        max_length=500,
-                        verbose_name="callback URL",
-                    ),
-                ),
-                (
-                    "created_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
-                ),
-                (
-                    "closed_at",
-                    models.DateTimeField(
-                        editable=False,
-                        help_text="After a restore: something that was erased may be here again, and an operator has to decide.",
-                        null=True,
+                    "chatbot",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="bucket", to="chatbots.chatbot"
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("hosting__in", ["hosted", "client"])), name="bucket_hosting_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("access_key_id", ""),
+                                ("bucket", ""),
+                                ("endpoint", ""),
+                                ("external_id", ""),
+                                ("hosting", "hosted"),
+                                ("kms_key_id", ""),
+                                ("prefix", ""),
+                                ("region", ""),
+                                ("role_arn", ""),
+                                ("secret_encrypted", ""),
+                                ("sse", ""),
+                            ),
+                            models.Q(
+                                ("hosting", "client"),
+                                models.Q(("bucket", ""), _negated=True),
+                                models.Q(("region", ""), _negated=True),
+                                models.Q(
+                                    models.Q(
+                                        ("external_id", ""),
+                                        ("role_arn", ""),
+                                        models.Q(("access_key_id", ""), _negated=True),
+                                        models.Q(("secret_encrypted", ""), _negated=True),
+                                    ),
+                                    models.Q(
+                                        ("access_key_id", ""),
+                                        ("secret_encrypted", ""),
+                                        models.Q(("role_arn", ""), _negated=True),
+                                        models.Q(("external_id", ""), _negated=True),
+                                    ),
+                                    _connector="OR",
+                                ),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="bucket_settings_fit_hosting",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("hosting", "client")),
+                        fields=("bucket", "endpoint", "prefix"),
+                        name="bucket_place_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("prefix", ""), ("prefix__endswith", "/"), _connector="OR"),
+                        name="bucket_prefix_is_folder",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("sse__in", ["", "AES256", "aws:kms"])), name="bucket_sse_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("kms_key_id", ""), ("sse", "aws:kms"), _connector="OR"),
+                        name="bucket_kms_key_fits_sse",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="BucketCredential",
             fields=[
-                ("id", models.UUIDField(help_text="UUIDv7.", primary_key=True, serialize=False)),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
                 (
                     "origin",
                     models.CharField(
@@ -341,7 +432,6 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="Not secret.",
                         max_length=128,
                         validators=[
                             django.core.validators.RegexValidator(
@@ -350,44 +440,81 @@ class Migration(migrations.Migration):
                         ],
                     ),
                 ),
-                ("place", models.PositiveSmallIntegerField(help_text="Numbers those that are not revoked.")),
-                ("created_by", models.CharField(help_text="As in the change log.", max_length=64)),
+                ("place", models.PositiveSmallIntegerField()),
+                ("created_by", models.CharField(max_length=64)),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
-                (
-                    "active_at",
-                    models.DateTimeField(
-                        blank=True, help_text="When it had proved to grant reading these files alone.", null=True
-                    ),
-                ),
+                ("active_at", models.DateTimeField(blank=True, null=True)),
                 ("revoking_at", models.DateTimeField(blank=True, null=True)),
                 ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                ("failure", models.CharField(blank=True, default="", max_length=500)),
                 (
-                    "failure",
-                    models.CharField(
-                        blank=True, default="", help_text="Why it was not issued, in our words.", max_length=500
+                    "chatbot",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="bucket_credentials",
+                        to="chatbots.chatbot",
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("origin__in", ["issued", "by_hand"])),
+                        name="bucketcredential_origin_known",
+                    ),
+                    models.CheckConstraint(condition=models.Q(("place__range", (1, 2))), name="bucketcredential_few"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("revoked_at__isnull", True)),
+                        fields=("chatbot", "place"),
+                        name="bucketcredential_place_once",
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(
+                            models.Q(("access_key_id", ""), _negated=True), ("revoked_at__isnull", True)
+                        ),
+                        fields=("access_key_id",),
+                        name="bucketcredential_key_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("active_at__isnull", True),
+                            models.Q(("access_key_id", ""), _negated=True),
+                            _connector="OR",
+                        ),
+                        name="bucketcredential_active_has_key",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="CallbackSecret",
             fields=[
-                ("id", models.UUIDField(help_text="UUIDv7.", primary_key=True, serialize=False)),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
                 ("secret_encrypted", models.TextField()),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
+                ("previous_until", models.DateTimeField(null=True)),
                 (
-                    "previous_until",
-                    models.DateTimeField(
-                        help_text="Until when its predecessor, a secret or a signing key, signs as well.", null=True
+                    "chatbot",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="callback_secrets",
+                        to="chatbots.chatbot",
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("secret_encrypted", ""), _negated=True), name="callbacksecret_not_empty"
+                    )
+                ],
+            },
         ),
         migrations.CreateModel(
             name="ChangeLogEntry",
@@ -395,18 +522,48 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("request_id", models.UUIDField(blank=True, null=True)),
                 ("event", models.CharField(max_length=64)),
-                (
-                    "actor",
-                    models.CharField(
-                        help_text="Kind and id: api:<key prefix>, user:<id>, command, worker.", max_length=64
-                    ),
-                ),
+                ("actor", models.CharField(max_length=64)),
                 ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ("data", models.JSONField(default=dict)),
+                (
+                    "chatbot",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="change_log",
+                        to="chatbots.chatbot",
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "change log entry",
                 "verbose_name_plural": "change log",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("request_id__isnull", False)),
+                        fields=["request_id", "id"],
+                        name="changelog_request",
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        name="changelog_chatbot_newest",
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.F("event"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(
+                            ("event__in", ["request.accepted", "request.started", "request.completed"]), _negated=True
+                        ),
+                        name="changelog_rare_events",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("event__regex", "^[a-z_]+(\\.[a-z_]+)+$")), name="changelog_event_dotted"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
@@ -419,6 +576,9 @@ class Migration(migrations.Migration):
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
             ],
+            options={
+                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="digestkey_one_row")],
+            },
         ),
         migrations.CreateModel(
             name="Membership",
@@ -430,42 +590,60 @@ class Migration(migrations.Migration):
                         choices=[("viewer", "Viewer"), ("support", "Support"), ("officer", "Officer")], max_length=8
                     ),
                 ),
+                ("mails", models.BooleanField(default=True)),
                 (
-                    "mails",
-                    models.BooleanField(
-                        default=True,
-                        help_text="Whether the officer gets mails about failed, held and late requests: their own choice.",
+                    "chatbot",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="memberships", to="chatbots.chatbot"
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to=settings.AUTH_USER_MODEL,
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("user", "chatbot"), name="membership_one_role_per_chatbot"),
+                    models.CheckConstraint(
+                        condition=models.Q(("role__in", ["viewer", "support", "officer"])),
+                        name="membership_role_known",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="SilentStorage",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("since", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("rests_until", models.DateTimeField(null=True)),
                 (
-                    "since",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(),
-                        help_text="When it first failed to answer.",
+                    "chatbot",
+                    models.ForeignKey(
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="chatbots.chatbot",
                     ),
                 ),
-                ("rests_until", models.DateTimeField(help_text="No worker calls it before this time.", null=True)),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("chatbot",), name="silentstorage_once", nulls_distinct=False)
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Variable",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "public_id",
-                    models.UUIDField(
-                        default=uuid_utils.compat.uuid7,
-                        editable=False,
-                        help_text="Identifies it in digests and the erasure ledger.",
-                        unique=True,
-                    ),
-                ),
+                ("public_id", models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, unique=True)),
                 ("name", models.CharField(max_length=128)),
                 (
                     "category",
@@ -475,16 +653,43 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("is_uci", models.BooleanField(default=False, verbose_name="is the UCI")),
+                ("was_uci", models.BooleanField(default=False, verbose_name="was the UCI")),
+                ("values_gone_at", models.DateTimeField(editable=False, null=True)),
                 (
-                    "was_uci",
-                    models.BooleanField(
-                        default=False,
-                        help_text="Conversations of that time stay findable under it, so it cannot be removed.",
-                        verbose_name="was the UCI",
+                    "chatbot",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="variables", to="chatbots.chatbot"
                     ),
                 ),
-                ("values_gone_at", models.DateTimeField(editable=False, null=True)),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("chatbot", "name"), name="variable_name_once_per_chatbot"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("is_uci", True)), fields=("chatbot",), name="variable_one_uci_per_chatbot"
+                    ),
+                    models.UniqueConstraint(fields=("chatbot", "id"), name="variable_of_chatbot"),
+                    models.CheckConstraint(
+                        condition=models.Q(("category__in", ["custom", "user_channel", "system"])),
+                        name="variable_category_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("is_uci", True), ("category", "system"), _negated=True),
+                        name="variable_uci_not_system",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("category", "user_channel"), _negated=True),
+                            ("name__regex", "^[a-z0-9_]+$"),
+                            _connector="OR",
+                        ),
+                        name="variable_user_channel_name",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("name", ""), _negated=True), name="variable_name_not_empty"
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="RateLimitWindow",
@@ -500,7 +705,16 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("began_at", models.DateTimeField()),
-                ("taken", models.BigIntegerField(help_text="Permits taken; above the limit once it is reached.")),
+                ("taken", models.BigIntegerField()),
+                (
+                    "chatbot",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="chatbots.chatbot",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
@@ -525,16 +739,20 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("asked_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                (
-                    "owner",
-                    models.CharField(
-                        db_default="", default="", help_text="The process that claimed it last.", max_length=100
-                    ),
-                ),
+                ("owner", models.CharField(db_default="", default="", max_length=100)),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("steps", models.JSONField(default=list)),
-                ("error", models.CharField(blank=True, default="", help_text="Our code and detail.", max_length=500)),
+                ("error", models.CharField(blank=True, default="", max_length=500)),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("finished_at__isnull", True)),
+                        fields=["asked_at"],
+                        name="bucketcheck_open",
+                    )
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Resolver",
@@ -549,29 +767,12 @@ class Migration(migrations.Migration):
                         to="chatbots.chatbot",
                     ),
                 ),
-                (
-                    "url",
-                    models.CharField(
-                        help_text="In canonical form. Its path may be a secret.", max_length=500, verbose_name="URL"
-                    ),
-                ),
+                ("url", models.CharField(max_length=500, verbose_name="URL")),
                 (
                     "variable_ids",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=models.BigIntegerField(),
-                        help_text="What is sent: variables of the chatbot.",
-                        size=None,
-                    ),
+                    django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None),
                 ),
-                (
-                    "pointer",
-                    models.CharField(
-                        blank=True,
-                        default="/value",
-                        help_text="Where the answer has the value (RFC 6901).",
-                        max_length=200,
-                    ),
-                ),
+                ("pointer", models.CharField(blank=True, default="/value", max_length=200)),
                 (
                     "off_reason",
                     models.CharField(
@@ -588,521 +789,39 @@ class Migration(migrations.Migration):
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
-                ("called_at", models.DateTimeField(editable=False, help_text="When the last call ended.", null=True)),
-                (
-                    "failing_since",
-                    models.DateTimeField(
-                        editable=False, help_text="The first of the failed calls since the last good one.", null=True
-                    ),
-                ),
-                (
-                    "last_error",
-                    models.CharField(
-                        blank=True,
-                        default="",
-                        editable=False,
-                        help_text="Why the last call failed; empty if not.",
-                        max_length=32,
-                    ),
-                ),
+                ("called_at", models.DateTimeField(editable=False, null=True)),
+                ("failing_since", models.DateTimeField(editable=False, null=True)),
+                ("last_error", models.CharField(blank=True, default="", editable=False, max_length=32)),
                 ("last_error_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "session_token",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="chatbots.variable",
+                    ),
+                ),
             ],
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("callback_url", ""),
-                    ("callback_url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
-                    _connector="OR",
-                ),
-                name="chatbot_callback_url_shape",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("retention_days__isnull", True), ("retention_days__range", (1, 3650)), _connector="OR"
-                ),
-                name="chatbot_retention_days_offered",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("export_assurance__in", ["any", "platform", "verified"])),
-                name="chatbot_export_assurance_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("deadline__regex", "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$")
-                ),
-                name="chatbot_deadline_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("csv_dialect__in", ["standard", "excel_comma", "excel_semicolon"])),
-                name="chatbot_csv_dialect_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "export_formats__in",
-                        ("csv", "csv json", "csv html", "csv json html", "json", "html", "json html"),
-                    )
-                ),
-                name="chatbot_export_formats_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("slug", ""), _negated=True), name="chatbot_slug_not_empty"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="chatbot",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("slug__in", ["uploads", "erasure_ledger"]), _negated=True),
-                name="chatbot_slug_not_reserved",
-                violation_error_message="This slug names a folder of the service in the bucket. Choose another.",
-            ),
-        ),
-        migrations.AddField(
-            model_name="bucket",
-            name="chatbot",
-            field=models.OneToOneField(
-                on_delete=django.db.models.deletion.PROTECT, related_name="bucket", to="chatbots.chatbot"
-            ),
-        ),
-        migrations.AddField(
-            model_name="apikey",
-            name="chatbot",
-            field=models.ForeignKey(
-                on_delete=django.db.models.deletion.PROTECT, related_name="api_keys", to="chatbots.chatbot"
-            ),
-        ),
-        migrations.AddField(
-            model_name="bucketcredential",
-            name="chatbot",
-            field=models.ForeignKey(
-                on_delete=django.db.models.deletion.PROTECT, related_name="bucket_credentials", to="chatbots.chatbot"
-            ),
-        ),
-        migrations.AddField(
-            model_name="callbacksecret",
-            name="chatbot",
-            field=models.ForeignKey(
-                on_delete=django.db.models.deletion.PROTECT, related_name="callback_secrets", to="chatbots.chatbot"
-            ),
-        ),
-        migrations.AddField(
-            model_name="changelogentry",
-            name="chatbot",
-            field=models.ForeignKey(
-                db_index=False,
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="change_log",
-                to="chatbots.chatbot",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="digestkey",
-            constraint=models.CheckConstraint(condition=models.Q(("id", 1)), name="digestkey_one_row"),
-        ),
-        migrations.AddField(
-            model_name="membership",
-            name="chatbot",
-            field=models.ForeignKey(
-                on_delete=django.db.models.deletion.PROTECT, related_name="memberships", to="chatbots.chatbot"
-            ),
-        ),
-        migrations.AddField(
-            model_name="membership",
-            name="user",
-            field=models.ForeignKey(
-                on_delete=django.db.models.deletion.CASCADE, related_name="memberships", to=settings.AUTH_USER_MODEL
-            ),
-        ),
-        migrations.AddField(
-            model_name="silentstorage",
-            name="chatbot",
-            field=models.ForeignKey(
-                db_index=False,
-                help_text="The owner of the bucket; null for the operator's.",
-                null=True,
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="+",
-                to="chatbots.chatbot",
-            ),
-        ),
-        migrations.AddField(
-            model_name="variable",
-            name="chatbot",
-            field=models.ForeignKey(
-                on_delete=django.db.models.deletion.PROTECT, related_name="variables", to="chatbots.chatbot"
-            ),
-        ),
-        migrations.AddField(
-            model_name="ratelimitwindow",
-            name="chatbot",
-            field=models.ForeignKey(
-                db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name="+", to="chatbots.chatbot"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="bucketcheck",
-            index=models.Index(
-                condition=models.Q(("finished_at__isnull", True)), fields=["asked_at"], name="bucketcheck_open"
-            ),
-        ),
-        migrations.AddField(
-            model_name="resolver",
-            name="session_token",
-            field=models.ForeignKey(
-                db_constraint=False,
-                db_index=False,
-                help_text="The sent user-channel variable that holds an opaque token of the client's own session.",
-                null=True,
-                on_delete=django.db.models.deletion.DO_NOTHING,
-                related_name="+",
-                to="chatbots.variable",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucket",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("hosting__in", ["hosted", "client"])), name="bucket_hosting_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucket",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("access_key_id", ""),
-                        ("bucket", ""),
-                        ("endpoint", ""),
-                        ("external_id", ""),
-                        ("hosting", "hosted"),
-                        ("kms_key_id", ""),
-                        ("prefix", ""),
-                        ("region", ""),
-                        ("role_arn", ""),
-                        ("secret_encrypted", ""),
-                        ("sse", ""),
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$")),
+                        name="resolver_url_shape",
                     ),
-                    models.Q(
-                        ("hosting", "client"),
-                        models.Q(("bucket", ""), _negated=True),
-                        models.Q(("region", ""), _negated=True),
-                        models.Q(
-                            models.Q(
-                                ("external_id", ""),
-                                ("role_arn", ""),
-                                models.Q(("access_key_id", ""), _negated=True),
-                                models.Q(("secret_encrypted", ""), _negated=True),
-                            ),
-                            models.Q(
-                                ("access_key_id", ""),
-                                ("secret_encrypted", ""),
-                                models.Q(("role_arn", ""), _negated=True),
-                                models.Q(("external_id", ""), _negated=True),
-                            ),
-                            _connector="OR",
-                        ),
+                    models.CheckConstraint(
+                        condition=models.Q(("pointer__regex", "^(/([^/~]|~0|~1)*)*$")), name="resolver_pointer_shape"
                     ),
-                    _connector="OR",
-                ),
-                name="bucket_settings_fit_hosting",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucket",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("hosting", "client")),
-                fields=("bucket", "endpoint", "prefix"),
-                name="bucket_place_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucket",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("prefix", ""), ("prefix__endswith", "/"), _connector="OR"),
-                name="bucket_prefix_is_folder",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucket",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("sse__in", ["", "AES256", "aws:kms"])), name="bucket_sse_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucket",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("kms_key_id", ""), ("sse", "aws:kms"), _connector="OR"),
-                name="bucket_kms_key_fits_sse",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="apikey",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("type__in", ["signing", "token", "identity"])), name="apikey_type_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="apikey",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("rate_limit__isnull", True), ("rate_limit__range", (1, 1000000)), _connector="OR"
-                ),
-                name="apikey_rate_limit_in_range",
-                violation_error_message="The rate limit is a number of calls a minute from 1 to 1,000,000.",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="apikey",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("algorithm", ""),
-                        ("public_key", ""),
-                        ("secret_sha256__isnull", True),
-                        ("type", "signing"),
-                        models.Q(("secret_encrypted", ""), _negated=True),
+                    models.CheckConstraint(
+                        condition=models.Q(("variable_ids__len__range", (1, 10))), name="resolver_sends_some"
                     ),
-                    models.Q(
-                        ("algorithm", ""),
-                        ("public_key", ""),
-                        ("secret_encrypted", ""),
-                        ("secret_sha256__isnull", False),
-                        ("type", "token"),
+                    models.CheckConstraint(
+                        condition=models.Q(("off_reason__in", ["", "uci_changed", "uci_not_custom"])),
+                        name="resolver_off_reason_known",
                     ),
-                    models.Q(
-                        ("secret_sha256__isnull", True),
-                        ("type", "identity"),
-                        models.Q(
-                            models.Q(
-                                ("algorithm", "HS256"),
-                                ("public_key", ""),
-                                models.Q(("secret_encrypted", ""), _negated=True),
-                            ),
-                            models.Q(
-                                ("algorithm__in", ["ES256", "RS256"]),
-                                ("secret_encrypted", ""),
-                                models.Q(("public_key", ""), _negated=True),
-                            ),
-                            _connector="OR",
-                        ),
-                    ),
-                    _connector="OR",
-                ),
-                name="apikey_secret_fits_type",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="apikey",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("type", "identity"), _negated=True),
-                    models.Q(("rate_limit__isnull", True), ("scopes", [])),
-                    _connector="OR",
-                ),
-                name="apikey_identity_makes_no_call",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="apikey",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "scopes__contained_by",
-                        [
-                            "deletions:write",
-                            "exports:write",
-                            "requests:read",
-                            "requests:approve",
-                            "conversations:write",
-                            "conversations:read",
-                            "messages:redact",
-                            "identities:write",
-                            "changelog:read",
-                            "holds:read",
-                            "holds:write",
-                        ],
-                    )
-                ),
-                name="apikey_scopes_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucketcredential",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("origin__in", ["issued", "by_hand"])), name="bucketcredential_origin_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucketcredential",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("place__range", (1, 2))), name="bucketcredential_few"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucketcredential",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("revoked_at__isnull", True)),
-                fields=("chatbot", "place"),
-                name="bucketcredential_place_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucketcredential",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(models.Q(("access_key_id", ""), _negated=True), ("revoked_at__isnull", True)),
-                fields=("access_key_id",),
-                name="bucketcredential_key_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="bucketcredential",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("active_at__isnull", True), models.Q(("access_key_id", ""), _negated=True), _connector="OR"
-                ),
-                name="bucketcredential_active_has_key",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callbacksecret",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("secret_encrypted", ""), _negated=True), name="callbacksecret_not_empty"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="changelogentry",
-            index=models.Index(
-                condition=models.Q(("request_id__isnull", False)),
-                fields=["request_id", "id"],
-                name="changelog_request",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="changelogentry",
-            index=models.Index(
-                models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="changelog_chatbot_newest"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="changelogentry",
-            index=models.Index(
-                models.F("chatbot"),
-                models.F("event"),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(
-                    ("event__in", ["request.accepted", "request.started", "request.completed"]), _negated=True
-                ),
-                name="changelog_rare_events",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="changelogentry",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("event__regex", "^[a-z_]+(\\.[a-z_]+)+$")), name="changelog_event_dotted"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="membership",
-            constraint=models.UniqueConstraint(fields=("user", "chatbot"), name="membership_one_role_per_chatbot"),
-        ),
-        migrations.AddConstraint(
-            model_name="membership",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("role__in", ["viewer", "support", "officer"])), name="membership_role_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="silentstorage",
-            constraint=models.UniqueConstraint(fields=("chatbot",), name="silentstorage_once", nulls_distinct=False),
-        ),
-        migrations.AddConstraint(
-            model_name="variable",
-            constraint=models.UniqueConstraint(fields=("chatbot", "name"), name="variable_name_once_per_chatbot"),
-        ),
-        migrations.AddConstraint(
-            model_name="variable",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("is_uci", True)), fields=("chatbot",), name="variable_one_uci_per_chatbot"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="variable",
-            constraint=models.UniqueConstraint(fields=("chatbot", "id"), name="variable_of_chatbot"),
-        ),
-        migrations.AddConstraint(
-            model_name="variable",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("category__in", ["custom", "user_channel", "system"])),
-                name="variable_category_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="variable",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("is_uci", True), ("category", "system"), _negated=True),
-                name="variable_uci_not_system",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="variable",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("category", "user_channel"), _negated=True),
-                    ("name__regex", "^[a-z0-9_]+$"),
-                    _connector="OR",
-                ),
-                name="variable_user_channel_name",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="variable",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("name", ""), _negated=True), name="variable_name_not_empty"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resolver",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$")),
-                name="resolver_url_shape",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resolver",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("pointer__regex", "^(/([^/~]|~0|~1)*)*$")), name="resolver_pointer_shape"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resolver",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("variable_ids__len__range", (1, 10))), name="resolver_sends_some"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="resolver",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("off_reason__in", ["", "uci_changed", "uci_not_custom"])),
-                name="resolver_off_reason_known",
-            ),
+                ],
+            },
         ),
     ]

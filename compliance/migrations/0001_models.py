@@ -24,47 +24,18 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="Heartbeat",
             fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        help_text="django-q2's id of the cluster, new at each start.",
-                        primary_key=True,
-                        serialize=False,
-                    ),
-                ),
-                (
-                    "name",
-                    models.CharField(
-                        help_text="How the owners of its claims begin: host, process and a unique part.",
-                        max_length=100,
-                    ),
-                ),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=100)),
                 ("version", models.CharField(max_length=32)),
-                ("workers", models.PositiveSmallIntegerField(help_text="Processes that carry out tasks.")),
+                ("workers", models.PositiveSmallIntegerField()),
                 ("started_at", models.DateTimeField()),
-                ("seen_at", models.DateTimeField(help_text="When the guard process last reported.")),
-                ("worked_at", models.DateTimeField(help_text="When one of its workers last took a task.", null=True)),
-                ("stopped_at", models.DateTimeField(help_text="When it stopped in order.", null=True)),
-                (
-                    "died_at",
-                    models.DateTimeField(help_text="When another cluster found its processes dead.", null=True),
-                ),
-                (
-                    "pid_scope",
-                    models.CharField(
-                        db_default="",
-                        default="",
-                        help_text="Identifies the machine or container, within which process ids are unique.",
-                        max_length=100,
-                    ),
-                ),
-                ("pid", models.IntegerField(help_text="Process id of the guard.", null=True)),
-                (
-                    "began",
-                    models.BigIntegerField(
-                        help_text="When the guard started, in clock ticks since the machine booted.", null=True
-                    ),
-                ),
+                ("seen_at", models.DateTimeField()),
+                ("worked_at", models.DateTimeField(null=True)),
+                ("stopped_at", models.DateTimeField(null=True)),
+                ("died_at", models.DateTimeField(null=True)),
+                ("pid_scope", models.CharField(db_default="", default="", max_length=100)),
+                ("pid", models.IntegerField(null=True)),
+                ("began", models.BigIntegerField(null=True)),
             ],
         ),
         migrations.CreateModel(
@@ -88,34 +59,12 @@ class Migration(migrations.Migration):
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),
-                (
-                    "last_notified_id",
-                    models.BigIntegerField(
-                        default=0, help_text="The last notice that was mailed, or no longer applied."
-                    ),
-                ),
+                ("last_notified_id", models.BigIntegerField(default=0)),
                 ("mailed_at", models.DateTimeField(null=True)),
-                (
-                    "digest_on",
-                    models.DateField(
-                        help_text="The last day whose digest was mailed, or was not needed, since nothing was due.",
-                        null=True,
-                    ),
-                ),
-                (
-                    "attempts",
-                    models.PositiveIntegerField(default=0, help_text="Failed attempts since the last mail."),
-                ),
-                (
-                    "last_error",
-                    models.CharField(
-                        blank=True, default="", help_text="Ours, never a library's text.", max_length=32
-                    ),
-                ),
+                ("digest_on", models.DateField(null=True)),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("last_error", models.CharField(blank=True, default="", max_length=32)),
             ],
-            options={
-                "abstract": False,
-            },
         ),
         migrations.CreateModel(
             name="Occurrence",
@@ -142,12 +91,7 @@ class Migration(migrations.Migration):
                         serialize=False,
                     ),
                 ),
-                (
-                    "asked_at",
-                    models.DateTimeField(
-                        help_text="When it was last requested, for jobs that are requested.", null=True
-                    ),
-                ),
+                ("asked_at", models.DateTimeField(null=True)),
                 ("last_at", models.DateTimeField(null=True)),
                 ("times", models.PositiveBigIntegerField(default=0)),
             ],
@@ -184,6 +128,9 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [models.UniqueConstraint(fields=("bucket_of",), name="claim_one_per_bucket")],
+            },
         ),
         migrations.CreateModel(
             name="ComplianceRequest",
@@ -596,6 +543,289 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        models.F("kind"),
+                        models.F("lane"),
+                        models.F("chatbot"),
+                        django.db.models.functions.comparison.Coalesce("not_before", "queued_at"),
+                        models.F("seq"),
+                        condition=models.Q(("claim__isnull", True), ("status", "accepted")),
+                        name="request_queue",
+                    ),
+                    models.Index(fields=["variable", "uci_digest", "status", "seq"], name="request_of_chatter"),
+                    models.Index(
+                        condition=models.Q(("claim__isnull", False)), fields=["claim"], name="request_claim"
+                    ),
+                    models.Index(
+                        condition=models.Q(("chatbot__gt", 0), ("status", "accepted"), ("waiting_for", "extracts")),
+                        fields=["chatbot", "seq"],
+                        name="request_waits_for_days",
+                    ),
+                    models.Index(
+                        condition=models.Q(("status", "on_hold")), fields=["hold_reason", "seq"], name="request_held"
+                    ),
+                    models.Index(
+                        models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="request_newest"
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.F("status"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(models.Q(("status", "completed"), _negated=True), ("chatbot__gt", 0)),
+                        name="request_newest_unfinished",
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(("chatbot__gt", 0), ("kind", "export")),
+                        name="request_newest_exports",
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.F("reference"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(("reference", ""), _negated=True),
+                        name="request_of_reference",
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.F("origin"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(models.Q(("origin", "api"), _negated=True), ("chatbot__gt", 0)),
+                        name="request_newest_by_hand",
+                    ),
+                    models.Index(
+                        condition=models.Q(("continues__isnull", False)),
+                        fields=["continues"],
+                        name="request_continues",
+                    ),
+                    models.Index(
+                        django.db.models.functions.comparison.Coalesce(
+                            "completed_at", "cancelled_at", "rejected_at", "failed_at"
+                        ),
+                        condition=models.Q(("uci_digest__isnull", False), ("uci_value__isnull", True)),
+                        name="request_digest_kept",
+                    ),
+                    models.Index(
+                        condition=models.Q(("kind", "export"), ("status", "failed"), ("uci_value__isnull", False)),
+                        fields=["failed_at"],
+                        name="request_failed_exports",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("named_conversations__isnull", False),
+                            ("status__in", ["accepted", "on_hold", "processing", "failed"]),
+                        ),
+                        fields=["chatbot", "seq"],
+                        name="request_by_ids_open",
+                    ),
+                    models.Index(
+                        django.db.models.functions.comparison.Coalesce(
+                            "completed_at", "cancelled_at", "rejected_at", "failed_at"
+                        ),
+                        condition=models.Q(("chatbot__gt", 0), ("named_conversations__isnull", False)),
+                        name="request_by_ids_kept",
+                    ),
+                    models.Index(
+                        django.db.models.functions.comparison.Coalesce(
+                            "completed_at", "cancelled_at", "rejected_at", "failed_at"
+                        ),
+                        condition=models.Q(
+                            models.Q(("reference", ""), _negated=True),
+                            models.Q(
+                                ("completed_at__isnull", False),
+                                ("cancelled_at__isnull", False),
+                                ("rejected_at__isnull", False),
+                                models.Q(("named_conversations__isnull", True), ("uci_digest__isnull", True)),
+                                _connector="OR",
+                            ),
+                        ),
+                        name="request_reference_kept",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("kind__in", ["deletion", "export", "retention", "redaction"])),
+                        name="request_kind_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "status__in",
+                                ["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"],
+                            )
+                        ),
+                        name="request_status_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("waiting_for__isnull", True),
+                            ("waiting_for__in", ["extracts", "turn", "rows"]),
+                            _connector="OR",
+                        ),
+                        name="request_waiting_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("kind__in", ["export", "redaction"]),
+                            models.Q(("cutoff_at__isnull", True), ("cutoff_number__isnull", True)),
+                            models.Q(("cutoff_at__isnull", False), ("cutoff_number__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="request_cutoff_is_whole",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("lane__in", ["normal", "split", "isolated", "large", "client"])),
+                        name="request_lane_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("deadline__regex", "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$")
+                        ),
+                        name="request_deadline_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("extended_at__isnull", True), ("extended_by", ""), ("extension_reason__isnull", True)
+                            ),
+                            models.Q(
+                                ("extended_at__isnull", False),
+                                ("extension_reason__in", ["complexity", "number_of_requests"]),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="request_extension_is_whole",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("csv_dialect__in", ["standard", "excel_comma", "excel_semicolon"])),
+                        name="request_csv_dialect_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "formats__in",
+                                ("csv", "csv json", "csv html", "csv json html", "json", "html", "json html"),
+                            )
+                        ),
+                        name="request_formats_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("archive__in", ["", "zip"])), name="request_archive_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("held_at__isnull", False), ("hold_reason__isnull", False), ("status", "on_hold")
+                            ),
+                            models.Q(models.Q(("status", "on_hold"), _negated=True), ("hold_reason__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="request_hold_has_reason",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("named_conversations__isnull", True), ("variable__isnull", False)),
+                            models.Q(
+                                ("uci_digest__isnull", True), ("uci_value__isnull", True), ("variable__isnull", True)
+                            ),
+                            _connector="OR",
+                        ),
+                        name="request_has_one_selector",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("kind", "retention"), _negated=True),
+                            models.Q(("named_conversations__isnull", True), ("variable__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="request_retention_names_nobody",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("kind", "redaction"), _negated=True),
+                            models.Q(("named_conversations__isnull", True), ("variable__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="request_redaction_names_nobody",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status__in", ["accepted", "on_hold", "processing"]), _negated=True),
+                            models.Q(("uci_digest__isnull", False), ("uci_value__isnull", False)),
+                            ("named_conversations__isnull", False),
+                            ("kind__in", ["retention", "redaction"]),
+                            models.Q(("origin", "replay"), ("uci_digest__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="request_open_names_somebody",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("named_conversations__range", (1, 100))),
+                        name="request_names_some_conversations",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status__in", ["completed", "cancelled", "rejected"]), _negated=True),
+                            ("uci_value__isnull", True),
+                            _connector="OR",
+                        ),
+                        name="request_final_forgets_chatter",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("completed_at__isnull", False), ("result__isnull", False), ("status", "completed")
+                            ),
+                            models.Q(
+                                models.Q(("status", "completed"), _negated=True),
+                                ("completed_at__isnull", True),
+                                ("result__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="request_completed_has_result",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status", "failed"), _negated=True),
+                            models.Q(("failed_at__isnull", False), models.Q(("error_code", ""), _negated=True)),
+                            _connector="OR",
+                        ),
+                        name="request_failed_has_error",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status", "processing"), _negated=True),
+                            ("started_at__isnull", False),
+                            _connector="OR",
+                        ),
+                        name="request_processing_has_start",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("claim__isnull", True), ("status__in", ["accepted", "processing"]), _connector="OR"
+                        ),
+                        name="request_claimed_is_open",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("reference", ""), ("reference__regex", "^[A-Za-z0-9._:-]{1,64}$"), _connector="OR"
+                        ),
+                        name="request_reference_shape",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("callback_url", ""),
+                            ("callback_url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
+                            _connector="OR",
+                        ),
+                        name="request_callback_url_shape",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Callback",
@@ -746,6 +976,111 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "waiting")),
+                        fields=["chatbot", "next_attempt_at"],
+                        name="callback_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(("token__isnull", False)), fields=["token"], name="callback_taken"
+                    ),
+                    models.Index(fields=["expires_at"], name="callback_expiry"),
+                    models.Index(
+                        models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="callback_newest"
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(("chatbot__gt", 0), ("state", "given_up")),
+                        name="callback_newest_given_up",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("request", "occurred_at", "status"), name="callback_once"),
+                    models.UniqueConstraint(
+                        condition=models.Q(("deadline_event", ""), _negated=True),
+                        fields=("request", "deadline_event", "occurred_at"),
+                        name="callback_of_deadline_once",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("deadline_event", ""),
+                                ("status__in", ["completed", "failed", "on_hold", "rejected", "cancelled"]),
+                            ),
+                            models.Q(
+                                ("deadline_event__in", ["due_soon", "overdue", "extended"]),
+                                ("status__in", ["accepted", "processing", "on_hold", "failed"]),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="callback_event_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("hold_reason__isnull", False), ("status", "on_hold")),
+                            models.Q(models.Q(("status", "on_hold"), _negated=True), ("hold_reason__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="callback_hold_has_reason",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("result__isnull", False), ("status", "completed")),
+                            models.Q(models.Q(("status", "completed"), _negated=True), ("result__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="callback_completed_has_result",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status", "failed"), models.Q(("error_code", ""), _negated=True)),
+                            models.Q(models.Q(("status", "failed"), _negated=True), ("error_code", "")),
+                            _connector="OR",
+                        ),
+                        name="callback_failed_has_error",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("url", ""),
+                            ("url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
+                            _connector="OR",
+                        ),
+                        name="callback_url_shape",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("delivered_at__isnull", True),
+                                ("next_attempt_at__isnull", False),
+                                ("state", "waiting"),
+                                models.Q(("url", ""), _negated=True),
+                            ),
+                            models.Q(
+                                ("delivered_at__isnull", False),
+                                ("last_error", ""),
+                                ("next_attempt_at__isnull", True),
+                                ("state", "delivered"),
+                                ("url", ""),
+                            ),
+                            models.Q(
+                                ("delivered_at__isnull", True),
+                                ("next_attempt_at__isnull", True),
+                                ("state", "given_up"),
+                                models.Q(("last_error", ""), _negated=True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="callback_state_fits",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("token__isnull", True), ("state", "waiting"), _connector="OR"),
+                        name="callback_taken_waits",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Export",
@@ -818,15 +1153,49 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("key__isnull", False)), fields=["expires_at"], name="export_expiry"
+                    ),
+                    models.Index(
+                        condition=models.Q(("hosting", "client"), ("key__isnull", False)),
+                        fields=["finished_at"],
+                        name="export_key_kept",
+                    ),
+                    models.Index(
+                        condition=models.Q(("finished_at__isnull", True), ("key__isnull", False)),
+                        fields=["id"],
+                        name="export_unfinished",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("chatbot", "key"), name="export_key_once_per_chatbot"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("finished_at__isnull", True),
+                            models.Q(
+                                ("bytes__isnull", False),
+                                ("rows__isnull", False),
+                                ("sha256__isnull", False),
+                                ("upload_id__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="export_finished_is_whole",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("removed_at__isnull", True), ("key__isnull", True), _connector="OR"),
+                        name="export_removed_forgets_key",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="ExportConversation",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "conversation_id",
-                    models.BigIntegerField(help_text="The conversation's number; no database constraint."),
-                ),
+                ("conversation_id", models.BigIntegerField()),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -846,25 +1215,21 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["conversation_id"], name="exportconversation_number"),
+                    models.Index(fields=["export"], name="exportconversation_export"),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="ExportFile",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "file_id",
-                    models.BigIntegerField(
-                        help_text="The uploaded file's number, as in the CSV; no database constraint.", null=True
-                    ),
-                ),
-                (
-                    "key",
-                    models.CharField(
-                        help_text="In the export's bucket; it may contain the chatter's value.", max_length=1024
-                    ),
-                ),
+                ("file_id", models.BigIntegerField(null=True)),
+                ("key", models.CharField(max_length=1024)),
                 ("bytes", models.BigIntegerField(null=True)),
-                ("sha256", models.CharField(help_text="Lower-case hex.", max_length=64, null=True)),
+                ("sha256", models.CharField(max_length=64, null=True)),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -884,6 +1249,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["key"], name="exportfile_key")],
+                "constraints": [models.UniqueConstraint(fields=("export", "key"), name="exportfile_once")],
+            },
         ),
         migrations.CreateModel(
             name="JournalEntry",
@@ -901,7 +1270,7 @@ class Migration(migrations.Migration):
                         max_length=16,
                     ),
                 ),
-                ("request_id", models.UUIDField(help_text="The request, or the legal hold.", null=True)),
+                ("request_id", models.UUIDField(null=True)),
                 ("key_prefix", models.CharField(blank=True, db_default="", default="", max_length=16)),
                 ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
             ],
@@ -947,21 +1316,16 @@ class Migration(migrations.Migration):
                         max_length=16,
                     ),
                 ),
-                ("line", models.JSONField(help_text="What the lines say, without the conversations' digests.")),
+                ("line", models.JSONField()),
                 (
                     "conversation_digests",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.BinaryField(max_length=32), default=list, size=None
                     ),
                 ),
-                (
-                    "key",
-                    models.CharField(
-                        help_text="The object that the line is from: the latest that has one.", max_length=120
-                    ),
-                ),
-                ("at", models.DateTimeField(help_text="The time in its key.")),
-                ("incarnation", models.UUIDField(help_text="The life of the database that ends with this replay.")),
+                ("key", models.CharField(max_length=120)),
+                ("at", models.DateTimeField()),
+                ("incarnation", models.UUIDField()),
                 (
                     "plan",
                     models.CharField(
@@ -993,13 +1357,10 @@ class Migration(migrations.Migration):
                 (
                     "numbers",
                     django.contrib.postgres.fields.ArrayField(
-                        base_field=models.BigIntegerField(),
-                        help_text="The conversations that it is about here.",
-                        null=True,
-                        size=None,
+                        base_field=models.BigIntegerField(), null=True, size=None
                     ),
                 ),
-                ("conversations", models.PositiveIntegerField(default=0, help_text="How many they are.")),
+                ("conversations", models.PositiveIntegerField(default=0)),
                 (
                     "outcome",
                     models.CharField(
@@ -1035,42 +1396,38 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("outcome__in", ["", "filed"])),
+                        fields=["request_id"],
+                        name="ledgerline_open",
+                    ),
+                    models.Index(fields=["at"], name="ledgerline_at"),
+                    models.Index(
+                        condition=models.Q(("outcome", "undecided")), fields=["chatbot"], name="ledgerline_undecided"
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="LedgerObject",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("key", models.CharField(max_length=120, unique=True)),
-                (
-                    "at",
-                    models.DateTimeField(help_text="The time in its key: never before that of an earlier object."),
-                ),
+                ("at", models.DateTimeField()),
                 (
                     "request_ids",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=models.UUIDField(),
-                        default=list,
-                        help_text="Of requests and of legal holds.",
-                        size=None,
-                    ),
+                    django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), default=list, size=None),
                 ),
                 (
                     "key_prefixes",
                     django.contrib.postgres.fields.ArrayField(
-                        base_field=models.CharField(max_length=16),
-                        default=list,
-                        help_text="Of keys that were revoked.",
-                        size=None,
+                        base_field=models.CharField(max_length=16), default=list, size=None
                     ),
                 ),
                 ("sha256", models.BinaryField(max_length=32, null=True)),
-                (
-                    "written_at",
-                    models.DateTimeField(
-                        help_text="When the storage had answered. Null: unknown whether there is an object.",
-                        null=True,
-                    ),
-                ),
+                ("written_at", models.DateTimeField(null=True)),
             ],
             options={
                 "indexes": [models.Index(fields=["at"], name="ledgerobject_at")],
@@ -1121,17 +1478,24 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "left copies",
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("export__isnull", False), ("extract__isnull", True)),
+                            models.Q(("export__isnull", True), ("extract__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="leftcopy_is_one_thing",
+                    ),
+                    models.UniqueConstraint(fields=("deletion", "export"), name="leftcopy_export_once"),
+                    models.UniqueConstraint(fields=("deletion", "extract"), name="leftcopy_extract_once"),
+                ],
             },
         ),
         migrations.CreateModel(
             name="LegalHold",
             fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        help_text="UUIDv7, created when the hold is placed.", primary_key=True, serialize=False
-                    ),
-                ),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
                 (
                     "scope",
                     models.CharField(
@@ -1143,39 +1507,11 @@ class Migration(migrations.Migration):
                         max_length=16,
                     ),
                 ),
-                (
-                    "value_encrypted",
-                    models.TextField(
-                        blank=True,
-                        default="",
-                        help_text="The UCI value, for officers while the hold is in force. Empty after its release or a restore.",
-                    ),
-                ),
-                (
-                    "uci_digest",
-                    models.BinaryField(
-                        help_text="Emptied ERASURE_LEDGER_DAYS after the release.", max_length=32, null=True
-                    ),
-                ),
-                (
-                    "began_from",
-                    models.DateTimeField(
-                        help_text="It covers conversations that began then or later. Null: from the first.", null=True
-                    ),
-                ),
-                (
-                    "began_before",
-                    models.DateTimeField(
-                        help_text="It covers conversations that began before then. Null: to the last.", null=True
-                    ),
-                ),
-                (
-                    "matter",
-                    models.CharField(
-                        help_text="The client's own reference. Emptied ERASURE_LEDGER_DAYS after the release.",
-                        max_length=64,
-                    ),
-                ),
+                ("value_encrypted", models.TextField(blank=True, default="")),
+                ("uci_digest", models.BinaryField(max_length=32, null=True)),
+                ("began_from", models.DateTimeField(null=True)),
+                ("began_before", models.DateTimeField(null=True)),
+                ("matter", models.CharField(max_length=64)),
                 (
                     "basis",
                     models.CharField(
@@ -1197,11 +1533,8 @@ class Migration(migrations.Migration):
                     "placed_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
-                ("placed_by", models.CharField(help_text="The actor, as in the change log.", max_length=64)),
-                (
-                    "review_at",
-                    models.DateTimeField(help_text="When an officer checks whether the hold is still needed."),
-                ),
+                ("placed_by", models.CharField(max_length=64)),
+                ("review_at", models.DateTimeField()),
                 ("reviewed_at", models.DateTimeField(null=True)),
                 ("reviewed_by", models.CharField(blank=True, default="", max_length=64)),
                 ("released_at", models.DateTimeField(null=True)),
@@ -1241,6 +1574,90 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("released_at__isnull", True)),
+                        fields=["chatbot"],
+                        name="legalhold_in_force",
+                    ),
+                    models.Index(
+                        models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="legalhold_newest"
+                    ),
+                    models.Index(
+                        condition=models.Q(("released_at__isnull", False), models.Q(("matter", ""), _negated=True)),
+                        fields=["released_at"],
+                        name="legalhold_kept",
+                    ),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("scope__in", ["uci", "conversations", "chatbot"])),
+                        name="legalhold_scope_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("basis__in", ["legal_claims", "legal_obligation", "authority_order"])),
+                        name="legalhold_basis_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("disclosure", "disclosed")), name="legalhold_disclosure_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                models.Q(("scope", "uci"), ("variable__isnull", False)),
+                                models.Q(models.Q(("scope", "uci"), _negated=True), ("variable__isnull", True)),
+                                _connector="OR",
+                            ),
+                            models.Q(
+                                ("scope", "uci"),
+                                models.Q(("uci_digest__isnull", True), ("value_encrypted", "")),
+                                _connector="OR",
+                            ),
+                        ),
+                        name="legalhold_names_its_scope",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("released_at__isnull", False),
+                            models.Q(("scope", "uci"), _negated=True),
+                            ("uci_digest__isnull", False),
+                            _connector="OR",
+                        ),
+                        name="legalhold_in_force_finds",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("began_from__isnull", True),
+                            ("began_before__isnull", True),
+                            ("began_from__lt", models.F("began_before")),
+                            _connector="OR",
+                        ),
+                        name="legalhold_window_is_whole",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("release_reason", ""), ("released_at__isnull", True), ("released_by", "")),
+                            models.Q(
+                                ("released_at__isnull", False),
+                                ("value_encrypted", ""),
+                                models.Q(("released_by", ""), _negated=True),
+                                models.Q(("release_reason", ""), _negated=True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="legalhold_release_is_whole",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("matter__regex", "^[A-Za-z0-9._:-]{1,64}$"),
+                            models.Q(("matter", ""), ("released_at__isnull", False)),
+                            _connector="OR",
+                        ),
+                        name="legalhold_matter_shape",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="LegalHoldConversation",
@@ -1266,6 +1683,9 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["hold"], name="legalholdconversation_hold")],
+            },
         ),
         migrations.CreateModel(
             name="Notice",
@@ -1284,12 +1704,7 @@ class Migration(migrations.Migration):
                         max_length=8,
                     ),
                 ),
-                (
-                    "occurred_at",
-                    models.DateTimeField(
-                        help_text="When the request failed, was held, or is due; the hold's review."
-                    ),
-                ),
+                ("occurred_at", models.DateTimeField()),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
@@ -1324,31 +1739,36 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["chatbot", "id"], name="notice_of_chatbot")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("request", "event", "occurred_at"), name="notice_once"),
+                    models.UniqueConstraint(fields=("hold", "occurred_at"), name="notice_of_hold_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("event__in", ["failed", "on_hold", "due_soon", "overdue"]),
+                                ("hold__isnull", True),
+                                ("request__isnull", False),
+                            ),
+                            models.Q(("event", "review"), ("hold__isnull", False), ("request__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="notice_event_known",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Redaction",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "conversation_id",
-                    models.BigIntegerField(help_text="The conversation's number; no database constraint."),
-                ),
+                ("conversation_id", models.BigIntegerField()),
                 (
                     "message_numbers",
-                    django.contrib.postgres.fields.ArrayField(
-                        base_field=models.BigIntegerField(),
-                        help_text="The messages' numbers, 1 to 100, or none with `csat_comment`; no database constraint.",
-                        size=None,
-                    ),
+                    django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None),
                 ),
-                (
-                    "csat_comment",
-                    models.BooleanField(
-                        db_default=False,
-                        default=False,
-                        help_text="Whether it redacts the conversation's CSAT comment.",
-                    ),
-                ),
+                ("csat_comment", models.BooleanField(db_default=False, default=False)),
                 (
                     "reason",
                     models.CharField(
@@ -1381,6 +1801,35 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["conversation_id"], name="redaction_conversation")],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("message_numbers__len__range", (1, 100)),
+                            models.Q(("csat_comment", True), ("message_numbers__len", 0)),
+                            _connector="OR",
+                        ),
+                        name="redaction_names_something",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            (
+                                "reason__in",
+                                [
+                                    "payment_data",
+                                    "credentials",
+                                    "identity_document",
+                                    "sensitive_data",
+                                    "other_person",
+                                    "other",
+                                ],
+                            )
+                        ),
+                        name="redaction_reason_known",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="RepeatedExport",
@@ -1422,25 +1871,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["redaction"], name="repeatedexport_redaction")],
+            },
         ),
         migrations.CreateModel(
             name="Replay",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("path", models.CharField(max_length=200)),
-                (
-                    "digest",
-                    models.BinaryField(help_text="Keyed digest of the signature or Idempotency-Key.", max_length=32),
-                ),
-                ("body_digest", models.BinaryField(help_text="Keyed digest of the body.", max_length=32)),
-                (
-                    "existing",
-                    models.BooleanField(
-                        db_default=False,
-                        default=False,
-                        help_text="Whether the response was an equal export that was filed before.",
-                    ),
-                ),
+                ("digest", models.BinaryField(max_length=32)),
+                ("body_digest", models.BinaryField(max_length=32)),
+                ("existing", models.BooleanField(db_default=False, default=False)),
                 ("expires_at", models.DateTimeField()),
                 (
                     "chatbot",
@@ -1461,18 +1903,17 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["expires_at"], name="replay_expiry")],
+                "constraints": [models.UniqueConstraint(fields=("chatbot", "path", "digest"), name="replay_once")],
+            },
         ),
         migrations.CreateModel(
             name="RequestNote",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "entry_id",
-                    models.BigIntegerField(
-                        help_text="The decision's entry of the change log; no database constraint."
-                    ),
-                ),
-                ("text", models.CharField(help_text="Null once erased.", max_length=1000, null=True)),
+                ("entry_id", models.BigIntegerField()),
+                ("text", models.CharField(max_length=1000, null=True)),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
@@ -1496,6 +1937,19 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("text__isnull", False)), fields=["created_at"], name="requestnote_kept"
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("request", "entry_id"), name="requestnote_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(("text", ""), _negated=True), name="requestnote_says_something"
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="RequestSubject",
@@ -1521,48 +1975,25 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["request"], name="requestsubject_request"),
+                    models.Index(fields=["digest"], name="requestsubject_digest"),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="RetentionRun",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("day", models.DateField(help_text="The day of the run in the chatbot's time zone.")),
+                ("day", models.DateField()),
                 ("retention_days", models.PositiveSmallIntegerField()),
-                ("older_than", models.DateTimeField(help_text="Conversations whose last message is older are due.")),
-                (
-                    "announced",
-                    models.PositiveIntegerField(
-                        help_text="Of a first run: the number of conversations that was shown and confirmed.",
-                        null=True,
-                    ),
-                ),
-                (
-                    "previous_days",
-                    models.PositiveSmallIntegerField(
-                        help_text="Of a first run: the period before, if there was one.", null=True
-                    ),
-                ),
-                (
-                    "examined_number",
-                    models.BigIntegerField(
-                        default=0,
-                        help_text="Conversations up to this number are either closed by this run or were not due.",
-                    ),
-                ),
-                (
-                    "left_out",
-                    models.PositiveIntegerField(
-                        default=0, help_text="Conversations that were due and kept for an export that names them."
-                    ),
-                ),
-                (
-                    "is_replayed",
-                    models.BooleanField(
-                        db_default=False,
-                        default=False,
-                        help_text="A replay has filed it, maybe beside a run of the same day.",
-                    ),
-                ),
+                ("older_than", models.DateTimeField()),
+                ("announced", models.PositiveIntegerField(null=True)),
+                ("previous_days", models.PositiveSmallIntegerField(null=True)),
+                ("examined_number", models.BigIntegerField(default=0)),
+                ("left_out", models.PositiveIntegerField(default=0)),
+                ("is_replayed", models.BooleanField(db_default=False, default=False)),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
@@ -1586,31 +2017,36 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [models.Index(fields=["chatbot", "-day", "-id"], name="retentionrun_of_chatbot")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("announced__isnull", True), ("is_replayed", False)),
+                        fields=("chatbot", "day"),
+                        name="retentionrun_once_a_day",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("retention_days__range", (1, 3650))), name="retentionrun_days_offered"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("request__isnull", False),
+                            models.Q(("announced__isnull", True), ("previous_days__isnull", True)),
+                            _connector="OR",
+                        ),
+                        name="retentionrun_first_has_request",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Service",
             fields=[
                 ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                (
-                    "service_id",
-                    models.UUIDField(help_text="Names its folder of the ledger. A copy gets another one (adopt)."),
-                ),
-                ("incarnation", models.UUIDField(help_text="The life of this database: new after each replay.")),
-                (
-                    "server",
-                    models.CharField(
-                        blank=True,
-                        default="",
-                        help_text="Identifies the database server and this table; differs in a dump that was loaded.",
-                        max_length=64,
-                    ),
-                ),
-                (
-                    "timeline",
-                    models.BigIntegerField(
-                        help_text="Of the write-ahead log; a failover begins another one.", null=True
-                    ),
-                ),
+                ("service_id", models.UUIDField()),
+                ("incarnation", models.UUIDField()),
+                ("server", models.CharField(blank=True, default="", max_length=64)),
+                ("timeline", models.BigIntegerField(null=True)),
                 (
                     "state",
                     models.CharField(
@@ -1636,33 +2072,11 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("tripped_at", models.DateTimeField(null=True)),
-                (
-                    "highest_number",
-                    models.BigIntegerField(
-                        help_text="The highest conversation number when the restore was noticed.", null=True
-                    ),
-                ),
-                (
-                    "checked_at",
-                    models.DateTimeField(
-                        help_text="When the ledger was last compared with this database.", null=True
-                    ),
-                ),
-                ("replayed_at", models.DateTimeField(help_text="When the last replay ended.", null=True)),
-                (
-                    "reads_since",
-                    models.DateTimeField(
-                        help_text="A replay reads all objects since then, also those that this database knows.",
-                        null=True,
-                    ),
-                ),
-                (
-                    "mended_to",
-                    models.BigIntegerField(
-                        help_text="The last row that was compared, while objects of the ledger that are gone are written again.",
-                        null=True,
-                    ),
-                ),
+                ("highest_number", models.BigIntegerField(null=True)),
+                ("checked_at", models.DateTimeField(null=True)),
+                ("replayed_at", models.DateTimeField(null=True)),
+                ("reads_since", models.DateTimeField(null=True)),
+                ("mended_to", models.BigIntegerField(null=True)),
             ],
             options={
                 "constraints": [
@@ -1700,7 +2114,7 @@ class Migration(migrations.Migration):
             name="Canary",
             fields=[
                 ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ("token_encrypted", models.TextField(help_text="The token with which it sends and reads.")),
+                ("token_encrypted", models.TextField()),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
@@ -1733,12 +2147,7 @@ class Migration(migrations.Migration):
                         help_text="When a worker may take it; while one holds it, when another may.",
                     ),
                 ),
-                (
-                    "id",
-                    models.UUIDField(
-                        default=uuid_utils.compat.uuid7, help_text="UUIDv7.", primary_key=True, serialize=False
-                    ),
-                ),
+                ("id", models.UUIDField(default=uuid_utils.compat.uuid7, primary_key=True, serialize=False)),
                 (
                     "state",
                     models.CharField(
@@ -1776,28 +2185,19 @@ class Migration(migrations.Migration):
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
                 ("ended_at", models.DateTimeField(null=True)),
-                ("day", models.DateField(help_text="The day whose extract is to hold the chatter.")),
-                (
-                    "planted_at",
-                    models.DateTimeField(help_text="Since when something of the chatter can be stored.", null=True),
-                ),
-                (
-                    "erased_at",
-                    models.DateTimeField(help_text="When its deletion was seen to be completed.", null=True),
-                ),
+                ("day", models.DateField()),
+                ("planted_at", models.DateTimeField(null=True)),
+                ("erased_at", models.DateTimeField(null=True)),
                 (
                     "numbers",
                     django.contrib.postgres.fields.ArrayField(
-                        base_field=models.BigIntegerField(),
-                        default=list,
-                        help_text="Of the conversations.",
-                        size=None,
+                        base_field=models.BigIntegerField(), default=list, size=None
                     ),
                 ),
-                ("file_id", models.BigIntegerField(help_text="The uploaded file's number.", null=True)),
-                ("export_id", models.UUIDField(help_text="The request; no database constraint.", null=True)),
-                ("deletion_id", models.UUIDField(help_text="The request; no database constraint.", null=True)),
-                ("logs", models.JSONField(default=dict, help_text="How long each log file was when the turn began.")),
+                ("file_id", models.BigIntegerField(null=True)),
+                ("export_id", models.UUIDField(null=True)),
+                ("deletion_id", models.UUIDField(null=True)),
+                ("logs", models.JSONField(default=dict)),
                 (
                     "trouble",
                     models.CharField(
@@ -1824,14 +2224,8 @@ class Migration(migrations.Migration):
                         max_length=20,
                     ),
                 ),
-                (
-                    "trouble_at",
-                    models.CharField(blank=True, default="", help_text="Where: a name of ours.", max_length=200),
-                ),
-                (
-                    "findings",
-                    models.JSONField(default=list, help_text="What was left: place (`Place`), code (`Left`), where."),
-                ),
+                ("trouble_at", models.CharField(blank=True, default="", max_length=200)),
+                ("findings", models.JSONField(default=list)),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -1864,855 +2258,5 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
-        ),
-        migrations.AddConstraint(
-            model_name="claim",
-            constraint=models.UniqueConstraint(fields=("bucket_of",), name="claim_one_per_bucket"),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                models.F("kind"),
-                models.F("lane"),
-                models.F("chatbot"),
-                django.db.models.functions.comparison.Coalesce("not_before", "queued_at"),
-                models.F("seq"),
-                condition=models.Q(("claim__isnull", True), ("status", "accepted")),
-                name="request_queue",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(fields=["variable", "uci_digest", "status", "seq"], name="request_of_chatter"),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(condition=models.Q(("claim__isnull", False)), fields=["claim"], name="request_claim"),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                condition=models.Q(("chatbot__gt", 0), ("status", "accepted"), ("waiting_for", "extracts")),
-                fields=["chatbot", "seq"],
-                name="request_waits_for_days",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                condition=models.Q(("status", "on_hold")), fields=["hold_reason", "seq"], name="request_held"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="request_newest"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                models.F("chatbot"),
-                models.F("status"),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(models.Q(("status", "completed"), _negated=True), ("chatbot__gt", 0)),
-                name="request_newest_unfinished",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                models.F("chatbot"),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(("chatbot__gt", 0), ("kind", "export")),
-                name="request_newest_exports",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                models.F("chatbot"),
-                models.F("reference"),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(("reference", ""), _negated=True),
-                name="request_of_reference",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                models.F("chatbot"),
-                models.F("origin"),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(models.Q(("origin", "api"), _negated=True), ("chatbot__gt", 0)),
-                name="request_newest_by_hand",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                condition=models.Q(("continues__isnull", False)), fields=["continues"], name="request_continues"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                django.db.models.functions.comparison.Coalesce(
-                    "completed_at", "cancelled_at", "rejected_at", "failed_at"
-                ),
-                condition=models.Q(("uci_digest__isnull", False), ("uci_value__isnull", True)),
-                name="request_digest_kept",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                condition=models.Q(("kind", "export"), ("status", "failed"), ("uci_value__isnull", False)),
-                fields=["failed_at"],
-                name="request_failed_exports",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                condition=models.Q(
-                    ("named_conversations__isnull", False),
-                    ("status__in", ["accepted", "on_hold", "processing", "failed"]),
-                ),
-                fields=["chatbot", "seq"],
-                name="request_by_ids_open",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                django.db.models.functions.comparison.Coalesce(
-                    "completed_at", "cancelled_at", "rejected_at", "failed_at"
-                ),
-                condition=models.Q(("chatbot__gt", 0), ("named_conversations__isnull", False)),
-                name="request_by_ids_kept",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="compliancerequest",
-            index=models.Index(
-                django.db.models.functions.comparison.Coalesce(
-                    "completed_at", "cancelled_at", "rejected_at", "failed_at"
-                ),
-                condition=models.Q(
-                    models.Q(("reference", ""), _negated=True),
-                    models.Q(
-                        ("completed_at__isnull", False),
-                        ("cancelled_at__isnull", False),
-                        ("rejected_at__isnull", False),
-                        models.Q(("named_conversations__isnull", True), ("uci_digest__isnull", True)),
-                        _connector="OR",
-                    ),
-                ),
-                name="request_reference_kept",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("kind__in", ["deletion", "export", "retention", "redaction"])),
-                name="request_kind_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "status__in",
-                        ["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"],
-                    )
-                ),
-                name="request_status_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("waiting_for__isnull", True), ("waiting_for__in", ["extracts", "turn", "rows"]), _connector="OR"
-                ),
-                name="request_waiting_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("kind__in", ["export", "redaction"]),
-                    models.Q(("cutoff_at__isnull", True), ("cutoff_number__isnull", True)),
-                    models.Q(("cutoff_at__isnull", False), ("cutoff_number__isnull", False)),
-                    _connector="OR",
-                ),
-                name="request_cutoff_is_whole",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("lane__in", ["normal", "split", "isolated", "large", "client"])),
-                name="request_lane_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("deadline__regex", "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$")
-                ),
-                name="request_deadline_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("extended_at__isnull", True), ("extended_by", ""), ("extension_reason__isnull", True)),
-                    models.Q(
-                        ("extended_at__isnull", False), ("extension_reason__in", ["complexity", "number_of_requests"])
-                    ),
-                    _connector="OR",
-                ),
-                name="request_extension_is_whole",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("csv_dialect__in", ["standard", "excel_comma", "excel_semicolon"])),
-                name="request_csv_dialect_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("formats__in", ("csv", "csv json", "csv html", "csv json html", "json", "html", "json html"))
-                ),
-                name="request_formats_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("archive__in", ["", "zip"])), name="request_archive_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("held_at__isnull", False), ("hold_reason__isnull", False), ("status", "on_hold")),
-                    models.Q(models.Q(("status", "on_hold"), _negated=True), ("hold_reason__isnull", True)),
-                    _connector="OR",
-                ),
-                name="request_hold_has_reason",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("named_conversations__isnull", True), ("variable__isnull", False)),
-                    models.Q(("uci_digest__isnull", True), ("uci_value__isnull", True), ("variable__isnull", True)),
-                    _connector="OR",
-                ),
-                name="request_has_one_selector",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("kind", "retention"), _negated=True),
-                    models.Q(("named_conversations__isnull", True), ("variable__isnull", True)),
-                    _connector="OR",
-                ),
-                name="request_retention_names_nobody",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("kind", "redaction"), _negated=True),
-                    models.Q(("named_conversations__isnull", True), ("variable__isnull", True)),
-                    _connector="OR",
-                ),
-                name="request_redaction_names_nobody",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status__in", ["accepted", "on_hold", "processing"]), _negated=True),
-                    models.Q(("uci_digest__isnull", False), ("uci_value__isnull", False)),
-                    ("named_conversations__isnull", False),
-                    ("kind__in", ["retention", "redaction"]),
-                    models.Q(("origin", "replay"), ("uci_digest__isnull", False)),
-                    _connector="OR",
-                ),
-                name="request_open_names_somebody",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("named_conversations__range", (1, 100))), name="request_names_some_conversations"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status__in", ["completed", "cancelled", "rejected"]), _negated=True),
-                    ("uci_value__isnull", True),
-                    _connector="OR",
-                ),
-                name="request_final_forgets_chatter",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("completed_at__isnull", False), ("result__isnull", False), ("status", "completed")),
-                    models.Q(
-                        models.Q(("status", "completed"), _negated=True),
-                        ("completed_at__isnull", True),
-                        ("result__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="request_completed_has_result",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status", "failed"), _negated=True),
-                    models.Q(("failed_at__isnull", False), models.Q(("error_code", ""), _negated=True)),
-                    _connector="OR",
-                ),
-                name="request_failed_has_error",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status", "processing"), _negated=True), ("started_at__isnull", False), _connector="OR"
-                ),
-                name="request_processing_has_start",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("claim__isnull", True), ("status__in", ["accepted", "processing"]), _connector="OR"
-                ),
-                name="request_claimed_is_open",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("reference", ""), ("reference__regex", "^[A-Za-z0-9._:-]{1,64}$"), _connector="OR"
-                ),
-                name="request_reference_shape",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="compliancerequest",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("callback_url", ""),
-                    ("callback_url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
-                    _connector="OR",
-                ),
-                name="request_callback_url_shape",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="callback",
-            index=models.Index(
-                condition=models.Q(("state", "waiting")), fields=["chatbot", "next_attempt_at"], name="callback_due"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="callback",
-            index=models.Index(condition=models.Q(("token__isnull", False)), fields=["token"], name="callback_taken"),
-        ),
-        migrations.AddIndex(
-            model_name="callback",
-            index=models.Index(fields=["expires_at"], name="callback_expiry"),
-        ),
-        migrations.AddIndex(
-            model_name="callback",
-            index=models.Index(
-                models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="callback_newest"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="callback",
-            index=models.Index(
-                models.F("chatbot"),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(("chatbot__gt", 0), ("state", "given_up")),
-                name="callback_newest_given_up",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.UniqueConstraint(fields=("request", "occurred_at", "status"), name="callback_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("deadline_event", ""), _negated=True),
-                fields=("request", "deadline_event", "occurred_at"),
-                name="callback_of_deadline_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("deadline_event", ""),
-                        ("status__in", ["completed", "failed", "on_hold", "rejected", "cancelled"]),
-                    ),
-                    models.Q(
-                        ("deadline_event__in", ["due_soon", "overdue", "extended"]),
-                        ("status__in", ["accepted", "processing", "on_hold", "failed"]),
-                    ),
-                    _connector="OR",
-                ),
-                name="callback_event_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("hold_reason__isnull", False), ("status", "on_hold")),
-                    models.Q(models.Q(("status", "on_hold"), _negated=True), ("hold_reason__isnull", True)),
-                    _connector="OR",
-                ),
-                name="callback_hold_has_reason",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("result__isnull", False), ("status", "completed")),
-                    models.Q(models.Q(("status", "completed"), _negated=True), ("result__isnull", True)),
-                    _connector="OR",
-                ),
-                name="callback_completed_has_result",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("status", "failed"), models.Q(("error_code", ""), _negated=True)),
-                    models.Q(models.Q(("status", "failed"), _negated=True), ("error_code", "")),
-                    _connector="OR",
-                ),
-                name="callback_failed_has_error",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("url", ""), ("url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"), _connector="OR"
-                ),
-                name="callback_url_shape",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("delivered_at__isnull", True),
-                        ("next_attempt_at__isnull", False),
-                        ("state", "waiting"),
-                        models.Q(("url", ""), _negated=True),
-                    ),
-                    models.Q(
-                        ("delivered_at__isnull", False),
-                        ("last_error", ""),
-                        ("next_attempt_at__isnull", True),
-                        ("state", "delivered"),
-                        ("url", ""),
-                    ),
-                    models.Q(
-                        ("delivered_at__isnull", True),
-                        ("next_attempt_at__isnull", True),
-                        ("state", "given_up"),
-                        models.Q(("last_error", ""), _negated=True),
-                    ),
-                    _connector="OR",
-                ),
-                name="callback_state_fits",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="callback",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("token__isnull", True), ("state", "waiting"), _connector="OR"),
-                name="callback_taken_waits",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="export",
-            index=models.Index(
-                condition=models.Q(("key__isnull", False)), fields=["expires_at"], name="export_expiry"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="export",
-            index=models.Index(
-                condition=models.Q(("hosting", "client"), ("key__isnull", False)),
-                fields=["finished_at"],
-                name="export_key_kept",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="export",
-            index=models.Index(
-                condition=models.Q(("finished_at__isnull", True), ("key__isnull", False)),
-                fields=["id"],
-                name="export_unfinished",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="export",
-            constraint=models.UniqueConstraint(fields=("chatbot", "key"), name="export_key_once_per_chatbot"),
-        ),
-        migrations.AddConstraint(
-            model_name="export",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("finished_at__isnull", True),
-                    models.Q(
-                        ("bytes__isnull", False),
-                        ("rows__isnull", False),
-                        ("sha256__isnull", False),
-                        ("upload_id__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="export_finished_is_whole",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="export",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("removed_at__isnull", True), ("key__isnull", True), _connector="OR"),
-                name="export_removed_forgets_key",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="exportconversation",
-            index=models.Index(fields=["conversation_id"], name="exportconversation_number"),
-        ),
-        migrations.AddIndex(
-            model_name="exportconversation",
-            index=models.Index(fields=["export"], name="exportconversation_export"),
-        ),
-        migrations.AddIndex(
-            model_name="exportfile",
-            index=models.Index(fields=["key"], name="exportfile_key"),
-        ),
-        migrations.AddConstraint(
-            model_name="exportfile",
-            constraint=models.UniqueConstraint(fields=("export", "key"), name="exportfile_once"),
-        ),
-        migrations.AddIndex(
-            model_name="ledgerline",
-            index=models.Index(
-                condition=models.Q(("outcome__in", ["", "filed"])), fields=["request_id"], name="ledgerline_open"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="ledgerline",
-            index=models.Index(fields=["at"], name="ledgerline_at"),
-        ),
-        migrations.AddIndex(
-            model_name="ledgerline",
-            index=models.Index(
-                condition=models.Q(("outcome", "undecided")), fields=["chatbot"], name="ledgerline_undecided"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="leftcopy",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("export__isnull", False), ("extract__isnull", True)),
-                    models.Q(("export__isnull", True), ("extract__isnull", False)),
-                    _connector="OR",
-                ),
-                name="leftcopy_is_one_thing",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="leftcopy",
-            constraint=models.UniqueConstraint(fields=("deletion", "export"), name="leftcopy_export_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="leftcopy",
-            constraint=models.UniqueConstraint(fields=("deletion", "extract"), name="leftcopy_extract_once"),
-        ),
-        migrations.AddIndex(
-            model_name="legalhold",
-            index=models.Index(
-                condition=models.Q(("released_at__isnull", True)), fields=["chatbot"], name="legalhold_in_force"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="legalhold",
-            index=models.Index(
-                models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="legalhold_newest"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="legalhold",
-            index=models.Index(
-                condition=models.Q(("released_at__isnull", False), models.Q(("matter", ""), _negated=True)),
-                fields=["released_at"],
-                name="legalhold_kept",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("scope__in", ["uci", "conversations", "chatbot"])), name="legalhold_scope_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("basis__in", ["legal_claims", "legal_obligation", "authority_order"])),
-                name="legalhold_basis_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("disclosure", "disclosed")), name="legalhold_disclosure_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        models.Q(("scope", "uci"), ("variable__isnull", False)),
-                        models.Q(models.Q(("scope", "uci"), _negated=True), ("variable__isnull", True)),
-                        _connector="OR",
-                    ),
-                    models.Q(
-                        ("scope", "uci"),
-                        models.Q(("uci_digest__isnull", True), ("value_encrypted", "")),
-                        _connector="OR",
-                    ),
-                ),
-                name="legalhold_names_its_scope",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("released_at__isnull", False),
-                    models.Q(("scope", "uci"), _negated=True),
-                    ("uci_digest__isnull", False),
-                    _connector="OR",
-                ),
-                name="legalhold_in_force_finds",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("began_from__isnull", True),
-                    ("began_before__isnull", True),
-                    ("began_from__lt", models.F("began_before")),
-                    _connector="OR",
-                ),
-                name="legalhold_window_is_whole",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("release_reason", ""), ("released_at__isnull", True), ("released_by", "")),
-                    models.Q(
-                        ("released_at__isnull", False),
-                        ("value_encrypted", ""),
-                        models.Q(("released_by", ""), _negated=True),
-                        models.Q(("release_reason", ""), _negated=True),
-                    ),
-                    _connector="OR",
-                ),
-                name="legalhold_release_is_whole",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="legalhold",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("matter__regex", "^[A-Za-z0-9._:-]{1,64}$"),
-                    models.Q(("matter", ""), ("released_at__isnull", False)),
-                    _connector="OR",
-                ),
-                name="legalhold_matter_shape",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="legalholdconversation",
-            index=models.Index(fields=["hold"], name="legalholdconversation_hold"),
-        ),
-        migrations.AddIndex(
-            model_name="notice",
-            index=models.Index(fields=["chatbot", "id"], name="notice_of_chatbot"),
-        ),
-        migrations.AddConstraint(
-            model_name="notice",
-            constraint=models.UniqueConstraint(fields=("request", "event", "occurred_at"), name="notice_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="notice",
-            constraint=models.UniqueConstraint(fields=("hold", "occurred_at"), name="notice_of_hold_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="notice",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("event__in", ["failed", "on_hold", "due_soon", "overdue"]),
-                        ("hold__isnull", True),
-                        ("request__isnull", False),
-                    ),
-                    models.Q(("event", "review"), ("hold__isnull", False), ("request__isnull", True)),
-                    _connector="OR",
-                ),
-                name="notice_event_known",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="redaction",
-            index=models.Index(fields=["conversation_id"], name="redaction_conversation"),
-        ),
-        migrations.AddConstraint(
-            model_name="redaction",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("message_numbers__len__range", (1, 100)),
-                    models.Q(("csat_comment", True), ("message_numbers__len", 0)),
-                    _connector="OR",
-                ),
-                name="redaction_names_something",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="redaction",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    (
-                        "reason__in",
-                        [
-                            "payment_data",
-                            "credentials",
-                            "identity_document",
-                            "sensitive_data",
-                            "other_person",
-                            "other",
-                        ],
-                    )
-                ),
-                name="redaction_reason_known",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="repeatedexport",
-            index=models.Index(fields=["redaction"], name="repeatedexport_redaction"),
-        ),
-        migrations.AddIndex(
-            model_name="replay",
-            index=models.Index(fields=["expires_at"], name="replay_expiry"),
-        ),
-        migrations.AddConstraint(
-            model_name="replay",
-            constraint=models.UniqueConstraint(fields=("chatbot", "path", "digest"), name="replay_once"),
-        ),
-        migrations.AddIndex(
-            model_name="requestnote",
-            index=models.Index(
-                condition=models.Q(("text__isnull", False)), fields=["created_at"], name="requestnote_kept"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="requestnote",
-            constraint=models.UniqueConstraint(fields=("request", "entry_id"), name="requestnote_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="requestnote",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("text", ""), _negated=True), name="requestnote_says_something"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="requestsubject",
-            index=models.Index(fields=["request"], name="requestsubject_request"),
-        ),
-        migrations.AddIndex(
-            model_name="requestsubject",
-            index=models.Index(fields=["digest"], name="requestsubject_digest"),
-        ),
-        migrations.AddIndex(
-            model_name="retentionrun",
-            index=models.Index(fields=["chatbot", "-day", "-id"], name="retentionrun_of_chatbot"),
-        ),
-        migrations.AddConstraint(
-            model_name="retentionrun",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("announced__isnull", True), ("is_replayed", False)),
-                fields=("chatbot", "day"),
-                name="retentionrun_once_a_day",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="retentionrun",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("retention_days__range", (1, 3650))), name="retentionrun_days_offered"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="retentionrun",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("request__isnull", False),
-                    models.Q(("announced__isnull", True), ("previous_days__isnull", True)),
-                    _connector="OR",
-                ),
-                name="retentionrun_first_has_request",
-            ),
         ),
     ]

@@ -21,7 +21,7 @@ class Canary(Named):
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     chatbot = models.OneToOneField(Chatbot, on_delete=models.PROTECT, related_name="+")
-    token_encrypted = models.TextField(help_text="The token with which it sends and reads.")
+    token_encrypted = models.TextField()  # the token with which it sends and reads
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -92,26 +92,27 @@ class CanaryTurn(Lease):
         TOO_LONG = "too_long", "It took too long"
         BROKEN = "broken", "The canary itself met an error: canary.failed in the log has more"
 
-    id = models.UUIDField(primary_key=True, default=uuid7, help_text="UUIDv7.")
+    id = models.UUIDField(primary_key=True, default=uuid7)  # UUIDv7
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     state = models.CharField(max_length=8, choices=State, default=State.RUNNING)
     step = models.CharField(max_length=12, choices=Step, default=Step.CLEAN_UP)
     began_at = models.DateTimeField(db_default=Now(), editable=False)
     ended_at = models.DateTimeField(null=True)
 
-    day = models.DateField(help_text="The day whose extract is to hold the chatter.")
-    planted_at = models.DateTimeField(null=True, help_text="Since when something of the chatter can be stored.")
-    erased_at = models.DateTimeField(null=True, help_text="When its deletion was seen to be completed.")
-    numbers = ArrayField(models.BigIntegerField(), default=list, help_text="Of the conversations.")
-    file_id = models.BigIntegerField(null=True, help_text="The uploaded file's number.")
-    export_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
-    deletion_id = models.UUIDField(null=True, help_text="The request; no database constraint.")
-    # Not empty if its search read log files. It stored their lengths once, as its help text still says.
-    logs = models.JSONField(default=dict, help_text="How long each log file was when the turn began.")
+    day = models.DateField()  # the day whose extract is to hold the chatter
+    planted_at = models.DateTimeField(null=True)  # since when something of the chatter can be stored
+    erased_at = models.DateTimeField(null=True)  # when its deletion was seen to be completed
+    numbers = ArrayField(models.BigIntegerField(), default=list)  # of the conversations
+    file_id = models.BigIntegerField(null=True)  # the uploaded file's number
+    export_id = models.UUIDField(null=True)  # the request; no database constraint
+    deletion_id = models.UUIDField(null=True)  # the request; no database constraint
+    # Not empty if its search read log files.
+    logs = models.JSONField(default=dict)
     trouble = models.CharField(max_length=20, choices=Trouble, blank=True, default="")
-    trouble_at = models.CharField(max_length=200, blank=True, default="", help_text="Where: a name of ours.")
+    trouble_at = models.CharField(max_length=200, blank=True, default="")  # where: a name of ours
     # The position is a call, a column, a folder with a digest of the key, or a file. The found text is never stored.
-    findings = models.JSONField(default=list, help_text="What was left: place (`Place`), code (`Left`), where.")
+    # What was left: place (`Place`), code (`Left`), where.
+    findings = models.JSONField(default=list)
 
     class Meta:
         indexes = [models.Index(name="canaryturn_began", fields=["-began_at"])]

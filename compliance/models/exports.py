@@ -89,7 +89,7 @@ class ExportConversation(Named):
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     export = models.ForeignKey(Export, on_delete=models.CASCADE, related_name="+", db_index=False)
-    conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
+    conversation_id = models.BigIntegerField()  # the conversation's number; no database constraint
 
     class Meta:
         # Each index has one column: with old statistics, PostgreSQL takes an index with the column in second place
@@ -132,12 +132,10 @@ class ExportFile(Named):
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     export = models.ForeignKey(Export, on_delete=models.CASCADE, related_name="copies", db_index=False)
-    file_id = models.BigIntegerField(
-        null=True, help_text="The uploaded file's number, as in the CSV; no database constraint."
-    )
-    key = models.CharField(max_length=1024, help_text="In the export's bucket; it may contain the chatter's value.")
+    file_id = models.BigIntegerField(null=True)  # the uploaded file's number, as in the CSV; no database constraint
+    key = models.CharField(max_length=1024)  # in the export's bucket; it may contain the chatter's value
     bytes = models.BigIntegerField(null=True)
-    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
+    sha256 = models.CharField(max_length=64, null=True)  # lower-case hex
 
     class Meta:
         constraints = [models.UniqueConstraint(name="exportfile_once", fields=["export", "key"])]

@@ -46,34 +46,26 @@ class LegalHold(Named):
         PLACED_IN_ERROR = "placed_in_error", "The hold was placed in error"
         ORDER_ENDED = "order_ended", "The order of the authority has ended"
 
-    id = models.UUIDField(primary_key=True, help_text="UUIDv7, created when the hold is placed.")
+    id = models.UUIDField(primary_key=True)  # UUIDv7, created when the hold is placed
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="legal_holds", db_index=False)
     scope = models.CharField(max_length=16, choices=Scope)
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False, null=True
     )
-    value_encrypted = models.TextField(
-        blank=True,
-        default="",
-        help_text="The UCI value, for officers while the hold is in force. Empty after its release or a restore.",
-    )
-    uci_digest = models.BinaryField(
-        max_length=32, null=True, help_text="Emptied ERASURE_LEDGER_DAYS after the release."
-    )
-    began_from = models.DateTimeField(
-        null=True, help_text="It covers conversations that began then or later. Null: from the first."
-    )
-    began_before = models.DateTimeField(
-        null=True, help_text="It covers conversations that began before then. Null: to the last."
-    )
-    matter = models.CharField(
-        max_length=64, help_text="The client's own reference. Emptied ERASURE_LEDGER_DAYS after the release."
-    )
+    # The UCI value, for officers while the hold is in force. Empty after its release or a restore.
+    value_encrypted = models.TextField(blank=True, default="")
+    uci_digest = models.BinaryField(max_length=32, null=True)  # emptied ERASURE_LEDGER_DAYS after the release
+    # It covers conversations that began then or later. Null: from the first.
+    began_from = models.DateTimeField(null=True)
+    # It covers conversations that began before then. Null: to the last.
+    began_before = models.DateTimeField(null=True)
+    # The client's own reference. Emptied ERASURE_LEDGER_DAYS after the release.
+    matter = models.CharField(max_length=64)
     basis = models.CharField(max_length=16, choices=Basis)
     disclosure = models.CharField(max_length=16, choices=Disclosure, default=Disclosure.DISCLOSED)
     placed_at = models.DateTimeField(db_default=Now(), editable=False)
-    placed_by = models.CharField(max_length=64, help_text="The actor, as in the change log.")
-    review_at = models.DateTimeField(help_text="When an officer checks whether the hold is still needed.")
+    placed_by = models.CharField(max_length=64)  # the actor, as in the change log
+    review_at = models.DateTimeField()  # when an officer checks whether the hold is still needed
     reviewed_at = models.DateTimeField(null=True)
     reviewed_by = models.CharField(max_length=64, blank=True, default="")
     released_at = models.DateTimeField(null=True)

@@ -25,30 +25,22 @@ class Service(Named):
         OBJECTS_UNKNOWN = "objects_unknown", "The ledger has objects that this database does not know"
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    service_id = models.UUIDField(help_text="Names its folder of the ledger. A copy gets another one (adopt).")
-    incarnation = models.UUIDField(help_text="The life of this database: new after each replay.")
-    server = models.CharField(
-        max_length=64,
-        blank=True,
-        default="",
-        help_text="Identifies the database server and this table; differs in a dump that was loaded.",
-    )
-    timeline = models.BigIntegerField(null=True, help_text="Of the write-ahead log; a failover begins another one.")
+    # Names its folder of the ledger. A copy gets another one (adopt).
+    service_id = models.UUIDField()
+    incarnation = models.UUIDField()  # the life of this database: new after each replay
+    # Identifies the database server and this table; differs in a dump that was loaded.
+    server = models.CharField(max_length=64, blank=True, default="")
+    timeline = models.BigIntegerField(null=True)  # of the write-ahead log; a failover begins another one
     state = models.CharField(max_length=16, choices=State, default=State.OPEN)
     reason = models.CharField(max_length=16, choices=Reason, blank=True, default="")
     tripped_at = models.DateTimeField(null=True)
-    highest_number = models.BigIntegerField(
-        null=True, help_text="The highest conversation number when the restore was noticed."
-    )
-    checked_at = models.DateTimeField(null=True, help_text="When the ledger was last compared with this database.")
-    replayed_at = models.DateTimeField(null=True, help_text="When the last replay ended.")
-    reads_since = models.DateTimeField(
-        null=True, help_text="A replay reads all objects since then, also those that this database knows."
-    )
-    mended_to = models.BigIntegerField(
-        null=True,
-        help_text="The last row that was compared, while objects of the ledger that are gone are written again.",
-    )
+    highest_number = models.BigIntegerField(null=True)  # the highest conversation number when the restore was noticed
+    checked_at = models.DateTimeField(null=True)  # when the ledger was last compared with this database
+    replayed_at = models.DateTimeField(null=True)  # when the last replay ended
+    # A replay reads all objects since then, also those that this database knows.
+    reads_since = models.DateTimeField(null=True)
+    # The last row that was compared, while objects of the ledger that are gone are written again.
+    mended_to = models.BigIntegerField(null=True)
 
     class Meta:
         constraints = checks(
@@ -67,13 +59,12 @@ class LedgerObject(Named):
     """
 
     key = models.CharField(max_length=120, unique=True)
-    at = models.DateTimeField(help_text="The time in its key: never before that of an earlier object.")
-    request_ids = ArrayField(models.UUIDField(), default=list, help_text="Of requests and of legal holds.")
-    key_prefixes = ArrayField(models.CharField(max_length=16), default=list, help_text="Of keys that were revoked.")
+    at = models.DateTimeField()  # the time in its key: never before that of an earlier object
+    request_ids = ArrayField(models.UUIDField(), default=list)  # of requests and of legal holds
+    key_prefixes = ArrayField(models.CharField(max_length=16), default=list)  # of keys that were revoked
     sha256 = models.BinaryField(max_length=32, null=True)
-    written_at = models.DateTimeField(
-        null=True, help_text="When the storage had answered. Null: unknown whether there is an object."
-    )
+    # When the storage had answered. Null: unknown whether there is an object.
+    written_at = models.DateTimeField(null=True)
 
     class Meta:
         indexes = [models.Index(name="ledgerobject_at", fields=["at"])]
@@ -89,7 +80,7 @@ class JournalEntry(Named):
         HOLD = "hold", "A legal hold was placed, reviewed or released"
 
     kind = models.CharField(max_length=16, choices=Kind)
-    request_id = models.UUIDField(null=True, help_text="The request, or the legal hold.")
+    request_id = models.UUIDField(null=True)  # the request, or the legal hold
     key_prefix = models.CharField(max_length=16, blank=True, default="", db_default="")
     at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -161,14 +152,14 @@ class LedgerLine(Named):
     request_id = models.UUIDField(primary_key=True)
     kind = models.CharField(max_length=16, choices=LineKind)
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
-    line = models.JSONField(help_text="What the lines say, without the conversations' digests.")
+    line = models.JSONField()  # what the lines say, without the conversations' digests
     conversation_digests = ArrayField(models.BinaryField(max_length=32), default=list)
-    key = models.CharField(max_length=120, help_text="The object that the line is from: the latest that has one.")
-    at = models.DateTimeField(help_text="The time in its key.")
-    incarnation = models.UUIDField(help_text="The life of the database that ends with this replay.")
+    key = models.CharField(max_length=120)  # the object that the line is from: the latest that has one
+    at = models.DateTimeField()  # the time in its key
+    incarnation = models.UUIDField()  # the life of the database that ends with this replay
     plan = models.CharField(max_length=16, choices=Plan, blank=True, default="")
-    numbers = ArrayField(models.BigIntegerField(), null=True, help_text="The conversations that it is about here.")
-    conversations = models.PositiveIntegerField(default=0, help_text="How many they are.")
+    numbers = ArrayField(models.BigIntegerField(), null=True)  # the conversations that it is about here
+    conversations = models.PositiveIntegerField(default=0)  # how many they are
     outcome = models.CharField(max_length=16, choices=Outcome, blank=True, default="")
 
     class Meta:

@@ -39,8 +39,8 @@ class RequestNote(Named):
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="notes", db_index=False)
-    entry_id = models.BigIntegerField(help_text="The decision's entry of the change log; no database constraint.")
-    text = models.CharField(max_length=MOST_CHARACTERS_OF_NOTE, null=True, help_text="Null once erased.")
+    entry_id = models.BigIntegerField()  # the decision's entry of the change log; no database constraint
+    text = models.CharField(max_length=MOST_CHARACTERS_OF_NOTE, null=True)  # null once erased
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -60,12 +60,11 @@ class Replay(Named):
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     path = models.CharField(max_length=200)
-    digest = models.BinaryField(max_length=32, help_text="Keyed digest of the signature or Idempotency-Key.")
-    body_digest = models.BinaryField(max_length=32, help_text="Keyed digest of the body.")
+    digest = models.BinaryField(max_length=32)  # keyed digest of the signature or Idempotency-Key
+    body_digest = models.BinaryField(max_length=32)  # keyed digest of the body
     request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
-    existing = models.BooleanField(
-        default=False, db_default=False, help_text="Whether the response was an equal export that was filed before."
-    )
+    # Whether the response was an equal export that was filed before.
+    existing = models.BooleanField(default=False, db_default=False)
     expires_at = models.DateTimeField()
 
     class Meta:

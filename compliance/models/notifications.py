@@ -169,7 +169,7 @@ class Notice(Named):
     )
     hold = models.ForeignKey(LegalHold, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
     event = models.CharField(max_length=8, choices=Event)
-    occurred_at = models.DateTimeField(help_text="When the request failed, was held, or is due; the hold's review.")
+    occurred_at = models.DateTimeField()  # when the request failed, was held, or is due; the hold's review
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -196,12 +196,9 @@ class Mailbox(Lease):
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="mailbox"
     )
-    last_notified_id = models.BigIntegerField(
-        default=0, help_text="The last notice that was mailed, or no longer applied."
-    )
+    last_notified_id = models.BigIntegerField(default=0)  # the last notice that was mailed, or no longer applied
     mailed_at = models.DateTimeField(null=True)
-    digest_on = models.DateField(
-        null=True, help_text="The last day whose digest was mailed, or was not needed, since nothing was due."
-    )
-    attempts = models.PositiveIntegerField(default=0, help_text="Failed attempts since the last mail.")
-    last_error = models.CharField(max_length=32, blank=True, default="", help_text="Ours, never a library's text.")
+    # The last day whose digest was mailed, or was not needed, since nothing was due.
+    digest_on = models.DateField(null=True)
+    attempts = models.PositiveIntegerField(default=0)  # failed attempts since the last mail
+    last_error = models.CharField(max_length=32, blank=True, default="")  # ours, never a library's text

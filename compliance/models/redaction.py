@@ -27,14 +27,11 @@ class Redaction(Named):
 
     request = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="redaction")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
-    message_numbers = ArrayField(
-        models.BigIntegerField(),
-        help_text="The messages' numbers, 1 to 100, or none with `csat_comment`; no database constraint.",
-    )
-    csat_comment = models.BooleanField(
-        default=False, db_default=False, help_text="Whether it redacts the conversation's CSAT comment."
-    )
+    conversation_id = models.BigIntegerField()  # the conversation's number; no database constraint
+    # The messages' numbers, 1 to 100, or none with `csat_comment`; no database constraint.
+    message_numbers = ArrayField(models.BigIntegerField())
+    # Whether it redacts the conversation's CSAT comment.
+    csat_comment = models.BooleanField(default=False, db_default=False)
     reason = models.CharField(max_length=24, choices=Reason)
 
     class Meta:

@@ -17,27 +17,21 @@ class RetentionRun(Named):
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="retention_runs", db_index=False)
-    day = models.DateField(help_text="The day of the run in the chatbot's time zone.")
+    day = models.DateField()  # the day of the run in the chatbot's time zone
     request = models.OneToOneField(
         ComplianceRequest, on_delete=models.PROTECT, related_name="retention_run", null=True
     )
     retention_days = models.PositiveSmallIntegerField()
-    older_than = models.DateTimeField(help_text="Conversations whose last message is older are due.")
-    announced = models.PositiveIntegerField(
-        null=True, help_text="Of a first run: the number of conversations that was shown and confirmed."
-    )
-    previous_days = models.PositiveSmallIntegerField(
-        null=True, help_text="Of a first run: the period before, if there was one."
-    )
-    examined_number = models.BigIntegerField(
-        default=0, help_text="Conversations up to this number are either closed by this run or were not due."
-    )
-    left_out = models.PositiveIntegerField(
-        default=0, help_text="Conversations that were due and kept for an export that names them."
-    )
-    is_replayed = models.BooleanField(
-        default=False, db_default=False, help_text="A replay has filed it, maybe beside a run of the same day."
-    )
+    older_than = models.DateTimeField()  # conversations whose last message is older are due
+    # Of a first run: the number of conversations that was shown and confirmed.
+    announced = models.PositiveIntegerField(null=True)
+    previous_days = models.PositiveSmallIntegerField(null=True)  # of a first run: the period before, if there was one
+    # Conversations up to this number are either closed by this run or were not due.
+    examined_number = models.BigIntegerField(default=0)
+    # Conversations that were due and kept for an export that names them.
+    left_out = models.PositiveIntegerField(default=0)
+    # A replay has filed it, maybe beside a run of the same day.
+    is_replayed = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

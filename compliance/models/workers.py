@@ -38,28 +38,20 @@ class Claim(Named):
 class Heartbeat(Named):
     """The last sign of a cluster, by the database's clock (`compliance.cluster.heartbeats`). One row per start."""
 
-    id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster, new at each start.")
-    name = models.CharField(
-        max_length=100, help_text="How the owners of its claims begin: host, process and a unique part."
-    )
+    id = models.UUIDField(primary_key=True)  # django-q2's id of the cluster, new at each start
+    name = models.CharField(max_length=100)  # how the owners of its claims begin: host, process and a unique part
     version = models.CharField(max_length=32)
-    workers = models.PositiveSmallIntegerField(help_text="Processes that carry out tasks.")
+    workers = models.PositiveSmallIntegerField()  # processes that carry out tasks
     started_at = models.DateTimeField()
-    seen_at = models.DateTimeField(help_text="When the guard process last reported.")
-    worked_at = models.DateTimeField(null=True, help_text="When one of its workers last took a task.")
-    stopped_at = models.DateTimeField(null=True, help_text="When it stopped in order.")
+    seen_at = models.DateTimeField()  # when the guard process last reported
+    worked_at = models.DateTimeField(null=True)  # when one of its workers last took a task
+    stopped_at = models.DateTimeField(null=True)  # when it stopped in order
 
-    died_at = models.DateTimeField(null=True, help_text="When another cluster found its processes dead.")
-    pid_scope = models.CharField(
-        max_length=100,
-        default="",
-        db_default="",
-        help_text="Identifies the machine or container, within which process ids are unique.",
-    )
-    pid = models.IntegerField(null=True, help_text="Process id of the guard.")
-    began = models.BigIntegerField(
-        null=True, help_text="When the guard started, in clock ticks since the machine booted."
-    )
+    died_at = models.DateTimeField(null=True)  # when another cluster found its processes dead
+    # Identifies the machine or container, within which process ids are unique.
+    pid_scope = models.CharField(max_length=100, default="", db_default="")
+    pid = models.IntegerField(null=True)  # process id of the guard
+    began = models.BigIntegerField(null=True)  # when the guard started, in clock ticks since the machine booted
 
     # No index but the key: there are a handful of rows, and each beat renews one in place.
 
@@ -79,7 +71,7 @@ class Occurrence(Named):
         LEDGER_LOOK = "ledger_look", "The ledger was compared with the database"
 
     name = models.CharField(max_length=16, choices=Name, primary_key=True)
-    asked_at = models.DateTimeField(null=True, help_text="When it was last requested, for jobs that are requested.")
+    asked_at = models.DateTimeField(null=True)  # when it was last requested, for jobs that are requested
     last_at = models.DateTimeField(null=True)
     times = models.PositiveBigIntegerField(default=0)
 

@@ -79,6 +79,154 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        fields=["chatbot", "-started_at", "-id"],
+                        include=(
+                            "channel",
+                            "language",
+                            "score",
+                            "has_agent_handover",
+                            "has_push",
+                            "has_file_upload",
+                            "csat_score",
+                            "csat_vote",
+                            "deletion_request_id",
+                            "deleted_at",
+                        ),
+                        name="conversation_log",
+                    ),
+                    models.Index(
+                        models.F("channel"),
+                        models.F("chatbot"),
+                        models.OrderBy(models.F("started_at"), descending=True),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        name="conversation_log_channel",
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.OrderBy(models.F("started_at"), descending=True),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(
+                            ("deletion_request_id__isnull", False),
+                            ("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
+                        ),
+                        name="conversation_log_closed",
+                    ),
+                    models.Index(
+                        condition=models.Q(
+                            ("deletion_request_id__isnull", True),
+                            ("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
+                        ),
+                        fields=["chatbot", "id"],
+                        name="conversation_open",
+                    ),
+                    models.Index(
+                        condition=models.Q(("deleted_at__isnull", True), ("deletion_request_id__isnull", False)),
+                        fields=["deletion_request_id"],
+                        name="conversation_marked",
+                    ),
+                    models.Index(
+                        condition=models.Q(("deleted_at__isnull", False), ("external_id_digest__isnull", False)),
+                        fields=["deleted_at"],
+                        name="conversation_digest_kept",
+                    ),
+                    models.Index(
+                        condition=models.Q(("deletion_request_id__isnull", False)),
+                        fields=["deletion_request_id", "chatbot"],
+                        name="conversation_of_deletion",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("external_id_digest", "chatbot"), name="conversation_id_once_per_chatbot"
+                    ),
+                    models.UniqueConstraint(fields=("id", "chatbot"), name="conversation_of_chatbot"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("channel__in", ["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"])
+                        ),
+                        name="conversation_channel_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("score__isnull", True), models.Q(("score__gte", 1), ("score__lte", 10)), _connector="OR"
+                        ),
+                        name="conversation_score_in_range",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("csat_score__isnull", True),
+                            models.Q(("csat_score__gte", 0), ("csat_score__lte", 10)),
+                            _connector="OR",
+                        ),
+                        name="conversation_csat_score_in_range",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("csat_vote__isnull", True),
+                            ("csat_vote__in", ["positive", "neutral", "negative"]),
+                            _connector="OR",
+                        ),
+                        name="conversation_csat_vote_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("csat_comment_redacted", False), ("csat_comment__isnull", True), _connector="OR"
+                        ),
+                        name="conversation_redacted_has_no_comment",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("deleted_at__isnull", False),
+                            models.Q(
+                                ("external_id__isnull", False),
+                                ("external_id_digest__isnull", False),
+                                ("message_count__isnull", False),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="conversation_live_has_id",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("deleted_at__isnull", True), ("deletion_request_id__isnull", False), _connector="OR"
+                        ),
+                        name="conversation_erased_was_marked",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("deleted_at__isnull", True),
+                            models.Q(
+                                ("csat_comment__isnull", True),
+                                ("external_id__isnull", True),
+                                ("language__isnull", True),
+                                ("last_message_at__isnull", True),
+                                ("message_count__isnull", True),
+                                ("uci_variable__isnull", True),
+                                ("user_name__isnull", True),
+                                django.db.models.lookups.Exact(
+                                    models.Func(
+                                        models.F("started_at"),
+                                        output_field=models.DateTimeField(),
+                                        template="(%(expressions)s AT TIME ZONE 'UTC')",
+                                    ),
+                                    models.Func(
+                                        models.F("started_at"),
+                                        output_field=models.DateTimeField(),
+                                        template="date_trunc('day', %(expressions)s AT TIME ZONE 'UTC')",
+                                    ),
+                                ),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="conversation_erased_holds_nothing",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="DailyExtract",
@@ -176,15 +324,63 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state__in", ["pending", "stale"])),
+                        fields=["id"],
+                        name="dailyextract_due",
+                    ),
+                    models.Index(
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(("state", "failed")),
+                        name="dailyextract_failed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("key__isnull", False)), fields=["expires_at"], name="dailyextract_expiry"
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("chatbot", "day"), name="dailyextract_once_per_day"),
+                    models.CheckConstraint(
+                        condition=models.Q(("state__in", ["pending", "done", "stale", "failed", "expired"])),
+                        name="dailyextract_state_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("state", "done"), _negated=True),
+                            models.Q(
+                                ("bytes__isnull", False),
+                                ("finished_at__isnull", False),
+                                ("key__isnull", False),
+                                ("made_version", models.F("version")),
+                                ("rows__isnull", False),
+                                ("sha256__isnull", False),
+                                ("upload_id__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="dailyextract_done_is_whole",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("state", "failed"), _negated=True),
+                            models.Q(("error_code", ""), _negated=True),
+                            _connector="OR",
+                        ),
+                        name="dailyextract_failed_has_error",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("starts_at__lt", models.F("ends_at"))), name="dailyextract_day_has_length"
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="ExtractConversation",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "conversation_id",
-                    models.BigIntegerField(help_text="The conversation's number; no database constraint."),
-                ),
+                ("conversation_id", models.BigIntegerField()),
                 ("version", models.PositiveIntegerField()),
                 (
                     "chatbot",
@@ -205,13 +401,18 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "constraints": [
+                    models.UniqueConstraint(fields=("conversation_id", "extract"), name="extractconversation_once")
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Identity",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("value", models.CharField(max_length=512, null=True)),
-                ("digest", models.BinaryField(help_text="As ComplianceRequest.uci_digest.", max_length=32)),
+                ("digest", models.BinaryField(max_length=32)),
                 ("look", models.BigIntegerField(editable=False, null=True)),
                 (
                     "established_by",
@@ -260,6 +461,52 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "identities",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("variable__gt", 0)),
+                        fields=["chatbot", "variable", "digest"],
+                        name="identity_chatter",
+                    ),
+                    models.Index(
+                        models.F("chatbot"),
+                        models.F("look"),
+                        models.F("variable"),
+                        models.Func(
+                            models.F("value"),
+                            output_field=models.CharField(),
+                            template="hashtextextended(%(expressions)s, 0)",
+                        ),
+                        condition=models.Q(("look__isnull", False)),
+                        name="identity_look",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("conversation", "variable", "digest", "chatbot"), name="identity_once"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("value", ""), _negated=True), name="identity_value_not_empty"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("value__isnull", False), ("look__isnull", True), _connector="OR"),
+                        name="identity_look_goes_with_value",
+                    ),
+                    models.CheckConstraint(
+                        condition=django.db.models.lookups.Exact(
+                            models.Func(
+                                models.F("digest"), function="octet_length", output_field=models.IntegerField()
+                            ),
+                            32,
+                        ),
+                        name="identity_digest_is_whole",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("established_by__in", ["user_channel", "custom", "asserted", "signed", "resolved"])
+                        ),
+                        name="identity_established_by_known",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -280,15 +527,10 @@ class Migration(migrations.Migration):
                         max_length=8,
                     ),
                 ),
-                ("attempts", models.PositiveIntegerField(default=0, help_text="Calls since it was queued last.")),
+                ("attempts", models.PositiveIntegerField(default=0)),
                 ("queued_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                (
-                    "next_attempt_at",
-                    models.DateTimeField(
-                        help_text="When a worker may take it; while one calls, when another may.", null=True
-                    ),
-                ),
-                ("give_up_at", models.DateTimeField(help_text="No attempt is made later.")),
+                ("next_attempt_at", models.DateTimeField(null=True)),
+                ("give_up_at", models.DateTimeField()),
                 (
                     "last_error",
                     models.CharField(
@@ -319,20 +561,8 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("finished_at", models.DateTimeField(null=True)),
-                (
-                    "expires_at",
-                    models.DateTimeField(
-                        help_text="The row is deleted then. Null while exports leave the conversation out (`assurance`).",
-                        null=True,
-                    ),
-                ),
-                (
-                    "has_gap",
-                    models.BooleanField(
-                        db_default=False,
-                        help_text="A value was replaced before it had an answer, so no answer ends the doubt.",
-                    ),
-                ),
+                ("expires_at", models.DateTimeField(null=True)),
+                ("has_gap", models.BooleanField(db_default=False)),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -353,6 +583,49 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["chatbot", "next_attempt_at"],
+                        name="identitylookup_due",
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "pending")),
+                        fields=["chatbot", "queued_at"],
+                        name="identitylookup_queued",
+                    ),
+                    models.Index(
+                        condition=models.Q(("token__isnull", False)), fields=["token"], name="identitylookup_taken"
+                    ),
+                    models.Index(
+                        condition=models.Q(("chatbot__gt", 0), ("finished_at__isnull", False)),
+                        fields=["chatbot", "finished_at"],
+                        name="identitylookup_ended",
+                    ),
+                    models.Index(fields=["expires_at"], name="identitylookup_expiry"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("conversation", "chatbot"), name="identitylookup_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("finished_at__isnull", True),
+                                ("next_attempt_at__isnull", False),
+                                ("state", "pending"),
+                            ),
+                            models.Q(
+                                ("finished_at__isnull", False),
+                                ("next_attempt_at__isnull", True),
+                                ("state__in", ["resolved", "unknown", "failed"]),
+                                ("token__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="identitylookup_state_fits",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="Message",
@@ -399,6 +672,35 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("sent_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        fields=["chatbot", "sent_at"],
+                        name="message_of_day",
+                    )
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("conversation", "external_id", "chatbot"), name="message_id_once_per_conversation"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("sender__in", ["user", "bot", "agent"])), name="message_sender_known"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("kind__in", ["text", "quick_reply", "push", "file", "event", "redacted"])
+                        ),
+                        name="message_kind_known",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("kind", "redacted"), _negated=True), ("text", ""), _connector="OR"
+                        ),
+                        name="message_redacted_holds_nothing",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="NameWord",
@@ -436,6 +738,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("word__gt", "")),
+                        fields=["chatbot", "word", "conversation"],
+                        name="nameword_lookup",
+                    )
+                ],
+            },
         ),
         migrations.CreateModel(
             name="RefusedIdentity",
@@ -479,6 +790,24 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "refused identities",
+                "indexes": [
+                    models.Index(
+                        models.F("chatbot"),
+                        models.OrderBy(models.F("id"), descending=True),
+                        condition=models.Q(("at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        name="refusedidentity_newest",
+                    ),
+                    models.Index(fields=["expires_at"], name="refusedidentity_expiry"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("conversation", "request_id", "chatbot"), name="refusedidentity_once"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("way__in", ["user_channel", "custom", "asserted", "signed", "resolved"])),
+                        name="refusedidentity_way_known",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
@@ -498,29 +827,11 @@ class Migration(migrations.Migration):
                         max_length=12,
                     ),
                 ),
-                ("digest", models.BinaryField(help_text="Of the UCI value, or of the platform's id.", max_length=32)),
-                (
-                    "conversation_digest",
-                    models.BinaryField(help_text="Of a message's conversation.", max_length=32, null=True),
-                ),
-                (
-                    "erased_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), help_text="When the erasure began."
-                    ),
-                ),
-                (
-                    "cutoff_at",
-                    models.DateTimeField(
-                        help_text="Of a chatter: conversations begun before are refused.", null=True
-                    ),
-                ),
-                (
-                    "cutoff_number",
-                    models.BigIntegerField(
-                        help_text="Of a chatter: stored conversations up to this number are closed.", null=True
-                    ),
-                ),
+                ("digest", models.BinaryField(max_length=32)),
+                ("conversation_digest", models.BinaryField(max_length=32, null=True)),
+                ("erased_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("cutoff_at", models.DateTimeField(null=True)),
+                ("cutoff_number", models.BigIntegerField(null=True)),
                 ("request_id", models.UUIDField()),
                 ("expires_at", models.DateTimeField()),
                 (
@@ -544,26 +855,56 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("conversation_digest__isnull", False)),
+                        fields=["chatbot", "conversation_digest"],
+                        name="tombstone_of_message",
+                    ),
+                    models.Index(fields=["expires_at"], name="tombstone_expiry"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("chatbot", "digest", "request_id"), name="tombstone_once_per_request"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(
+                                ("conversation_digest__isnull", True),
+                                ("cutoff_at__isnull", False),
+                                ("cutoff_number__isnull", False),
+                                ("kind", "chatter"),
+                                ("variable__isnull", False),
+                            ),
+                            models.Q(
+                                models.Q(
+                                    models.Q(("conversation_digest__isnull", True), ("kind", "conversation")),
+                                    models.Q(("conversation_digest__isnull", False), ("kind", "message")),
+                                    _connector="OR",
+                                ),
+                                ("cutoff_at__isnull", True),
+                                ("cutoff_number__isnull", True),
+                                ("variable__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="tombstone_is_of_its_kind",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="UploadedFile",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "message_id",
-                    models.BigIntegerField(help_text="The message it came with; no database constraint.", null=True),
-                ),
-                ("object_key", models.CharField(help_text="Holds no name and no UCI value.", max_length=1024)),
-                (
-                    "upload_id",
-                    models.CharField(
-                        help_text="Id of the multipart upload while it is open.", max_length=1024, null=True
-                    ),
-                ),
+                ("message_id", models.BigIntegerField(null=True)),
+                ("object_key", models.CharField(max_length=1024)),
+                ("upload_id", models.CharField(max_length=1024, null=True)),
                 ("name", models.CharField(max_length=255)),
                 ("content_type", models.CharField(max_length=255)),
-                ("size", models.BigIntegerField(help_text="Bytes.", null=True)),
-                ("sha256", models.CharField(help_text="Lower-case hex.", max_length=64, null=True)),
+                ("size", models.BigIntegerField(null=True)),
+                ("sha256", models.CharField(max_length=64, null=True)),
                 (
                     "state",
                     models.CharField(
@@ -596,6 +937,30 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
+            options={
+                "indexes": [
+                    models.Index(fields=["conversation"], name="uploadedfile_conversation"),
+                    models.Index(
+                        condition=models.Q(("state", "uploading")), fields=["created_at"], name="uploadedfile_open"
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "removing")),
+                        fields=["conversation"],
+                        name="uploadedfile_removing",
+                    ),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("object_key", "chatbot"), name="uploadedfile_key_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("state__in", ["uploading", "removing"]),
+                            models.Q(("sha256__isnull", False), ("size__isnull", False), ("state", "stored")),
+                            _connector="OR",
+                        ),
+                        name="uploadedfile_state_fits",
+                    ),
+                ],
+            },
         ),
         migrations.CreateModel(
             name="VariableValue",
@@ -633,536 +998,11 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-        ),
-        migrations.AddIndex(
-            model_name="conversation",
-            index=models.Index(
-                condition=models.Q(("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
-                fields=["chatbot", "-started_at", "-id"],
-                include=(
-                    "channel",
-                    "language",
-                    "score",
-                    "has_agent_handover",
-                    "has_push",
-                    "has_file_upload",
-                    "csat_score",
-                    "csat_vote",
-                    "deletion_request_id",
-                    "deleted_at",
-                ),
-                name="conversation_log",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="conversation",
-            index=models.Index(
-                models.F("channel"),
-                models.F("chatbot"),
-                models.OrderBy(models.F("started_at"), descending=True),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
-                name="conversation_log_channel",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="conversation",
-            index=models.Index(
-                models.F("chatbot"),
-                models.OrderBy(models.F("started_at"), descending=True),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(
-                    ("deletion_request_id__isnull", False),
-                    ("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
-                ),
-                name="conversation_log_closed",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="conversation",
-            index=models.Index(
-                condition=models.Q(
-                    ("deletion_request_id__isnull", True),
-                    ("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
-                ),
-                fields=["chatbot", "id"],
-                name="conversation_open",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="conversation",
-            index=models.Index(
-                condition=models.Q(("deleted_at__isnull", True), ("deletion_request_id__isnull", False)),
-                fields=["deletion_request_id"],
-                name="conversation_marked",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="conversation",
-            index=models.Index(
-                condition=models.Q(("deleted_at__isnull", False), ("external_id_digest__isnull", False)),
-                fields=["deleted_at"],
-                name="conversation_digest_kept",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="conversation",
-            index=models.Index(
-                condition=models.Q(("deletion_request_id__isnull", False)),
-                fields=["deletion_request_id", "chatbot"],
-                name="conversation_of_deletion",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.UniqueConstraint(
-                fields=("external_id_digest", "chatbot"), name="conversation_id_once_per_chatbot"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.UniqueConstraint(fields=("id", "chatbot"), name="conversation_of_chatbot"),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("channel__in", ["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"])
-                ),
-                name="conversation_channel_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("score__isnull", True), models.Q(("score__gte", 1), ("score__lte", 10)), _connector="OR"
-                ),
-                name="conversation_score_in_range",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("csat_score__isnull", True),
-                    models.Q(("csat_score__gte", 0), ("csat_score__lte", 10)),
-                    _connector="OR",
-                ),
-                name="conversation_csat_score_in_range",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("csat_vote__isnull", True),
-                    ("csat_vote__in", ["positive", "neutral", "negative"]),
-                    _connector="OR",
-                ),
-                name="conversation_csat_vote_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("csat_comment_redacted", False), ("csat_comment__isnull", True), _connector="OR"),
-                name="conversation_redacted_has_no_comment",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("deleted_at__isnull", False),
-                    models.Q(
-                        ("external_id__isnull", False),
-                        ("external_id_digest__isnull", False),
-                        ("message_count__isnull", False),
-                    ),
-                    _connector="OR",
-                ),
-                name="conversation_live_has_id",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("deleted_at__isnull", True), ("deletion_request_id__isnull", False), _connector="OR"
-                ),
-                name="conversation_erased_was_marked",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="conversation",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("deleted_at__isnull", True),
-                    models.Q(
-                        ("csat_comment__isnull", True),
-                        ("external_id__isnull", True),
-                        ("language__isnull", True),
-                        ("last_message_at__isnull", True),
-                        ("message_count__isnull", True),
-                        ("uci_variable__isnull", True),
-                        ("user_name__isnull", True),
-                        django.db.models.lookups.Exact(
-                            models.Func(
-                                models.F("started_at"),
-                                output_field=models.DateTimeField(),
-                                template="(%(expressions)s AT TIME ZONE 'UTC')",
-                            ),
-                            models.Func(
-                                models.F("started_at"),
-                                output_field=models.DateTimeField(),
-                                template="date_trunc('day', %(expressions)s AT TIME ZONE 'UTC')",
-                            ),
-                        ),
-                    ),
-                    _connector="OR",
-                ),
-                name="conversation_erased_holds_nothing",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="dailyextract",
-            index=models.Index(
-                condition=models.Q(("state__in", ["pending", "stale"])), fields=["id"], name="dailyextract_due"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="dailyextract",
-            index=models.Index(
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(("state", "failed")),
-                name="dailyextract_failed",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="dailyextract",
-            index=models.Index(
-                condition=models.Q(("key__isnull", False)), fields=["expires_at"], name="dailyextract_expiry"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="dailyextract",
-            constraint=models.UniqueConstraint(fields=("chatbot", "day"), name="dailyextract_once_per_day"),
-        ),
-        migrations.AddConstraint(
-            model_name="dailyextract",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("state__in", ["pending", "done", "stale", "failed", "expired"])),
-                name="dailyextract_state_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="dailyextract",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("state", "done"), _negated=True),
-                    models.Q(
-                        ("bytes__isnull", False),
-                        ("finished_at__isnull", False),
-                        ("key__isnull", False),
-                        ("made_version", models.F("version")),
-                        ("rows__isnull", False),
-                        ("sha256__isnull", False),
-                        ("upload_id__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="dailyextract_done_is_whole",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="dailyextract",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("state", "failed"), _negated=True),
-                    models.Q(("error_code", ""), _negated=True),
-                    _connector="OR",
-                ),
-                name="dailyextract_failed_has_error",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="dailyextract",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("starts_at__lt", models.F("ends_at"))), name="dailyextract_day_has_length"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="extractconversation",
-            constraint=models.UniqueConstraint(
-                fields=("conversation_id", "extract"), name="extractconversation_once"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="identity",
-            index=models.Index(
-                condition=models.Q(("variable__gt", 0)),
-                fields=["chatbot", "variable", "digest"],
-                name="identity_chatter",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="identity",
-            index=models.Index(
-                models.F("chatbot"),
-                models.F("look"),
-                models.F("variable"),
-                models.Func(
-                    models.F("value"),
-                    output_field=models.CharField(),
-                    template="hashtextextended(%(expressions)s, 0)",
-                ),
-                condition=models.Q(("look__isnull", False)),
-                name="identity_look",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="identity",
-            constraint=models.UniqueConstraint(
-                fields=("conversation", "variable", "digest", "chatbot"), name="identity_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="identity",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("value", ""), _negated=True), name="identity_value_not_empty"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="identity",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("value__isnull", False), ("look__isnull", True), _connector="OR"),
-                name="identity_look_goes_with_value",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="identity",
-            constraint=models.CheckConstraint(
-                condition=django.db.models.lookups.Exact(
-                    models.Func(models.F("digest"), function="octet_length", output_field=models.IntegerField()), 32
-                ),
-                name="identity_digest_is_whole",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="identity",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("established_by__in", ["user_channel", "custom", "asserted", "signed", "resolved"])
-                ),
-                name="identity_established_by_known",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="identitylookup",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["chatbot", "next_attempt_at"],
-                name="identitylookup_due",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="identitylookup",
-            index=models.Index(
-                condition=models.Q(("state", "pending")),
-                fields=["chatbot", "queued_at"],
-                name="identitylookup_queued",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="identitylookup",
-            index=models.Index(
-                condition=models.Q(("token__isnull", False)), fields=["token"], name="identitylookup_taken"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="identitylookup",
-            index=models.Index(
-                condition=models.Q(("chatbot__gt", 0), ("finished_at__isnull", False)),
-                fields=["chatbot", "finished_at"],
-                name="identitylookup_ended",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="identitylookup",
-            index=models.Index(fields=["expires_at"], name="identitylookup_expiry"),
-        ),
-        migrations.AddConstraint(
-            model_name="identitylookup",
-            constraint=models.UniqueConstraint(fields=("conversation", "chatbot"), name="identitylookup_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="identitylookup",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("finished_at__isnull", True), ("next_attempt_at__isnull", False), ("state", "pending")),
-                    models.Q(
-                        ("finished_at__isnull", False),
-                        ("next_attempt_at__isnull", True),
-                        ("state__in", ["resolved", "unknown", "failed"]),
-                        ("token__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="identitylookup_state_fits",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="message",
-            index=models.Index(
-                condition=models.Q(("sent_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
-                fields=["chatbot", "sent_at"],
-                name="message_of_day",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="message",
-            constraint=models.UniqueConstraint(
-                fields=("conversation", "external_id", "chatbot"), name="message_id_once_per_conversation"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="message",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("sender__in", ["user", "bot", "agent"])), name="message_sender_known"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="message",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("kind__in", ["text", "quick_reply", "push", "file", "event", "redacted"])),
-                name="message_kind_known",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="message",
-            constraint=models.CheckConstraint(
-                condition=models.Q(models.Q(("kind", "redacted"), _negated=True), ("text", ""), _connector="OR"),
-                name="message_redacted_holds_nothing",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="nameword",
-            index=models.Index(
-                condition=models.Q(("word__gt", "")),
-                fields=["chatbot", "word", "conversation"],
-                name="nameword_lookup",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="refusedidentity",
-            index=models.Index(
-                models.F("chatbot"),
-                models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(("at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
-                name="refusedidentity_newest",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="refusedidentity",
-            index=models.Index(fields=["expires_at"], name="refusedidentity_expiry"),
-        ),
-        migrations.AddConstraint(
-            model_name="refusedidentity",
-            constraint=models.UniqueConstraint(
-                fields=("conversation", "request_id", "chatbot"), name="refusedidentity_once"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="refusedidentity",
-            constraint=models.CheckConstraint(
-                condition=models.Q(("way__in", ["user_channel", "custom", "asserted", "signed", "resolved"])),
-                name="refusedidentity_way_known",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="tombstone",
-            index=models.Index(
-                condition=models.Q(("conversation_digest__isnull", False)),
-                fields=["chatbot", "conversation_digest"],
-                name="tombstone_of_message",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="tombstone",
-            index=models.Index(fields=["expires_at"], name="tombstone_expiry"),
-        ),
-        migrations.AddConstraint(
-            model_name="tombstone",
-            constraint=models.UniqueConstraint(
-                fields=("chatbot", "digest", "request_id"), name="tombstone_once_per_request"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="tombstone",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(
-                        ("conversation_digest__isnull", True),
-                        ("cutoff_at__isnull", False),
-                        ("cutoff_number__isnull", False),
-                        ("kind", "chatter"),
-                        ("variable__isnull", False),
-                    ),
-                    models.Q(
-                        models.Q(
-                            models.Q(("conversation_digest__isnull", True), ("kind", "conversation")),
-                            models.Q(("conversation_digest__isnull", False), ("kind", "message")),
-                            _connector="OR",
-                        ),
-                        ("cutoff_at__isnull", True),
-                        ("cutoff_number__isnull", True),
-                        ("variable__isnull", True),
-                    ),
-                    _connector="OR",
-                ),
-                name="tombstone_is_of_its_kind",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="uploadedfile",
-            index=models.Index(fields=["conversation"], name="uploadedfile_conversation"),
-        ),
-        migrations.AddIndex(
-            model_name="uploadedfile",
-            index=models.Index(
-                condition=models.Q(("state", "uploading")), fields=["created_at"], name="uploadedfile_open"
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="uploadedfile",
-            index=models.Index(
-                condition=models.Q(("state", "removing")), fields=["conversation"], name="uploadedfile_removing"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="uploadedfile",
-            constraint=models.UniqueConstraint(fields=("object_key", "chatbot"), name="uploadedfile_key_once"),
-        ),
-        migrations.AddConstraint(
-            model_name="uploadedfile",
-            constraint=models.CheckConstraint(
-                condition=models.Q(
-                    ("state__in", ["uploading", "removing"]),
-                    models.Q(("sha256__isnull", False), ("size__isnull", False), ("state", "stored")),
-                    _connector="OR",
-                ),
-                name="uploadedfile_state_fits",
-            ),
-        ),
-        migrations.AddIndex(
-            model_name="variablevalue",
-            index=models.Index(fields=["expires_at"], name="variablevalue_expiry"),
-        ),
-        migrations.AddConstraint(
-            model_name="variablevalue",
-            constraint=models.UniqueConstraint(
-                fields=("conversation", "variable", "chatbot"), name="variablevalue_once"
-            ),
+            options={
+                "indexes": [models.Index(fields=["expires_at"], name="variablevalue_expiry")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("conversation", "variable", "chatbot"), name="variablevalue_once")
+                ],
+            },
         ),
     ]

@@ -241,7 +241,7 @@ class Identity(_OfConversation):
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     value = models.CharField(max_length=512, null=True)
-    digest = models.BinaryField(max_length=32, help_text="As ComplianceRequest.uci_digest.")
+    digest = models.BinaryField(max_length=32)  # as ComplianceRequest.uci_digest
     # `common.folding.look_hash` of the value, for finding similar ones. It is not keyed: it is stored beside the
     # value and removed with it, so it reveals nothing more. Nothing else depends on it.
     look = models.BigIntegerField(null=True, editable=False)

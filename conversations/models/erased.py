@@ -26,13 +26,12 @@ class Tombstone(Named):
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False, null=True
     )
-    digest = models.BinaryField(max_length=32, help_text="Of the UCI value, or of the platform's id.")
-    conversation_digest = models.BinaryField(max_length=32, null=True, help_text="Of a message's conversation.")
-    erased_at = models.DateTimeField(db_default=Now(), help_text="When the erasure began.")
-    cutoff_at = models.DateTimeField(null=True, help_text="Of a chatter: conversations begun before are refused.")
-    cutoff_number = models.BigIntegerField(
-        null=True, help_text="Of a chatter: stored conversations up to this number are closed."
-    )
+    digest = models.BinaryField(max_length=32)  # of the UCI value, or of the platform's id
+    conversation_digest = models.BinaryField(max_length=32, null=True)  # of a message's conversation
+    erased_at = models.DateTimeField(db_default=Now())  # when the erasure began
+    cutoff_at = models.DateTimeField(null=True)  # of a chatter: conversations begun before are refused
+    # Of a chatter: stored conversations up to this number are closed.
+    cutoff_number = models.BigIntegerField(null=True)
     request_id = models.UUIDField()
     expires_at = models.DateTimeField()
 

@@ -91,7 +91,7 @@ class ExtractConversation(Named):
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
+    conversation_id = models.BigIntegerField()  # the conversation's number; no database constraint
     extract = models.ForeignKey(DailyExtract, on_delete=models.CASCADE, related_name="+", db_index=False)
     version = models.PositiveIntegerField()
 

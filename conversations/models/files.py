@@ -20,13 +20,13 @@ class UploadedFile(_OfConversation):
         STORED = "stored", "Stored"
         REMOVING = "removing", "Being removed"
 
-    message_id = models.BigIntegerField(null=True, help_text="The message it came with; no database constraint.")
-    object_key = models.CharField(max_length=1024, help_text="Holds no name and no UCI value.")
-    upload_id = models.CharField(max_length=1024, null=True, help_text="Id of the multipart upload while it is open.")
+    message_id = models.BigIntegerField(null=True)  # the message it came with; no database constraint
+    object_key = models.CharField(max_length=1024)  # holds no name and no UCI value
+    upload_id = models.CharField(max_length=1024, null=True)  # id of the multipart upload while it is open
     name = models.CharField(max_length=255)
     content_type = models.CharField(max_length=255)
-    size = models.BigIntegerField(null=True, help_text="Bytes.")
-    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
+    size = models.BigIntegerField(null=True)  # bytes
+    sha256 = models.CharField(max_length=64, null=True)  # lower-case hex
     state = models.CharField(max_length=16, choices=State, default=State.UPLOADING)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

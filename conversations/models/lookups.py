@@ -50,20 +50,17 @@ class IdentityLookup(_OfConversation, Lease):
         RESOLVER_RESTING = "resolver_resting", "Not tried: the address failed several times just before"
 
     state = models.CharField(max_length=8, choices=State, default=State.PENDING)
-    attempts = models.PositiveIntegerField(default=0, help_text="Calls since it was queued last.")
+    attempts = models.PositiveIntegerField(default=0)  # calls since it was queued last
     queued_at = models.DateTimeField(db_default=Now())
-    next_attempt_at = models.DateTimeField(  # type: ignore[assignment]  # null once nothing is tried again
-        null=True, help_text="When a worker may take it; while one calls, when another may."
-    )
-    give_up_at = models.DateTimeField(help_text="No attempt is made later.")
+    # When a worker may take it; while one calls, when another may.
+    next_attempt_at = models.DateTimeField(null=True)  # type: ignore[assignment]  # null once nothing is tried again
+    give_up_at = models.DateTimeField()  # no attempt is made later
     last_error = models.CharField(max_length=32, choices=Failure, blank=True, default="")
     finished_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField(
-        null=True, help_text="The row is deleted then. Null while exports leave the conversation out (`assurance`)."
-    )
-    has_gap = models.BooleanField(
-        db_default=False, help_text="A value was replaced before it had an answer, so no answer ends the doubt."
-    )
+    # The row is deleted then. Null while exports leave the conversation out (`assurance`).
+    expires_at = models.DateTimeField(null=True)
+    # A value was replaced before it had an answer, so no answer ends the doubt.
+    has_gap = models.BooleanField(db_default=False)
 
     class Meta:
         constraints = [
