@@ -14,6 +14,10 @@ from django.dispatch import Signal
 # Sent with `name` before a command of ours does anything. A receiver refuses by raising CommandError.
 before_command = Signal()
 
+# The tag of system checks of settings and the database. Our commands run these alone: Django's own are about the
+# code, and load all pages of the console.
+INSTALLATION = "installation"
+
 # The actor in the change log.
 ACTOR = "command"
 
@@ -29,6 +33,7 @@ class TeachingCommand(BaseCommand):
     by their text, with these exit codes.
     """
 
+    requires_system_checks = (INSTALLATION,)
     examples: ClassVar[str] = ""
     refusals: ClassVar[Mapping[type[Exception], int]] = {}
 

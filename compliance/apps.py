@@ -11,7 +11,6 @@ class ComplianceConfig(AppConfig):
 
     def ready(self) -> None:
         from compliance import checks  # noqa: F401, PLC0415  (registers the system checks)
-        from compliance.cluster import broker  # noqa: PLC0415
         from compliance.ledger import closed, service  # noqa: PLC0415
         from compliance.retention import due  # noqa: PLC0415
         from compliance.work import legal_holds, restriction  # noqa: PLC0415
@@ -27,4 +26,15 @@ class ComplianceConfig(AppConfig):
         rows.UNDER_HOLD.append(lambda chatbot_id, numbers: legal_holds.find_held([chatbot_id], numbers))
         tombstones.WITHHOLDING.append(legal_holds.find_withholding)
         restricted.FINDERS.append(restriction.find_restricted)
-        broker.disable_unpickling()
+        _disable_unpickling()
+
+
+def _disable_unpickling() -> None:
+    """Prevent that a pickle of django-q2's results is read by the admin, dumpdata or a shell.
+
+    Our tasks have no arguments and results, and a pickle can run any function.
+    """
+    from django_q.models import Task  # noqa: PLC0415
+
+    for name in ("args", "kwargs", "result"):
+        Task._meta.get_field(name).to_python = lambda _: None

@@ -1,4 +1,7 @@
-"""System checks: conditions for starting the service, and advice if they fail."""
+"""System checks: conditions for starting the service, and advice if they fail.
+
+A check imports what it alone needs itself (PLC0415): this module is loaded with every process.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +16,9 @@ from django.db.models import Min
 
 from chatbots import digest_key
 from chatbots.models import Bucket, Chatbot
-from chatbots.operations.buckets import check_hosted_bucket
 from common import former_schema
+from common.commands import INSTALLATION
 from common.texts import counted
-from compliance import database_rights, inventory, letters, rotation
-from compliance.retention import expiry
 from conversations.placement import distribution
 
 _YEAR_SECONDS = 31_536_000
@@ -25,6 +26,9 @@ _YEAR_SECONDS = 31_536_000
 
 @register(Tags.models)
 def every_model_is_declared(**_: object) -> list[CheckMessage]:
+    from compliance import inventory
+    from compliance.retention import expiry
+
     return [Error(instruction, id="compliance.E001") for instruction in (*inventory.undeclared(), *expiry.unended())]
 
 
@@ -38,6 +42,8 @@ def no_embedded_servers(**_: object) -> Iterator[CheckMessage]:
 
 
 def hosted_bucket_can_be_used(**_: object) -> Iterator[CheckMessage]:
+    from chatbots.operations.buckets import check_hosted_bucket
+
     result = check_hosted_bucket()
     if not result.is_ok:
         yield Error(
@@ -86,7 +92,7 @@ def iam_identity_is_apart(**_: object) -> Iterator[CheckMessage]:
         yield checks.Warning(fault, hint=hint, id="compliance.W004")
 
 
-@register
+@register(INSTALLATION)
 def check_canary(**_: object) -> list[CheckMessage]:
     """Check that an active canary has an address, and absolute patterns of log files."""
     problems: list[CheckMessage] = []
@@ -99,7 +105,7 @@ def check_canary(**_: object) -> list[CheckMessage]:
     return problems
 
 
-@register
+@register(INSTALLATION)
 def letters_can_be_written(**_: object) -> list[CheckMessage]:
     """Check an operator's templates of letters. Those of ours are tested."""
     folder = Path(settings.LETTER_TEMPLATES)
@@ -109,6 +115,8 @@ def letters_can_be_written(**_: object) -> list[CheckMessage]:
         hint = "Set it to the absolute path of a folder that this process can read, or remove it."
         return [Error("LETTER_TEMPLATES is no folder.", hint=hint, id="compliance.E015")]
     hint = f"Correct or remove the file in {folder} (docs/operators/letters.md)."
+    from compliance import letters
+
     return [
         Error(f"A letter cannot be written: {fault}", hint=hint, id="compliance.E016") for fault in letters.faults()
     ]
@@ -149,8 +157,8 @@ def second_factor_is_required(**_: object) -> Iterator[CheckMessage]:
         )
 
 
-# Not a database check, since `qcluster` and most commands skip those.
-@register
+# Not a database check: those are skipped by all commands but `migrate`.
+@register(INSTALLATION)
 def digest_key_matches(**_: object) -> list[CheckMessage]:
     try:
         digest_key.check()
@@ -159,7 +167,7 @@ def digest_key_matches(**_: object) -> list[CheckMessage]:
     return []
 
 
-@register  # as above
+@register(INSTALLATION)  # as above
 def tables_are_of_this_version(**_: object) -> list[CheckMessage]:
     try:
         former_schema.check()
@@ -169,7 +177,7 @@ def tables_are_of_this_version(**_: object) -> list[CheckMessage]:
 
 
 # Not a database check either. It passes if `migrate` has something to do: that comes first.
-@register
+@register(INSTALLATION)
 def conversations_are_distributed(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
     """Check that a database of Citus is distributed as a whole."""
     try:
@@ -203,6 +211,8 @@ def retention_outlives_hosted_files(*, databases: Sequence[str] | None = None, *
 @register(Tags.database, deploy=True)
 def secrets_can_be_read(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
     """Check the keys of stored secrets by their ids, for `check --deploy --database default`."""
+    from compliance import rotation
+
     in_use = rotation.keys_in_use() if DEFAULT_DB_ALIAS in (databases or ()) else {}
     newest, *older = settings.ENCRYPTION_KEYS
     problems: list[CheckMessage] = []
@@ -222,6 +232,8 @@ def secrets_can_be_read(*, databases: Sequence[str] | None = None, **_: object) 
 @register(Tags.database, deploy=True)
 def role_has_few_rights(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
     """Check the role of DATABASE_URL, for `check --deploy --database default`."""
+    from compliance import database_rights
+
     excess = database_rights.excess() if DEFAULT_DB_ALIAS in (databases or ()) else []
     hint = (
         "Give web server and workers their own roles (docs/operators/database-roles.md). Only migrate and a few "

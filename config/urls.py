@@ -8,6 +8,7 @@ from compliance.api import downloads
 from config.large_bodies import may_send
 from config.openapi import views as openapi
 
+admin.autodiscover()
 # django-q2's pages can run any function: by the form of a schedule, by retrying a failed task. The page Workers shows
 # the state of tasks.
 admin.site.unregister(list(filter(admin.site.is_registered, apps.get_app_config("django_q").get_models())))

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from devservers.certificates import make_certificate
 from devservers.processes import INSTALL, LOOPBACK, EmbeddedError, Server, is_free
 
 _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
@@ -122,6 +121,8 @@ class SeaweedFS(Server):
                     "It moves to others: start again."
                 )
             time.sleep(0.05)
+        from devservers.certificates import make_certificate  # noqa: PLC0415  (it is slow to load)
+
         certificate, key = make_certificate(LOOPBACK)
         self._security.mkdir(mode=0o700, exist_ok=True)
         _write(self._security / "cert.pem", certificate)

@@ -144,15 +144,6 @@ class WorkerLife:
 _LIFE = WorkerLife()
 
 
-def disable_unpickling() -> None:
-    """Prevent that a pickle of django-q2's results is read by the admin, dumpdata or a shell.
-
-    Our tasks have no arguments and results, and a pickle can run any function.
-    """
-    for name in ("args", "kwargs", "result"):
-        Task._meta.get_field(name).to_python = lambda _: None
-
-
 class FailedTask(NamedTuple):
     """A task that ended with an error, which the worker's log has at `task.failed`."""
 
