@@ -33,7 +33,7 @@ class TeachingCommand(BaseCommand):
     by their text, with these exit codes.
     """
 
-    requires_system_checks = (INSTALLATION,)
+    requires_system_checks: tuple[str, ...] = (INSTALLATION,)
     examples: ClassVar[str] = ""
     refusals: ClassVar[Mapping[type[Exception], int]] = {}
 

@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, pre_migrate
 
@@ -26,15 +26,7 @@ class ComplianceConfig(AppConfig):
         rows.UNDER_HOLD.append(lambda chatbot_id, numbers: legal_holds.find_held([chatbot_id], numbers))
         tombstones.WITHHOLDING.append(legal_holds.find_withholding)
         restricted.FINDERS.append(restriction.find_restricted)
-        _disable_unpickling()
-
-
-def _disable_unpickling() -> None:
-    """Prevent that a pickle of django-q2's results is read by the admin, dumpdata or a shell.
-
-    Our tasks have no arguments and results, and a pickle can run any function.
-    """
-    from django_q.models import Task  # noqa: PLC0415
-
-    for name in ("args", "kwargs", "result"):
-        Task._meta.get_field(name).to_python = lambda _: None
+        # The admin, dumpdata or a shell must not read a pickle of django-q2, which can run any function. Our tasks
+        # have neither arguments nor results.
+        for name in ("args", "kwargs", "result"):
+            apps.get_model("django_q", "Task")._meta.get_field(name).to_python = lambda _: None
