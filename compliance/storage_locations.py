@@ -6,6 +6,8 @@ one bucket at a time: what lies in a former one of the client's is out of our re
 
 from typing import NamedTuple
 
+from django.db.models import Exists, OuterRef, Q
+
 from chatbots.buckets import StorageLocation, hosted_storage, location_of
 from chatbots.models import Bucket
 from common.crypto import SecretUnreadable
@@ -22,6 +24,12 @@ e.hosting = 'client' AND NOT EXISTS (
      WHERE b.chatbot_id = e.chatbot_id AND b.hosting = 'client' AND b.bucket = e.bucket
        AND b.endpoint = e.endpoint)
 """
+# The same for a queryset of exports, negated.
+WITHIN_REACH = Q(hosting=HOSTED) | Exists(
+    Bucket.objects.filter(
+        chatbot=OuterRef("chatbot"), hosting=CLIENT, bucket=OuterRef("bucket"), endpoint=OuterRef("endpoint")
+    )
+)
 
 
 class RecordedLocation(NamedTuple):

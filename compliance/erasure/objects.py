@@ -24,7 +24,7 @@ from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure import rows
 from compliance.errors import StepFailed
-from compliance.models import Export, LeftCopy
+from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
 from compliance.work.scope import DELETIONS, GOES, Scope
 from compliance.work.sql import subjects
@@ -197,7 +197,7 @@ def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool
             # The deletions' status lists them, since their state in the bucket is unknown.
             LeftCopy.objects.bulk_create(
                 [
-                    LeftCopy(chatbot_id=chatbot_id, deletion_id=deletion_id, export_id=export_id)
+                    LeftCopy(chatbot_id=chatbot_id, deletion_id=deletion_id, export_id=export_id, is_unfinished=True)
                     for chatbot_id, deletion_id, export_id in out_of_reach
                 ],
                 ignore_conflicts=True,
@@ -213,8 +213,6 @@ def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
 
 def erase_expired(request_ids: Sequence[UUID]) -> Failures:
     """Remove those of these exports that have expired or were given up, copies first, without a claim."""
-    with transaction.atomic():
-        forget_unreachable(Export.objects.filter(request__in=request_ids).values_list("pk", flat=True))
     return _erase_after_copies(transaction.atomic, request_ids, going=_OVER, reach="TRUE")
 
 

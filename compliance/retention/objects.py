@@ -23,7 +23,7 @@ from compliance.errors import StepFailed
 from compliance.ledger import objects as ledger_objects
 from compliance.models import Export
 from compliance.reconciliation.scan import stale_uploads
-from compliance.storage_locations import CLIENT, HOSTED
+from compliance.storage_locations import CLIENT, HOSTED, WITHIN_REACH
 from conversations.extracts import leases
 from conversations.models import UploadedFile
 from conversations.placement import by_place, machines
@@ -94,8 +94,16 @@ def pages(rows: QuerySet[Any], *, at: str, key: str = "pk", most: int) -> Iterat
 
 
 def exports() -> QuerySet[Export]:
-    """Return the exports that have to go, and whose objects are not removed yet."""
-    return Export.objects.filter(EXPIRED | GIVEN_UP)
+    """Return the exports that have to go, and whose objects are not removed yet.
+
+    What lies in a client's former bucket waits: until that bucket is set again, or until a deletion gives it up and
+    names it. In the end its key is forgotten (`expiry`).
+    """
+    return _removable(EXPIRED | GIVEN_UP)
+
+
+def _removable(over: Q, **which: str | int) -> QuerySet[Export]:
+    return Export.objects.filter(over, WITHIN_REACH, **which)
 
 
 def clients_to_clean_up() -> list[int]:
@@ -103,7 +111,7 @@ def clients_to_clean_up() -> list[int]:
     found = {
         chatbot_id
         for which in (EXPIRED, GIVEN_UP)
-        for chatbot_id in Export.objects.filter(which, hosting=CLIENT).values_list("chatbot_id", flat=True)
+        for chatbot_id in _removable(which, hosting=CLIENT).values_list("chatbot_id", flat=True)
     }
     resting = SilentStorage.objects.filter(chatbot__in=found, rests_until__gt=Now())
     return sorted(found - set(resting.values_list("chatbot_id", flat=True)))
@@ -135,7 +143,7 @@ def _remove_exports(run: Cleanup, *, hosting: str, **which: Any) -> Iterator[int
     with Isolation() as isolated:
         # Each in the order of an index.
         for over, at in ((EXPIRED, "expires_at"), (GIVEN_UP, "pk")):
-            found = Export.objects.filter(over, hosting=hosting, **which)
+            found = _removable(over, hosting=hosting, **which)
             for page in run.until_deadline(pages(found, at=at, most=1 if hosting == CLIENT else _PER_PAGE)):
                 chatbots = {export.request_id: export.chatbot_id for export in page}
                 removed = 0

@@ -10,7 +10,7 @@ from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.api.schemas import RequestObject
-from compliance.models import ComplianceRequest, Export, LeftCopy
+from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
 from compliance.requests import decisions
 from compliance.work import claims
 from tests import factories
@@ -211,6 +211,7 @@ def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(chatb
         use_hosted_bucket(chatbot)
     else:
         Bucket.objects.filter(chatbot=chatbot).update(endpoint="http://127.0.0.1:1")
+    worker.sweep()
     deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
     drain()
     assert outcome(deletion) == COMPLETED
@@ -218,6 +219,20 @@ def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(chatb
     assert (left.key, left.removed_at) == (None, None)
     [kept] = shown(deletion)["kept_exports"]
     assert (kept["request_id"], kept["hosting"], kept["finished_at"]) == (str(left.request_id), "client", None)
+
+
+def test_files_in_a_former_bucket_are_removed_once_it_is_set_again(chatbot, server, clients, storage) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    beside = f"{PREFIX}chatter_data_exports/42/left_files/7"
+    clients.put(beside, b"a picture", "image/jpeg")
+    ExportFile.objects.create(chatbot=chatbot, export=left, file_id=7, key=beside)
+    use_hosted_bucket(chatbot)
+    worker.sweep()
+    assert len(list(clients.keys())) == 2
+    use_client_bucket(chatbot, server, identity=CLIENT)
+    worker.sweep()
+    assert is_empty(clients)
+    assert not ExportFile.objects.exists()
 
 
 def test_a_deletion_waiting_for_a_removed_bucket_continues_without_it(chatbot, clients, drain, storage) -> None:
