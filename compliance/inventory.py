@@ -288,7 +288,7 @@ STORES: tuple[Store, ...] = (
         compliance.LeftCopy,
         ReachedBy.REQUEST,
         _all(
-            "id chatbot deletion export extract",
+            "id chatbot deletion export extract is_unfinished",
             Disposition.KEPT,
             "which copies a deletion left where they are; names no chatter",
         ),

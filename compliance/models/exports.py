@@ -112,6 +112,11 @@ class LeftCopy(Named):
     deletion = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
     export = models.ForeignKey(Export, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
     extract = models.ForeignKey(DailyExtract, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
+    is_unfinished = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Left in a client's former bucket by an attempt. The export may be finished elsewhere by now.",
+    )
 
     class Meta:
         verbose_name_plural = "left copies"

@@ -11,6 +11,7 @@ from django.db.models.functions import RowNumber
 
 from common.db import array
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy, Redaction, RepeatedExport, RetentionRun
+from compliance.storage_locations import CLIENT
 from conversations.models import Assurance, DailyExtract
 
 Kind = ComplianceRequest.Kind
@@ -172,7 +173,9 @@ def _left_copies(request_ids: Collection[UUID]) -> tuple[dict[UUID, list[Export]
     left = LeftCopy.objects.filter(deletion__in=request_ids).select_related("export", "extract")
     for copy in left.order_by(F("export__finished_at").asc(nulls_last=True), "export", "extract__day"):
         if copy.export:
-            kept[copy.deletion_id].append(copy.export)
+            # By now the export may have been finished elsewhere, with nothing of what was erased.
+            unfinished = Export(request_id=copy.export.request_id, hosting=CLIENT)
+            kept[copy.deletion_id].append(unfinished if copy.is_unfinished else copy.export)
         if copy.extract:
             delivered[copy.deletion_id].append(copy.extract)
     return kept, delivered

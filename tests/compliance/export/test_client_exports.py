@@ -10,11 +10,12 @@ from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.api.schemas import RequestObject
-from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
+from compliance.models import ComplianceRequest, Export, ExportConversation, ExportFile, LeftCopy
 from compliance.requests import decisions
 from compliance.work import claims
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
+from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, export_of_request, is_empty, open_uploads, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
@@ -219,6 +220,24 @@ def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(chatb
     assert (left.key, left.removed_at) == (None, None)
     [kept] = shown(deletion)["kept_exports"]
     assert (kept["request_id"], kept["hosting"], kept["finished_at"]) == (str(left.request_id), "client", None)
+
+
+def test_a_deletion_still_names_files_in_a_former_bucket_once_the_export_is_delivered_elsewhere(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation = conversation_of(chatbot, "41", "42")
+    left = left_behind(chatbot, clients, include_shared=True, not_before=timezone.now() + timedelta(hours=1))
+    ExportConversation.objects.create(chatbot=chatbot, export=left, conversation_id=conversation.pk)
+    use_hosted_bucket(chatbot)
+    deletion = deletion_of(chatbot, "41")
+    drain()
+    assert outcome(deletion) == COMPLETED
+    named = shown(deletion)["kept_exports"]
+    assert [(one["request_id"], one["hosting"]) for one in named] == [(str(left.request_id), "client")]
+    ComplianceRequest.objects.update(not_before=None)
+    drain()
+    assert outcome(left.request) == COMPLETED
+    assert shown(deletion)["kept_exports"] == named
 
 
 def test_files_in_a_former_bucket_are_removed_once_it_is_set_again(chatbot, server, clients, storage) -> None:
