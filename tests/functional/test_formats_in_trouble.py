@@ -2,9 +2,10 @@
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connections
@@ -16,24 +17,26 @@ from psycopg import Connection
 from chatbots.models import ChangeLogEntry
 from common import leases
 from common.crypto import encrypt
-from common.storage import s3
+from common.storage import ObjectStorage, s3
 from common.storage.s3 import STREAM_BYTES
 from compliance import worker
 from compliance.export.delivery import Delivery
-from compliance.models import Claim, ComplianceRequest, Export
-from compliance.requests import downloads
+from compliance.models import Claim, ComplianceRequest, Export, ExportFile
+from compliance.requests import decisions, downloads
 from compliance.work import sizes
 from compliance.work.claims import HeldClaim
 from conversations import chats, pages, uploads
 from conversations.documents import MAX_TEXT
 from conversations.models import Conversation
 from conversations.transcripts import Transcripts
+from tests.clients import CLIENT, PREFIX, empty, use_client_bucket
 from tests.factories import UploadedFileFactory, conversation_of
-from tests.functional.company import attempts, document, key_of_file, settle
-from tests.functional.redacting import said
-from tests.functional.refusing import in_the_gap
-from tests.functional.test_export_formats import ALL, assert_whole, export_of, files_of, talk, texts_of
+from tests.functional.company import Company, attempts, document, events, key_of_file, settle, work
+from tests.functional.redacting import redact, said
+from tests.functional.refusing import Refusals, in_the_gap
+from tests.functional.test_export_formats import ALL, assert_whole, export_of, files_left, files_of, talk, texts_of
 from tests.patches import before, failing
+from tests.s3_server import S3Server
 
 
 @pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
@@ -77,6 +80,57 @@ def test_a_worker_that_lost_its_claim_leaves_no_upload_open(company, storage, mo
     worker.drain(seconds=30)
     assert met
     assert_whole(company, storage, export)
+
+
+ENDINGS: dict[str, Callable[[Company, int, str], object]] = {
+    "sweep": lambda *_: worker.sweep(),
+    "deletion": lambda company, *_: approved(company.delete("alice")),
+    "deletion with exports": lambda company, *_: approved(company.delete("alice", erase_exports=True)),
+    "deletion by ids": lambda company, *_: approved(company.delete(["c-1"])),
+    "redaction": lambda company, number, _: redact(company, number),
+    "cancellation": lambda _company, _number, export: decisions.cancel(request_id=UUID(export), actor="user:7"),
+    "retry": lambda company, _number, export: company.retry(export),
+}
+
+
+def approved(deletion: str) -> None:
+    work()
+    decisions.approve(request_id=UUID(deletion), actor="user:7")
+
+
+@pytest.mark.long(reason="a storage of the client's own, and each way to end", beyond=1)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_half_of_a_folder_in_a_clients_bucket_goes(
+    company: Company, storage: ObjectStorage, server: S3Server, refusals: Refusals, ending: str
+) -> None:
+    use_client_bucket(company.chatbot, server, identity=CLIENT)
+    clients = server.storage()
+    empty(clients)
+    number = company.talk("c-1", "alice", has_file=True)
+    refusals.forbidden.add("/index.html")
+    export = company.export("alice", formats=ALL, include_files=True)
+    settle()
+    refusals.end()
+    assert company.failure(export) == "storage_access_denied"
+    left = set(clients.keys())
+    assert {"conversations.csv", "page-1.html"} < {key.rpartition("/")[2] for key in left}
+    # Of the same names, in another folder of the same bucket.
+    theirs = {key.replace(PREFIX, "neighbour/") for key in left}
+    for key in theirs:
+        clients.put(key, b"of the neighbour", "text/plain")
+
+    ENDINGS[ending](company, number, export)
+    settle()
+    worker.sweep()
+    assert not ComplianceRequest.objects.exclude(status__in=["completed", "failed", "cancelled"]).exists()
+    shown = company.request_object(export)["export"]
+    files = {shown["key"], *(one["key"] for one in shown["files"])} if shown else set()
+    assert bool(files) == (ending == "retry")
+    assert set(clients.keys()) == theirs | files
+    assert set(ExportFile.objects.values_list("key", flat=True)) == files - {shown and shown["key"]}
+    assert list(clients.uploads()) == []
+    assert events(export).count("request.completed") == bool(files)
+    assert files_left(storage) == set()
 
 
 def test_a_slow_bucket_has_as_long_for_each_format(company, storage, monkeypatch) -> None:
