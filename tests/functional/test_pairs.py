@@ -27,27 +27,32 @@ ACTS = {
     "redaction that waits": "select {} acme c1 both",
     "retention run": "period {} acme 90; hour",
     "export": "export {} acme ann include_files include_shared",
+    "delivery": "bucket acme client; export {} acme ann include_files include_shared pages",
     "identify": "identify acme c3 ann; identify acme c1 cid",
+    "bucket": "bucket acme other",
     "settings": "period {} acme -; redesignate acme; demand acme verified; eyes acme on",
     "restore": "restore",
     # It is released at the end.
     "legal hold": "keep {} acme ann",
 }
 # What a worker carries out; the other acts have ended when they are answered.
-_WORKED_ON = ("deletion by value", "deletion by ids", "redaction", "retention run", "export")
+_EXPORTS = ("export", "delivery")
+_WORKED_ON = ("deletion by value", "deletion by ids", "redaction", "retention run", *_EXPORTS)
 
 # What is done between the first act and the second one, and after the second.
 _MOMENTS = {
     "before the claim": ("", ""),
     "after the mark": ("work w1 begun", "work w2; work w1"),
-    "after a kill": ("work w1 begun; kill w1; leases", ""),
+    # Of an export, some of the files are there by then.
+    "after a kill": ("work w1 begun; {files}; kill w1; leases", ""),
     "after completion": ("work w1", ""),
 }
 
 _BEFORE = """
     say acme c1 ann ages 200; say acme c1 bob - 200; upload acme c1
     say acme c2 ann lately 1; say acme c3 bob lately 1; say neighbour c1 ann lately 1; upload neighbour c1; days acme
-    export own acme ann include_files include_shared; export old acme bob include_shared; work w1; week old; backup
+    export own acme ann include_files include_shared pages; export old acme bob include_shared zip; work w1; week old
+    backup
 """
 
 
@@ -56,7 +61,8 @@ def _pairs() -> dict[str, Story]:
     for (first, one), (second, other) in product(ACTS.items(), repeat=2):
         for moment, (between, after) in _MOMENTS.items():
             if first in _WORKED_ON or moment == "before the claim":
-                acts = (one.replace("{}", "r1"), between, other.replace("{}", "r2"), after)
+                meanwhile = between.replace("{files}", "work w1 30" if first in _EXPORTS else "")
+                acts = (one.replace("{}", "r1"), meanwhile, other.replace("{}", "r2"), after)
                 found[f"{first}, {second} {moment}"] = story(";".join((_BEFORE, *acts, "work w1")))
     return found
 

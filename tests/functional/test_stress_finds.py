@@ -56,6 +56,11 @@ DELIVERED = story(
     "bucket acme client; say acme c1 ann lately 1; export r1 acme ann; work w1; redact r2 acme c1 0; work w1;"
     "delete_ids r3 acme c1; work w1; delete r4 acme ann erase_exports; work w1"
 )
+# Of somebody else, in several files.
+FOLDER = story(
+    "bucket acme client; say acme c1 ann lately 1; say acme c1 bob - 0; export r1 acme bob include_shared pages;"
+    "work w1; delete r2 acme ann; work w1"
+)
 # The deletion waits, the export is made again in vain.
 WAITING = story(
     "say acme c1 ann lately 1; export r1 acme ann; work w1; eyes acme on; delete r2 acme ann; work w1;"
@@ -193,6 +198,7 @@ def _execute(statement: str, *values: object) -> None:
         (replacing(late_data, "_erase_files", set), LATE_FILE, "row left"),
         (replacing(policy, "holds", lambda _: True), OFF_AND_ON, "closed by another"),
         (rewording(exports, "_LEAVE", "e.hosting = 'client' OR", ""), DELIVERED, "not named"),
+        (rewording(exports, "_LEAVE", "e.hosting = 'client' OR", ""), FOLDER, "not named"),
         (rewording(exports, "_FORGET_KEYS", "SET key = NULL", "SET key = e.key"), DELIVERED, "own key"),
         (removing_what_is_delivered, DELIVERED, "removed"),
         (making_again_behind, WAITING, "overtaken"),
@@ -212,7 +218,20 @@ def test_a_planted_fault_is_found(
 
 @pytest.mark.parametrize(
     "rules",
-    [ERASED, RETAINED, REDACTED, SHARED, WRITTEN, LATE_FILE, OFF_AND_ON, DELIVERED, WAITING, LAST_COPY, OUTLIVED],
+    [
+        ERASED,
+        RETAINED,
+        REDACTED,
+        SHARED,
+        WRITTEN,
+        LATE_FILE,
+        OFF_AND_ON,
+        DELIVERED,
+        FOLDER,
+        WAITING,
+        LAST_COPY,
+        OUTLIVED,
+    ],
 )
 def test_without_it_the_same_story_holds(on_stage: Stage, rules: Story) -> None:
     assert on_stage.play(rules, seed=1) is None

@@ -172,6 +172,8 @@ class Model:
         self.people: list[Person] = []
         self.conversations: list[Conversation] = []
         self._filed: list[Request] = []
+        # The chatbots whose exports have gone to the client's bucket, whatever they do now.
+        self.had_clients_bucket: set[str] = set()
 
     def person(self) -> Person:
         with self._lock:

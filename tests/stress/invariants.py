@@ -9,7 +9,8 @@ again, and what a restore may change.
 from collections.abc import Collection
 
 from tests.oracle.checks import Checks
-from tests.oracle.evidence import Evidence
+from tests.oracle.evidence import Evidence, ObjectVersion
+from tests.oracle.exports import export_of
 from tests.oracle.leftovers import folder_of
 from tests.oracle.model import COMMENT, ERASING, FINAL
 from tests.oracle.words import found_in
@@ -86,14 +87,14 @@ def _is_erased(truth: Truth, deletion: FiledRequest, look: Onlooker) -> None:
     keys = [export.object_key for export in allowed if export.object_key]
     for found in objects:
         held = truth.held_in(found) & deletion.certain
-        if held and not any(_belongs(found.key, key) for key in keys):
+        if held and export_of(found.key, keys) is None:
             names = ", ".join(sorted(map(str, held)))
             where = folder_of(found.key)
             raise Broken(f"object in {where}", f"{deletion} is completed, and {found.key} holds {names}")
     for export in truth.of("export"):
         is_earlier = export.ended_at is not None and export.ended_at < deletion.asked_at
         has_to_go = is_earlier and deletion.is_of_chatter(export) and export not in allowed
-        if has_to_go and any(found.key == export.object_key for found in objects):
+        if has_to_go and any(export_of(found.key, [export.object_key]) for found in objects):
             raise Broken("own export", f"{deletion} is completed, and the chatter's {export} is still there")
 
 
@@ -117,8 +118,8 @@ def is_redacted(truth: Truth, redaction: FiledRequest, look: Onlooker) -> None:
         raise Broken("redacted rows", f"{redaction} is completed, and a text of it is still there")
     kept = list(filter(None, look.left(redaction.id).values()))
     for found in look.objects():
-        is_kept = closed & truth.held_in(found) and any(_belongs(found.key, key) for key in kept)
-        if any(text.encode() in (found.body or b"") for text in texts) and not is_kept:
+        is_kept = closed & truth.held_in(found) and export_of(found.key, kept)
+        if texts & _words_in(found) and not is_kept:
             raise Broken(f"redacted text in {folder_of(found.key)}", f"{redaction} is completed; {found.key} has it")
 
 
@@ -129,11 +130,11 @@ def _are_named(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
     if not delivered or not (one.kind == "deletion" or one.redacts):
         return
     named, requests = look.left(one.id), look.requests()
-    bodies = {found.key: found.body or b"" for found in look.delivered()}
+    there = look.delivered()
     for export in delivered:
         is_own = one.kind == "deletion" and export.is_of_chatter(one)
-        body = bodies.get(str(export.object_key), b"")
-        has_text = any(text.encode() in body for text in one.redacts.values())
+        files = [found for found in there if export_of(found.key, [export.object_key])]
+        has_text = any(_words_in(found).intersection(one.redacts.values()) for found in files)
         has_some = one.certain & (export.held or frozenset()) if one.kind == "deletion" else has_text
         if (is_own or has_some) and export.id not in named:
             raise Broken("not named", f"{one} is completed, and does not name {export}, which was delivered")
@@ -141,8 +142,8 @@ def _are_named(truth: Truth, one: FiledRequest, look: Onlooker) -> None:
             raise Broken("own key", f"{one} is completed, and the key of {export} is still known")
 
 
-def _belongs(key: str, export_key: str) -> bool:
-    return key == export_key or key.startswith(f"{export_key.removesuffix('.csv')}_files/")
+def _words_in(found: ObjectVersion) -> set[str]:
+    return {word.text for word in found_in(found.body)}
 
 
 # --- What is noted of copies ---------------------------------------------------------------------------------

@@ -58,11 +58,18 @@ class Officers:
         change_chatbot(chatbot=Chatbot.objects.get(slug=bot), changes={"four_eyes": state == "on"}, actor=_OFFICER)
 
     def bucket(self, bot: str, which: str) -> None:
-        """Let exports be delivered to the client's own bucket, to none (`broken`), or hosted again."""
+        """Let exports be delivered to the client's own bucket, to none (`broken`), or hosted again.
+
+        `other`: to the client's own bucket if they are hosted, or else hosted.
+        """
         chatbot = Chatbot.objects.get(slug=bot)
+        is_hosted = Bucket.objects.filter(chatbot=chatbot, hosting=Bucket.Hosting.HOSTED).exists()
+        if which == "other":
+            which = "client" if is_hosted else "hosted"
         if which == "hosted":
             use_hosted_bucket(chatbot)
             return
+        self.truth.had_clients_bucket.add(bot)
         use_bucket_at(chatbot, str(settings.S3_ENDPOINT_URL))
         secret = encrypt(settings.S3_SECRET_ACCESS_KEY, bound_to=bucket_secret_binding(chatbot.pk))
         Bucket.objects.filter(chatbot=chatbot).update(

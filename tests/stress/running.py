@@ -21,6 +21,7 @@ from tests import databases
 from tests.clients import empty
 from tests.holding import guarded
 from tests.oracle.evidence import RequestRow, Usage
+from tests.oracle.exports import export_of
 from tests.oracle.model import FINAL
 from tests.stress import circumstances, invariants, texts
 from tests.stress.actors import Actor, ErrorsLogged, acting_in_pools
@@ -264,7 +265,7 @@ class Play:
         for one in new:
             if one.kind == "export":
                 objects = self._look.delivered() if one.is_delivered else self._look.objects()
-                held = [truth.held_in(found) for found in objects if found.key == one.object_key]
+                held = [truth.held_in(found) for found in objects if export_of(found.key, [one.object_key])]
                 one.held = frozenset().union(*held) if held else None
         for one in new:
             invariants.at_completion(truth, one, self._look)

@@ -14,7 +14,8 @@ redact|select REQUEST BOT CONVERSATION PLACE|comment|both    one of its messages
                                        each, by a key or by staff: that waits
 start REQUEST                       by staff, what they have filed and waits
 demand BOT any|platform|verified    how reliable an identity an export needs
-bucket BOT client|broken|hosted     where exports go: to the client's own, to none, to the service's
+bucket BOT client|broken|hosted|other   where exports go: to the client's own, to none, to the service's, or to the
+                                       other one of these than now
 write REQUEST reference|callback_url TEXT       what it contains once it is filed
 note REQUEST DECISION TEXT          of staff, who decide
 cancel|approve|reject|retry REQUEST     by a key
