@@ -260,7 +260,9 @@ def test_a_slow_error_of_one_chatbots_late_rows_does_not_keep_anothers_late_file
             assert sweeps <= 5
 
 
-def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbot, neighbour, storage, monkeypatch):
+def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(
+    chatbot, neighbour, storage, clients, monkeypatch
+):
     monkeypatch.setattr("common.isolation._PATIENCE_SECONDS", 0.05)
     store(chatbot=neighbour, documents=[parsed("c-1", user_channel_variables={"plan": "gold"})])
     VariableValue.objects.update(expires_at=timezone.now() - timedelta(days=400))
@@ -270,8 +272,8 @@ def test_a_slow_error_at_a_client_does_not_keep_rows_from_being_forgotten(chatbo
         ),
         key="x/y.csv",
         hosting="client",
-        bucket="clients",
-        endpoint="https://s3.example.com",
+        bucket=clients.bucket_name,
+        endpoint=clients.endpoint_url,
     )
     with refusing(chatbot, "compliance_export", seconds=0.1):
         with pytest.raises(PartsFailed):
