@@ -1,5 +1,7 @@
 """Django's own lists for superusers: without personal fields, and bounded for tables of any size."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -19,9 +21,22 @@ from console.admin.base import ShortPaginator
 from console.admin.records import RecordAdmin
 from tests.every_page import RECORDS
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of
+from tests.functional.support import ROOT
 
 VALUE = "jane.doe@example.org"
 ADMINS = [one for one in admin.site._registry.values() if isinstance(one, RecordAdmin)]
+
+
+@pytest.mark.parametrize(("module", "printed"), [("config.urls", "True True"), ("compliance.tasks", "False False")])
+def test_they_are_loaded_with_the_pages_and_not_without(module: str, printed: str) -> None:
+    """A test's own process has loaded them already, for the system checks."""
+    code = (
+        f"import sys, django; django.setup(); import {module}; from django.contrib import admin; "
+        "from compliance.models import Claim; "
+        "print(admin.site.is_registered(Claim), 'console.admin.staff' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == printed
 
 
 def fields_of(records: RecordAdmin) -> Iterator[str]:
