@@ -12,6 +12,7 @@ from compliance import worker
 from compliance.api.schemas import RequestObject
 from compliance.models import ComplianceRequest, Export, ExportConversation, ExportFile, LeftCopy
 from compliance.requests import decisions
+from compliance.retention import objects
 from compliance.work import claims
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
@@ -245,9 +246,12 @@ def test_files_in_a_former_bucket_are_removed_once_it_is_set_again(chatbot, serv
     beside = f"{PREFIX}chatter_data_exports/42/left_files/7"
     clients.put(beside, b"a picture", "image/jpeg")
     ExportFile.objects.create(chatbot=chatbot, export=left, file_id=7, key=beside)
+    assert objects.clients_to_clean_up() == [chatbot.pk]
     use_hosted_bucket(chatbot)
     worker.sweep()
     assert len(list(clients.keys())) == 2
+    # No worker turns to it in vain.
+    assert objects.clients_to_clean_up() == []
     use_client_bucket(chatbot, server, identity=CLIENT)
     worker.sweep()
     assert is_empty(clients)
