@@ -106,8 +106,10 @@ class Onlooker:
         return self._objects(self._clients)
 
     def _objects(self, storage: ObjectStorage, but: str | None = None) -> list[ObjectVersion]:
+        # A bucket without versions: a file that has been written again under the key of an orphan is none.
+        orphans = self.orphans - {(key, "null") for key in self.keys()}
         found = self._versions(storage, but)
-        return [one for one in found if one.body is not None and (one.key, one.version) not in self.orphans]
+        return [one for one in found if one.body is not None and (one.key, one.version) not in orphans]
 
     def _versions(self, storage: ObjectStorage, but: str | None = None) -> list[ObjectVersion]:
         acting = ACTING.set(None)
