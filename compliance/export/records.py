@@ -5,10 +5,11 @@ previous one in a transaction of the claim. So a worker that has lost its claim 
 used. The keys are
 
 `chatter_data_exports/<uci value>/<YYYYMMDD>_<HHMMSS>_conversation_export.csv`, the time in UTC; a second file of the
-same second ends in `_export_2.csv`. An export by conversation ids is in the folder `!conversations`, which no value
-can have: it would be percent-encoded. Copies of uploaded files are beside it, in a folder named like the file with
-`_files` in place of `.csv`. An export in several formats is a folder `..._conversation_export/` with `manifest.json`
-and all other files, or `..._conversation_export.zip`. In the hosted bucket all this is below the chatbot's slug.
+same second ends in `_export_2.csv`, or in a higher number if a deletion has cleared the first one's key. An export by
+conversation ids is in the folder `!conversations`, which no value can have: it would be percent-encoded. Copies of
+uploaded files are beside it, in a folder named like the file with `_files` in place of `.csv`. An export in several
+formats is a folder `..._conversation_export/` with `manifest.json` and all other files, or
+`..._conversation_export.zip`. In the hosted bucket all this is below the chatbot's slug.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from chatbots.buckets import StorageLocation
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest, Export, ExportConversation
-from compliance.storage_locations import RecordedLocation
+from compliance.storage_locations import CLIENT, RecordedLocation
 from conversations.placement import by_place
 
 MAX_KEY_BYTES = 900
@@ -222,6 +223,7 @@ def _fresh_keys(
     # One worker at a time per chatbot: two values under two variables, or shortened ones, can share a folder.
     chatbots = {request.chatbot_id for request in requests}
     locks.lock(*chatbots)
+    forgotten = _with_forgotten_files([each for each in requests if not places[each.chatbot_id].is_hosted], now)
     keys: dict[ComplianceRequest, str] = {}
     number = 0
     while left := [request for request in requests if request not in keys]:
@@ -231,7 +233,7 @@ def _fresh_keys(
                 prefix=places[request.chatbot_id].prefix,
                 value=request.uci_value,
                 at=now,
-                number=number,
+                number=number + request.seq if request in forgotten else number,
                 ending=_ending(request),
             )
             for request in left
@@ -243,6 +245,25 @@ def _fresh_keys(
                 taken.add((request.chatbot_id, key))
                 keys[request] = key
     return keys
+
+
+def _with_forgotten_files(requests: Collection[ComplianceRequest], now: datetime) -> set[ComplianceRequest]:
+    """Return the requests whose chatter may have a file of this second in the client's bucket under a cleared key.
+
+    A deletion clears the key of a delivered file. The file stays, and must not be overwritten.
+    """
+    if not requests:
+        return set()
+    ended = ComplianceRequest.objects.filter(
+        variable__in={each.variable_id for each in requests},
+        uci_digest__in={each.uci_digest for each in requests},
+        status=ComplianceRequest.Status.COMPLETED,
+        completed_at__gte=now.replace(microsecond=0),
+        export__hosting=CLIENT,
+        export__key=None,
+    )
+    chatters = set(ended.values_list("variable_id", "uci_digest"))
+    return {each for each in requests if (each.variable_id, each.uci_digest) in chatters}
 
 
 def _save(

@@ -10,6 +10,7 @@ from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.api.schemas import RequestObject
+from compliance.export.records import export_key
 from compliance.models import ComplianceRequest, Export, ExportConversation, ExportFile, LeftCopy
 from compliance.requests import decisions
 from compliance.retention import objects
@@ -70,6 +71,18 @@ def test_it_is_written_below_the_prefix_and_nothing_into_the_hosted_bucket(chatb
     assert (export.hosting, export.bucket, export.expires_at) == ("client", "clients", None)
     found = shown(export.request)["export"]
     assert (found["hosting"], found["bucket"], found["key"]) == ("client", "clients", export.key)
+
+
+def test_a_file_of_the_same_second_whose_key_a_deletion_has_forgotten_is_not_overwritten(chatbot, clients) -> None:
+    now = timezone.now()
+    keys = [export_key(prefix=PREFIX, value="42", at=now + timedelta(seconds=seconds)) for seconds in range(30)]
+    delivered(chatbot)
+    Export.objects.update(key=None)
+    for key in keys:
+        clients.put(key, b"the chatter's own copy", "text/csv")
+    ComplianceRequest.objects.update(completed_at=now + timedelta(seconds=30))
+    assert delivered(chatbot).key not in keys
+    assert {clients.read(key) for key in keys} == {b"the chatter's own copy"}
 
 
 def test_a_client_without_a_prefix_gets_the_names_of_the_contract(chatbot, server, clients) -> None:
