@@ -241,7 +241,7 @@ STORES: tuple[Store, ...] = (
             "key": (Disposition.EMPTIED, "contains the UCI value; emptied when the object is removed"),
             **_all(
                 "id chatbot request hosting bucket endpoint rows bytes sha256 upload_id finished_at "
-                "expires_at last_copy_since removed_at",
+                "expires_at last_copy_since removed_at was_left_in_former_bucket",
                 Disposition.KEPT,
                 "that an export was created, and its size; names no chatter",
             ),

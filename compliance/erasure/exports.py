@@ -110,18 +110,20 @@ _MET_HOLDING = _MET.format(head=f"WITH {_GIVEN}", met=_HOLDING)
 _MET_ERASED = _MET.format(head=f"{_NAMED}, {_GIVEN}", met=_HOLDING_OR_OWN)
 _MET_MARKED = _MET.format(head=f"{_NAMED}, {_MARKED}", met=_HOLDING_OR_OWN)
 
-# The exports that a completed request leaves, without those that expired with its late data. Copies in a client's
-# former bucket are recorded when they are given up (`objects`).
+# The exports that a completed request leaves, without those that expired with its late data, and what attempts left
+# in a client's former bucket. An attempt that a deletion gives up itself is recorded at that moment (`objects`).
 _LEAVE = """
 {of.met}
-INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
-SELECT e.chatbot_id, met.request_id, e.id
+INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id, is_unfinished)
+SELECT e.chatbot_id, met.request_id, e.id, copy.is_unfinished
   FROM met
+ CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = met.export_id OFFSET 0) AS e
  CROSS JOIN LATERAL (
-       SELECT id, chatbot_id, hosting, key, expires_at FROM compliance_export
-        WHERE id = met.export_id AND finished_at IS NOT NULL OFFSET 0) AS e
- WHERE e.hosting = 'client' OR (e.key IS NOT NULL AND e.expires_at > statement_timestamp())
- ORDER BY met.request_id, e.id
+       VALUES (FALSE, e.finished_at IS NOT NULL
+                      AND (e.hosting = 'client' OR (e.key IS NOT NULL AND e.expires_at > statement_timestamp()))),
+              (TRUE, e.was_left_in_former_bucket)) AS copy(is_unfinished, is_left)
+ WHERE copy.is_left
+ ORDER BY met.request_id, e.id, copy.is_unfinished
     ON CONFLICT DO NOTHING
 """
 _LEAVE_DAYS = """

@@ -139,7 +139,7 @@ WITH lost AS (
 ), copies AS (
     DELETE FROM compliance_exportfile f USING lost WHERE f.export_id = lost.id
 )
-UPDATE compliance_export e SET key = NULL, upload_id = NULL
+UPDATE compliance_export e SET key = NULL, upload_id = NULL, was_left_in_former_bucket = TRUE
   FROM lost WHERE e.id = lost.id
 RETURNING e.id
 """

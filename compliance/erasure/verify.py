@@ -42,7 +42,8 @@ _SEARCH_ALL = sql.SQL("""
     SELECT r.id, NULL, own.id FROM r CROSS JOIN LATERAL ({own_exports}) AS own
 ), judged AS (
     SELECT met.request_id, met.erased_before, e.id, e.hosting, e.goes,
-           e.finished_at IS NOT NULL AND (e.hosting = 'client' OR e.key IS NOT NULL) AND NOT e.goes AS stays
+           NOT e.goes AND (e.was_left_in_former_bucket
+                           OR (e.finished_at IS NOT NULL AND (e.hosting = 'client' OR e.key IS NOT NULL))) AS stays
       FROM met
      CROSS JOIN LATERAL (
            SELECT variable_id, uci_digest, erase_exports

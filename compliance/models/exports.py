@@ -44,6 +44,11 @@ class Export(Named):
         help_text="Since when a finished, hosted one holds a conversation that was closed: it cannot be made again.",
     )
     removed_at = models.DateTimeField(null=True)
+    was_left_in_former_bucket = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="An attempt may have left something in a client's bucket that was not the chatbot's any more.",
+    )
 
     class Meta:
         constraints = [
@@ -121,7 +126,7 @@ class LeftCopy(Named):
     class Meta:
         verbose_name_plural = "left copies"
         constraints = [
-            models.UniqueConstraint(name="leftcopy_export_once", fields=["deletion", "export"]),
+            models.UniqueConstraint(name="leftcopy_export_once", fields=["deletion", "export", "is_unfinished"]),
             models.UniqueConstraint(name="leftcopy_extract_once", fields=["deletion", "extract"]),
             *checks(
                 leftcopy_is_one_thing=Q(export__isnull=False, extract__isnull=True)

@@ -122,8 +122,8 @@ def test_the_next_attempt_removes_the_files_of_a_killed_one(chatbot: Chatbot, cl
 @pytest.mark.long(reason="the same with another bucket", beyond=1)
 @pytest.mark.usefixtures("storage")
 @pytest.mark.parametrize("again_hosted", [True, False])
-def test_the_files_of_a_killed_attempt_in_a_former_bucket_are_forgotten(
-    chatbot: Chatbot, clients: ObjectStorage, server: S3Server, caplog: pytest.LogCaptureFixture, again_hosted: bool
+def test_a_deletion_names_what_a_retry_has_left_in_a_former_bucket(
+    chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain, again_hosted: bool
 ) -> None:
     left = left_behind(chatbot, clients)
     former = str(left.key)
@@ -137,8 +137,12 @@ def test_the_files_of_a_killed_attempt_in_a_former_bucket_are_forgotten(
     export = export_of_request(left.request)
     assert (export.hosting, export.bucket) == (("hosted", "") if again_hosted else ("client", "another"))
     assert list(clients.keys()) == [former]
-    assert f"export.left_in_former_bucket exports={left.pk}" in caplog.text
-    assert former not in caplog.text
+    deletion = deletion_of(chatbot, "42", erase_exports=True)
+    drain()
+    assert outcome(deletion) == COMPLETED
+    assert list(clients.keys()) == [former]
+    kept = {(one["hosting"], one["finished_at"] is not None) for one in shown(deletion)["kept_exports"]}
+    assert kept == {("client", False)} | (set() if again_hosted else {("client", True)})
 
 
 def test_files_left_in_the_hosted_bucket_are_removed_after_a_change_to_a_clients(chatbot, clients, storage) -> None:
@@ -281,12 +285,17 @@ def test_a_deletion_waiting_for_a_removed_bucket_continues_without_it(chatbot, c
     assert (left.key, left.removed_at) == (None, None)
 
 
-def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(chatbot, clients, drain, storage):
+def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(
+    chatbot, clients, drain, storage, caplog
+):
     left = left_behind(chatbot, clients, **failed())
     use_hosted_bucket(chatbot)
     deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
     LeftCopy.objects.create(chatbot=chatbot, deletion=deletion, export=left)
+    former = str(left.key)
     drain()
     assert outcome(deletion) == COMPLETED
     left.refresh_from_db()
     assert left.key is None
+    assert f"export.left_in_former_bucket exports={left.pk}" in caplog.text
+    assert former not in caplog.text
