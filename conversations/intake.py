@@ -284,7 +284,8 @@ def _merge(
     erased = _erased_chatters(incoming, conversation, tombstones)
     if erased:
         if conversation is not None:
-            _close_or_list(conversation, incoming, erased, kept=kept, under_hold=under_hold, refusals=refusals)
+            is_held = conversation.number in under_hold
+            refusals += _close_or_list(conversation, incoming, erased, declared, kept=kept, is_held=is_held)
         error = error_at((), "chatter_erased", "It is of a chatter who was erased after this conversation began.")
         return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
 
@@ -331,23 +332,31 @@ def _close_or_list(
     conversation: MergedConversation,
     incoming: IncomingDocument,
     erased: dict[Chatter, Erasure],
+    declared: DeclaredVariables,
     *,
     kept: set[int],
-    under_hold: set[int],
-    refusals: list[rows.Refusal],
-) -> None:
-    """Mark a conversation whose document has erased chatters for their erasure, unless it is under a legal hold.
+    is_held: bool,
+) -> list[rows.Refusal]:
+    """Mark a conversation whose document has erased chatters for their erasure; return the refusals to list.
 
-    A chatter that only the token has is listed, as in `identification`, and does not mark a conversation in `kept`.
+    A legal hold prevents the mark. Then each chatter is listed: an officer decides when the hold is released. A
+    chatter that only the token has is listed in any case, as in `identification`, and does not mark a conversation
+    in `kept`.
     """
-    closing = dict(erased)
-    for chatter, erasure in erased.items():
-        if incoming.is_only_signed(chatter):
-            refusals.append(rows.Refusal(conversation, erasure, EstablishedBy.SIGNED))
-            if conversation.number in kept or conversation.known_identities:
-                del closing[chatter]
-    if closing and conversation.number not in under_hold:
+    only_signed = {chatter for chatter in erased if incoming.is_only_signed(chatter)}
+    refusals = [
+        rows.Refusal(
+            conversation,
+            erased[chatter],
+            EstablishedBy.SIGNED if chatter in only_signed else declared.established_by[chatter[0]],
+        )
+        for chatter in (erased if is_held else only_signed)
+    ]
+    is_open = conversation.number in kept or bool(conversation.known_identities)
+    closing = {chatter: erasure for chatter, erasure in erased.items() if not (chatter in only_signed and is_open)}
+    if closing and not is_held:
         conversation.close(max(closing.values()).request_id, closing)
+    return refusals
 
 
 def _erased_chatters(

@@ -15,7 +15,7 @@ from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention import due, expiry
 from compliance.work import legal_holds
-from conversations.models import Conversation, Message, VariableValue
+from conversations.models import Conversation, Message, RefusedIdentity, VariableValue
 from tests.compliance.retention.runs import file_run
 from tests.factories import export_of
 from tests.functional.company import NOON, Company, became, document, found_anywhere, is_erased, key_of_file, words_in
@@ -298,7 +298,7 @@ def test_a_retention_run_leaves_it_out_and_counts_it(company) -> None:
 
 
 def test_late_data_does_not_close_it(company) -> None:
-    company.talk("c-1", "43")
+    number = company.talk("c-1", "43")
     company.talk("c-2", "42")
     deletion = company.delete("42")
     work()
@@ -308,6 +308,9 @@ def test_late_data_does_not_close_it(company) -> None:
     assert became(company.send(document("c-1", "42"))) == ["chatter_erased"]
     worker.sweep()
     assert words_in("c-1") in dump()
+    # An officer decides after the release: the client may never send it again.
+    [listed] = RefusedIdentity.objects.values_list("conversation_id", "request_id", "way")
+    assert listed == (number, UUID(deletion), "custom")
     release(hold)
     assert became(company.send(document("c-1", "42"))) == ["chatter_erased"]
     worker.sweep()

@@ -255,9 +255,9 @@ class Truth(Model):
         return any(not (one.released_at and since and one.released_at < since) for one in holds)
 
     def may_be_kept(self, entry: ModelConversation) -> bool:
-        """Return whether an export may wait for this conversation by its id: then an identity closes nothing."""
+        """Return whether an export by this conversation's id, or a hold, may keep an identity from closing it."""
         exports = (one for one in list(self.named.values()) if one.kind == "export" and one.bot == entry.bot)
-        return any(entry.id in one.ids for one in exports)
+        return any(entry.id in one.ids for one in exports) or self.may_be_held(entry, since=None)
 
     def accounts(self, one: FiledRequest, entry: ModelConversation) -> bool:
         """Return whether this deletion or retention run may have erased this conversation."""

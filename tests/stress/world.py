@@ -122,12 +122,13 @@ class World:
         visitor = self._sessions.whose(document.get("user_channel_variables", {}))
         entry.arrivals += visitor is not None
         entry.tried_texts[message], entry.sent_at[message] = text, sent_at
+        asked_at = now()
         [result] = self._post(entry.bot, "conversations", document)["results"]
         if result["outcome"] == "refused":
             if result["error"]["code"] not in {"conversation_deleted", "chatter_erased"}:
                 self._report(f"a document was refused: {result['error']['code']}")
             if chatter and result["number"] is not None:
-                entry.named.add(chatter)
+                self._note_refused(entry, chatter, since=asked_at)
             if message not in entry.texts:
                 del entry.tried_texts[message]
             return
@@ -143,6 +144,13 @@ class World:
                 entry.session = entry.session or visitor
         if visitor:
             entry.sessions.setdefault(visitor, now())
+
+    def _note_refused(self, entry: ModelConversation, chatter: str, *, since: datetime) -> None:
+        """Note that a document named an erased chatter: its conversation is closed, unless a hold may prevent it."""
+        if self.truth.may_be_held(entry, since=since):
+            entry.may_be_refused = True
+        else:
+            entry.named.add(chatter)
 
     def identify(self, bot: str, name: str, chatter: str) -> None:
         """Identify the chatter of a conversation, and compare the outcome with the model."""
