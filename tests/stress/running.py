@@ -185,6 +185,7 @@ class Play:
                 self._perform(("sweep", "w2"))
         # The failed ones that cannot be retried any more.
         self._forgotten = {one.name for one in self._waiting() if one.status == "failed" and not self._retries(one)}
+        self._call(self.world.order_failed_days)
         # What was late until now has one sweep more, and the days that it changed are made.
         looks: Story = [("look", "w1")] * self._has_lookups
         for rule in (("leases",), ("hour",), *looks, ("sweep", "w1"), ("hour",), ("work", "w1")):

@@ -17,10 +17,12 @@ from chatbots.models import Chatbot
 from chatbots.operations.keys import create_callback_secret
 from compliance import worker
 from compliance.lookups.queue import look_up
-from conversations.models import UploadedFile
+from conversations.extracts.days import order_extracts
+from conversations.models import DailyExtract, UploadedFile
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
+from tests.holding import PLACER
 from tests.oracle.evidence import EVER, Usage, usage_of
 from tests.oracle.filing import selected
 from tests.oracle.model import ERASING, now, options_of
@@ -312,6 +314,10 @@ class World:
         with suppress(SystemExit):  # some could not be made
             out = {"stdout": io.StringIO(), "stderr": io.StringIO()}
             call_command("daily_extract", bot, "--from", first, "--to", last, **out)
+
+    def order_failed_days(self) -> None:
+        """As an officer does with the extracts that no attempt could make."""
+        order_extracts(DailyExtract.objects.filter(state=DailyExtract.State.FAILED), actor=PLACER)
 
     # --- What happens by itself ------------------------------------------------------------------------
 
