@@ -109,7 +109,7 @@ EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.reused": ("Requested again", "", _origin),
     "request.held": ("Put on hold", "warn", _hold),
     "request.released": ("Released automatically", "", _nothing),
-    "request.shown": ("Whom it concerns was shown", "", _nothing),
+    "request.shown": ("The subject was shown", "", _nothing),
     "request.approved": ("Approved", "ok", _nothing),
     "request.limited": ("Erases what is not held", "ok", _nothing),
     "request.rejected": ("Rejected", "bad", _nothing),

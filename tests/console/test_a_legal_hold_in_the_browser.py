@@ -92,7 +92,7 @@ def _delete(page: Page) -> None:
 
 
 def _release(page: Page) -> None:
-    page.get_by_role("button", name="Show whom").click()
+    page.get_by_role("button", name="Show the subject").click()
     expect(page.get_by_text("M-7")).to_be_visible()
     page.get_by_role("link", name="Release…").click()
     expect(page.get_by_text("continues", exact=True)).to_be_visible()

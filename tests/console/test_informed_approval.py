@@ -53,7 +53,7 @@ def test_an_officer_is_shown_the_value_its_conversations_and_similar_values_in_o
     with CaptureQueriesContext(connection) as queries:
         page = text_of(client, request)
     assert "would be erased now" in page
-    assert "Show whom" in card(page)
+    assert "Show the subject" in card(page)
     columns = [one["sql"].partition(" FROM ")[0] for one in queries]
     assert not [one for one in columns if re.search(r'"uci_value"(?! IS NOT NULL)', one)]
     assert not shown_to()
@@ -72,7 +72,7 @@ def test_an_officer_is_shown_the_value_its_conversations_and_similar_values_in_o
 
     show(client, request)
     assert len(shown_to()) == 2
-    assert text_of(client, request).count("Whom it concerns was shown") == 2
+    assert text_of(client, request).count("The subject was shown") == 2
 
 
 def test_odd_characters_of_the_value_are_named(chatbot: Chatbot, officer: Client) -> None:
@@ -203,7 +203,7 @@ def test_an_approver_is_told_to_look_and_what_holds_it_again(chatbot: Chatbot, o
     ]
     for request, for_number, for_approval in again:
         text = dialog(text_of(officer, request))
-        assert "You have not seen whom it concerns" in text
+        assert "You have not seen the subject" in text
         assert (
             "since it names more conversations now than the chatbot&#x27;s guard allows (0)" in text
         ) == for_number

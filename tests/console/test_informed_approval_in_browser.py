@@ -31,14 +31,14 @@ def test_an_officer_looks_whom_a_deletion_concerns_before_approving(live_server,
     officer, below = staff(chatbot, Role.OFFICER), f"/admin/requests/{request.pk}/"
     watched = signed_in(chromium, live_server.url, officer, below)
     page = watched.page
-    card = page.get_by_role("region", name="Whom it concerns")
+    card = page.get_by_role("region", name="Subject")
     expect(card).to_be_visible()
     is_easy_to_use(page)
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_role("dialog").get_by_text("You have not seen")).to_be_visible()
     page.keyboard.press("Escape")
 
-    card.get_by_role("button", name="Show whom").press("Enter")
+    card.get_by_role("button", name="Show the subject").press("Enter")
     expect(card.get_by_text(VALUE, exact=True)).to_be_visible()
     expect(card.get_by_text("differs in upper and lower case")).to_be_visible()
     assert page.url == f"{live_server.url}{below}whom/#whom"
@@ -48,10 +48,10 @@ def test_an_officer_looks_whom_a_deletion_concerns_before_approving(live_server,
     is_easy_to_use(page)
 
     page.goto(f"{live_server.url}{below}")
-    expect(card.get_by_role("button", name="Show whom")).to_be_visible()
+    expect(card.get_by_role("button", name="Show the subject")).to_be_visible()
     assert VALUE not in page.content()
     page.goto(f"{live_server.url}/admin/requests/{by_ids.pk}/")
-    card.get_by_role("button", name="Show whom").click()
+    card.get_by_role("button", name="Show the subject").click()
     expect(card.get_by_text("None of these conversations is stored now.")).to_be_visible()
     is_easy_to_use(page)
 
@@ -72,6 +72,6 @@ def test_an_officer_looks_whom_a_deletion_concerns_before_approving(live_server,
     plain = signed_in(
         chromium, live_server.url, officer, f"/admin/requests/{held(chatbot).pk}/", script=False, width=360
     )
-    plain.page.get_by_role("button", name="Show whom").click()
+    plain.page.get_by_role("button", name="Show the subject").click()
     expect(plain.page.get_by_text(VALUE, exact=True).first).to_be_visible()
     assert fits(plain.page)
