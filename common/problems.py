@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -25,11 +25,13 @@ from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from pydantic import ValidationError
 from rest_framework import exceptions
-from rest_framework.response import Response
 
 from common.database_errors import describe_database_error, was_not_served
 from common.logs import current_request_id, safe_traceback
 from common.texts import ERRORS
+
+if TYPE_CHECKING:
+    from rest_framework.response import Response
 
 logger = logging.getLogger(__name__)
 
@@ -220,9 +222,11 @@ def invalid_field(pointer: str, code: str, detail: str) -> Problem:
     return Problem("invalid", detail, errors=[FieldError(pointer=pointer, code=code, detail=detail)])
 
 
-def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:  # noqa: ARG001  DRF's signature
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> "Response":  # noqa: ARG001  DRF's signature
     """Return the response to an exception of a view (DRF's EXCEPTION_HANDLER)."""
     problem = as_problem(error)
+    from rest_framework.response import Response  # noqa: PLC0415  (slow to load, and each worker loads this module)
+
     return Response(problem.as_dict(), problem.status_code, headers=problem.headers(), content_type=CONTENT_TYPE)
 
 

@@ -14,18 +14,17 @@ class ComplianceConfig(AppConfig):
         from compliance.ledger import closed, service  # noqa: PLC0415
         from compliance.retention import due  # noqa: PLC0415
         from compliance.work import legal_holds, restriction  # noqa: PLC0415
-        from conversations import restriction as restricted  # noqa: PLC0415
-        from conversations import rows, tombstones  # noqa: PLC0415
+        from conversations import protection  # noqa: PLC0415
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
         before_command.connect(closed.refuse_unless_open, dispatch_uid="compliance.ledger")
         pre_migrate.connect(former_schema.refuse, sender=self, dispatch_uid="compliance.former_schema")
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 
-        rows.WAITED_FOR.append(due.find_kept)
-        rows.UNDER_HOLD.append(lambda chatbot_id, numbers: legal_holds.find_held([chatbot_id], numbers))
-        tombstones.WITHHOLDING.append(legal_holds.find_withholding)
-        restricted.FINDERS.append(restriction.find_restricted)
+        protection.RESTRICTED.append(restriction.find_restricted)
+        protection.WAITED_FOR.append(due.find_kept)
+        protection.UNDER_HOLD.append(lambda chatbot_id, numbers: legal_holds.find_held([chatbot_id], numbers))
+        protection.WITHHOLDING.append(legal_holds.find_withholding)
         # The admin, dumpdata or a shell must not read a pickle of django-q2, which can run any function. Our tasks
         # have neither arguments nor results.
         for name in ("args", "kwargs", "result"):

@@ -84,7 +84,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "accounts.refusing.LockoutMiddleware",
     # Before anything reads a session or a key.
-    "compliance.ledger.closed.ClosedMiddleware",
+    "compliance.ledger.middleware.ClosedMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -19,7 +19,7 @@ from console.common.pages import form, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, find_visible, may, visible_chatbots
 from console.filing.pasted_values import peculiarities
 from console.filing.presenters import Offer, offer, similar_values
-from conversations.restriction import find_restricted
+from conversations.protection import find_restricted
 from conversations.search import MAX_RESULTS
 
 _TEMPLATE = "console/lookup/page.html"

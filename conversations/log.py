@@ -18,7 +18,7 @@ from common.db import fetch
 from common.pagination import BoundedPages
 from conversations.models import Conversation, Identity
 from conversations.models.conversations import EARLIEST
-from conversations.restriction import find_restricted
+from conversations.protection import find_restricted
 
 MAX_IDS = 1_000
 # Identities of a conversation: usually one, two if two people used one window, more if an integration is broken.
@@ -94,7 +94,7 @@ def positions(
 def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
     """Return the chatbot's conversations with these numbers, in their order, in one statement.
 
-    It follows the one that finds restricted ones (`restriction`).
+    It follows the one that finds restricted ones (`protection`).
     """
     restricted = find_restricted(chatbot.pk, numbers)
     identities = (

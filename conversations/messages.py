@@ -1,7 +1,7 @@
 """Messages and files of open conversations: reading them, and links to files.
 
 A conversation that is marked for deletion is closed: its content is not shown any more. A restricted one
-(`restriction`) is shown to officers only. Staff views of a transcript and downloads of files are recorded in the
+(`protection`) is shown to officers only. Staff views of a transcript and downloads of files are recorded in the
 change log.
 """
 
@@ -19,7 +19,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.pagination import BoundedPages, CursorPages
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
-from conversations.restriction import find_restricted
+from conversations.protection import find_restricted
 
 MAX_IDENTITIES = 100
 MAX_FILES = 100

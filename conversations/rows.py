@@ -4,7 +4,7 @@ Call it in intake's transaction, under its locks (`intake.py`): since the conver
 yet" stays true until the new rows are written, so they go in by plain COPY.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
@@ -14,6 +14,7 @@ from django.db import connection
 
 from common.db import array, by_index, execute, fetch
 from common.folding import look_hash, words
+from conversations import protection
 from conversations.merge import (
     ConversationRow,
     EstablishedBy,
@@ -26,12 +27,6 @@ from conversations.tombstones import Erasure, bytea_array, json_rows
 
 # A value sent again is kept longer. It is written only if this moves its expiry by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
-
-
-# Functions that return the numbers of a chatbot's conversations for which a request waits (`compliance.apps`).
-WAITED_FOR: list[Callable[[int, Collection[int]], set[int]]] = []
-# Functions that return which of these are under a legal hold.
-UNDER_HOLD: list[Callable[[int, Collection[int]], set[int]]] = []
 
 
 class Refusal(NamedTuple):
@@ -208,13 +203,14 @@ def find_kept(conversations: Iterable[MergedConversation], *, chatbot_id: int) -
     if not numbers:
         return set()
     identified = {number for (number,) in fetch(_HAVE_IDENTITIES, [array(numbers), chatbot_id])}
-    return identified.union(*(waited_for(chatbot_id, numbers) for waited_for in [*WAITED_FOR, *UNDER_HOLD]))
+    identified |= protection.find_waited_for(chatbot_id, numbers)
+    return identified | protection.find_under_hold(chatbot_id, numbers)
 
 
 def find_under_hold(conversations: Iterable[MergedConversation], *, chatbot_id: int) -> set[int]:
     """Return the numbers of the stored conversations under a legal hold: nothing closes these."""
     numbers = {one.number for one in conversations if one.number is not None}
-    return set[int]().union(*(held(chatbot_id, numbers) for held in UNDER_HOLD)) if numbers else set()
+    return protection.find_under_hold(chatbot_id, numbers)
 
 
 def list_refused(refusals: Collection[Refusal], *, chatbot_id: int) -> None:

@@ -11,7 +11,7 @@ exclusively, or writes while the service is closed.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,9 +21,7 @@ from django.conf import settings
 from common import crypto
 from common.db import execute, fetch
 from conversations.models import Tombstone
-
-# Functions that return which of these requests have left out conversations under a legal hold (`compliance.apps`).
-WITHHOLDING: list[Callable[[Collection[UUID]], set[UUID]]] = []
+from conversations.protection import find_withholding
 
 # A variable's id and the keyed digest of a value, which identify an erased chatter.
 Chatter = tuple[int, bytes]
@@ -98,7 +96,7 @@ class Tombstones:
             else:
                 found._messages[bytes(conversation_digest)].add(bytes(digest))
         if request_ids := {each.request_id for erasures in found._chatters.values() for each in erasures}:
-            found._withholding = set[UUID]().union(*(withholding(request_ids) for withholding in WITHHOLDING))
+            found._withholding = find_withholding(request_ids)
         return found
 
     def has_conversation(self, digest: bytes) -> bool:

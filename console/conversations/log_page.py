@@ -28,7 +28,7 @@ from console.common.scope import DECIDE, may, scope_of
 from conversations import filtered_log
 from conversations.filtered_log import CsatFilter, LogFilters, LogPosition, ScoreFilter, StateFilter
 from conversations.models import Conversation
-from conversations.restriction import find_restricted
+from conversations.protection import find_restricted
 
 DEFAULT_HOURS = 48
 ONE_DAY = timedelta(days=1)

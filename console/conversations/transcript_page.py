@@ -23,7 +23,7 @@ from console.conversations.log_page import log_url
 from conversations import messages
 from conversations.messages import MessagePages, MessageWithFiles
 from conversations.models import Conversation, UploadedFile
-from conversations.restriction import find_restricted
+from conversations.protection import find_restricted
 
 MESSAGES = 100
 # Longer texts are folded.

@@ -40,7 +40,7 @@ from console.filing.pasted_values import peculiarities
 from console.requests.labels import APPROVED_FIRST
 from conversations import csv_cells
 from conversations.messages import MAX_IDENTITIES
-from conversations.restriction import find_restricted
+from conversations.protection import find_restricted
 
 _NOT_CONFIRMED = {
     "mistyped": "Nothing was filed: the text you typed does not match. Check the numbers and type it again.",

@@ -36,7 +36,7 @@ from conversations.extracts.leases import SETTLING
 from conversations.locks import wait_for_intake
 from conversations.models import DailyExtract
 from conversations.placement import machines
-from conversations.restriction import find_restricted
+from conversations.protection import find_restricted
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import CONTENT_TYPE, DayTranscript
 
