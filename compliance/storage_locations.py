@@ -32,6 +32,9 @@ WITHIN_REACH = Q(hosting=HOSTED) | Exists(
 )
 
 
+MANIFEST = "manifest.json"
+
+
 class RecordedLocation(NamedTuple):
     """Where a row says that its object lies. `bucket` and `endpoint` are empty in the hosted bucket."""
 
@@ -39,6 +42,11 @@ class RecordedLocation(NamedTuple):
     hosting: str = HOSTED
     bucket: str = ""
     endpoint: str = ""
+
+
+def folder_of(key: str) -> str:
+    """Return the beginning of the keys of all files beside the export with this key, and of no others."""
+    return key.removesuffix(MANIFEST) if key.endswith(f"/{MANIFEST}") else f"{key.removesuffix('.csv')}_files/"
 
 
 def storage_of(where: RecordedLocation) -> ObjectStorage:

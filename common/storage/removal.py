@@ -1,4 +1,4 @@
-"""Removal of objects for good: open uploads, every version, every delete marker, by exact key.
+"""Removal of objects for good: open uploads, every version, every delete marker, by exact key or in a folder.
 
 Many keys share calls: one deletion covers up to a thousand versions of any keys, and listings run in parallel. A
 storage that refuses one version affects that key alone.
@@ -74,6 +74,21 @@ class Removal(Listing):
                 removed.failed[key] = errors.incomplete_removal()
         removed.gone = {key: len(left.versions) for key, left in found.items() if key not in removed.failed}
         return removed
+
+    def purge_folder(self, folder: str) -> None:
+        """Remove everything whose key begins with `folder`, which ends in a slash. Raises StorageError.
+
+        The listing has the time of a call that completes an upload.
+        """
+        if not folder.strip("/") or not folder.endswith("/"):
+            raise ValueError("Not a folder.")
+        with outbound.within(outbound.STORAGE_COMPLETING_SECONDS):
+            keys = {upload.key for upload in self.uploads(folder)}
+            keys |= {version.key for version in self.versions(folder)}
+        failed = self.purge_many(sorted(keys)).failed if keys else {}
+        # An error that needs a person takes precedence over one that needs time.
+        for error in sorted(failed.values(), key=lambda error: error.retryable):
+            raise error
 
     def remove_versions(self, versions: Iterable[Version]) -> dict[str, StorageError]:
         """Remove only these versions and delete markers. Return the worst refusal of each key.

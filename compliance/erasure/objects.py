@@ -21,11 +21,12 @@ from django.db import transaction
 
 from common.db import array, execute, fetch
 from common.leases import LeaseRenewer
+from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removed
 from compliance.erasure import rows
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
-from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
+from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, folder_of, storage_of
 from compliance.work.scope import DELETIONS, GOES, Scope
 from compliance.work.sql import subjects
 from compliance.work.transitions import completion
@@ -46,12 +47,16 @@ Forget = Callable[[Collection[tuple[int, str]], Collection[int]], set[int]]
 
 
 class Located(NamedTuple):
-    """An object and its row. `counts`: whether it counts as erased; an unfinished upload does not."""
+    """An object and its row. `counts`: whether it counts as erased; an unfinished upload does not.
+
+    `is_unfinished`: whether it is an unfinished export, so that files beside it may have no row.
+    """
 
     row_id: int
     key: str
     request_id: UUID
     counts: bool
+    is_unfinished: bool
     where: RecordedLocation
 
 
@@ -68,7 +73,7 @@ _FILES = """
      WHERE {of.file} AND {of.closed}
      LIMIT %(most)s
 )
-SELECT id, object_key, request_id, size IS NOT NULL, chatbot_id, 'hosted', '', '' FROM files
+SELECT id, object_key, request_id, size IS NOT NULL, FALSE, chatbot_id, 'hosted', '', '' FROM files
 """
 
 # GOES has a condition on the key. In the look-up, this condition would make PostgreSQL read all exports with a key,
@@ -97,7 +102,7 @@ UPDATE compliance_export e SET expires_at = clock_timestamp()
 """
 _EXPORTS = """
 {going}
-SELECT e.id, e.key, e.request_id, TRUE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
+SELECT e.id, e.key, e.request_id, TRUE, e.finished_at IS NULL, e.chatbot_id, e.hosting, e.bucket, e.endpoint
   FROM going AS e
  WHERE {reach}
  LIMIT %(most)s
@@ -105,7 +110,7 @@ SELECT e.id, e.key, e.request_id, TRUE, e.chatbot_id, e.hosting, e.bucket, e.end
 
 _COPIES = """
 {going}
-SELECT f.id, f.key, e.request_id, FALSE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
+SELECT f.id, f.key, e.request_id, FALSE, FALSE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
   FROM going AS e
  CROSS JOIN LATERAL (
        SELECT id, key FROM compliance_exportfile WHERE export_id = e.id OFFSET 0) AS f
@@ -216,6 +221,15 @@ def erase_expired(request_ids: Sequence[UUID]) -> Failures:
     return _erase_after_copies(transaction.atomic, request_ids, going=_OVER, reach="TRUE")
 
 
+def purge_unfinished(storage: ObjectStorage, key: str) -> int:
+    """Remove an unfinished export: its own object, and all that is in its folder. Raises StorageError.
+
+    A backup that was made during the attempt has no row of the files beside it that were recorded later.
+    """
+    storage.purge_folder(folder_of(key))
+    return storage.purge(key)
+
+
 def forget_exports(gone: Collection[tuple[int, str]], chatbot_ids: Collection[int]) -> set[int]:
     """Clear the keys and recorded contents of exports whose objects are gone, in the caller's transaction.
 
@@ -264,8 +278,8 @@ def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
     """Return the next objects, each once, for the first request with it in its scope."""
     values = {**subjects(request_ids), "most": _OBJECTS_LOCATED}
     found = [
-        Located(row_id, key, request_id, counts, RecordedLocation(*where))
-        for row_id, key, request_id, counts, *where in fetch(find, values)
+        Located(row_id, key, request_id, counts, is_unfinished, RecordedLocation(*where))
+        for row_id, key, request_id, counts, is_unfinished, *where in fetch(find, values)
     ]
     place = {request_id: number for number, request_id in enumerate(request_ids)}
     found.sort(key=lambda row: place[row.request_id], reverse=True)
@@ -287,7 +301,7 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
     with UploadPool[RecordedLocation, Removed](LeaseRenewer(renew)) as purging:
         for where, located_there in by_location.items():
             try:
-                purging.submit(where, partial(storage_of(where).purge_many, [row.key for row in located_there]))
+                purging.submit(where, partial(_purge_there, storage_of(where), located_there))
             except StepFailed as failure:
                 purging.failed[where] = failure
     gone: list[Located] = []
@@ -303,6 +317,20 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
                 # An error that needs a person takes precedence over one that needs time.
                 failures[row.request_id] = reason
     return gone
+
+
+def _purge_there(storage: ObjectStorage, located: Sequence[Located]) -> Removed:
+    """Purge objects of one bucket; return those that were refused. Raises nothing."""
+    failed: dict[str, StorageError] = {}
+    for row in located:
+        if row.is_unfinished:
+            try:
+                storage.purge_folder(folder_of(row.key))
+            except StorageError as error:
+                failed[row.key] = error
+    removed = storage.purge_many([row.key for row in located if row.key not in failed])
+    removed.failed |= failed
+    return removed
 
 
 def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, completion.Counts]:

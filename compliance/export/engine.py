@@ -147,7 +147,7 @@ def _purge(held: HeldClaim, renewer: LeaseRenewer, left: Collection[Leftover], *
             failures.setdefault(each.request.pk, failure)
     removable = [each for each in storages if each.request.pk not in failures]
     with UploadPool[Leftover, int](renewer) as purging:
-        purging.submit_all(removable, lambda each: storages[each].purge(each.key), until=until)
+        purging.submit_all(removable, lambda each: objects.purge_unfinished(storages[each], each.key), until=until)
     failures |= {each.request.pk: failure for each, failure in purging.failed.items()}
     if failures:
         requeue.step_failed(held, failures)

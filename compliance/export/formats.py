@@ -22,7 +22,8 @@ from psycopg import Connection
 
 from chatbots.models import Chatbot
 from common.db import local_settings
-from compliance.export.records import MANIFEST, Target
+from compliance.export.records import Target
+from compliance.storage_locations import MANIFEST
 from conversations import chats, pages
 from conversations.snapshots import SNAPSHOT_MINUTES, read_patiently
 from conversations.transcripts import CHUNK_BYTES, CONTENT_TYPE, StoredFile, TranscriptCounts, Transcripts

@@ -25,12 +25,11 @@ from chatbots.buckets import StorageLocation
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest, Export, ExportConversation
-from compliance.storage_locations import CLIENT, RecordedLocation
+from compliance.storage_locations import CLIENT, MANIFEST, RecordedLocation, folder_of
 from conversations.placement import by_place
 
 MAX_KEY_BYTES = 900
 _BY_CONVERSATIONS = "!conversations"
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -327,8 +326,7 @@ def export_key(*, prefix: str, value: str | None, at: datetime, number: int = 1,
 
 def beside(key: str, name: str | int) -> str:
     """Return the key of a file beside the export with this key. The copy of an uploaded file has its number."""
-    folder = key.removesuffix(MANIFEST) if key.endswith(f"/{MANIFEST}") else f"{key.removesuffix('.csv')}_files/"
-    return f"{folder}{name}"
+    return f"{folder_of(key)}{name}"
 
 
 def _folder(value: str, room: int) -> str:

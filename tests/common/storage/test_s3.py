@@ -170,6 +170,24 @@ def test_it_purges_exactly_one_key(storage: ObjectStorage) -> None:
     storage.purge(f"{KEY}2")
 
 
+def test_it_purges_exactly_one_folder(storage: ObjectStorage) -> None:
+    beside = {"acme/1.csv", "acme/12/a", "acme/1_2/a"}
+    for key in (*beside, "acme/1/a", "acme/1/b/c"):
+        storage.put(key, b"x", "text/plain")
+    for folder in ("acme/1/", "acme/12/"):
+        storage.open_upload(f"{folder}open", content_type="text/csv")
+    for _ in range(2):
+        storage.purge_folder("acme/1/")
+        assert set(storage.keys()) == beside
+        assert open_uploads(storage) == ["acme/12/open"]
+    for folder in ("", "/", "acme/1"):
+        with pytest.raises(ValueError, match="Not a folder"):
+            storage.purge_folder(folder)
+    storage.purge_folder("acme/12/")
+    assert set(storage.keys()) == beside - {"acme/12/a"}
+    assert open_uploads(storage) == []
+
+
 def test_it_purges_every_version_and_delete_marker(versioned, monkeypatch) -> None:
     monkeypatch.setattr("common.storage.removal.MAX_KEYS_PER_DELETE", 2)
     for text in (b"one", b"two", b"three"):
