@@ -216,10 +216,10 @@ STORES: tuple[Store, ...] = (
         ReachedBy.CHATTER,
         {
             "value_encrypted": (Disposition.EMPTIED, "the person; emptied when the hold is released"),
-            **_all(
-                "uci_digest matter",
+            "uci_digest": (Disposition.LEDGER, "finds the held data; kept as long as the `matter`"),
+            "matter": (
                 Disposition.LEDGER,
-                "finds the held data, and names the matter, of a released hold",
+                "the client's file number; refused, or emptied after the release, with a person of the hold's",
             ),
             **_all(
                 "id chatbot scope variable began_from began_before basis disclosure placed_at placed_by review_at "

@@ -1,4 +1,4 @@
-"""The ledger's lines: request ids, public ids, keyed digests, cutoffs and times. No value and no text.
+"""The ledger's lines: request ids, public ids, keyed digests, cutoffs and times. No value; no text but `matter`.
 
 Chatbots and variables have their public ids: a restored database can have given their numbers to others. A variable
 has its name and category too, since it can be lost with the database. Digests are in lower-case hex, times in ISO

@@ -1,12 +1,15 @@
-"""Free text on requests: the client's `reference` and callback address, and the notes of staff.
+"""Free text: a client's `reference` and callback address of a request, notes of staff on it, the `matter` of a hold.
 
-Filing refuses a reference or an address that contains the request's selector. Texts with another erased value are
-cleared here. A note can contain anything, so it is always cleared with its subject:
+Filing refuses a reference or an address that contains the request's selector, and placing such a matter. Texts with
+another erased value are cleared here. A note can contain anything, so it is always cleared with its subject:
 
 - when a conversation is erased, on each request with its id, and each redaction of it. Of
   these, references and addresses are cleared that contain the conversation's id or the value of a person in it;
 - when the deletion of a chatter completes, on each request of the chatter. Of these, references and addresses are
   cleared that contain the chatter's value: it is the last time that it is known.
+
+A hold keeps its matter while it is in force. When a conversation is erased that a released hold named by its id, the
+matter is cleared if it contains the value of a person in it. Any other matter ends by its age (`retention.expiry`).
 
 A deletion of certain conversations leaves the notes of its chatters' own requests: it is not about the chatters.
 """
@@ -27,8 +30,9 @@ SELECT other.id, other.reference, other.callback_url, r.uci_value
         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS other
  WHERE r.id = ANY(%s) AND r.uci_value IS NOT NULL AND (other.reference <> '' OR other.callback_url <> '')
 """
-# One row for each request with a text that is about one of the conversations, or redacts it. The conversations' data
-# is looked up again: a WITH has no index, so each request would read all of it.
+# One row for each request with a text that is about one of the conversations, or redacts it, and for each released
+# hold on it, whose text is its matter. The conversations' data is looked up again: a WITH has no index, so each
+# request would read all of it.
 _OF_CONVERSATIONS = f"""
 WITH c AS MATERIALIZED (
     SELECT id, external_id_digest FROM conversations_conversation
@@ -37,8 +41,16 @@ WITH c AS MATERIALIZED (
     SELECT other.id, c.id AS number FROM c CROSS JOIN LATERAL {sql.NAMING} AS other WHERE {sql.IS_ANY}
      UNION ALL
     SELECT request_id, conversation_id FROM compliance_redaction WHERE conversation_id = ANY(%(conversations)s)
+), released AS MATERIALIZED (
+    SELECT h.id, h.matter, o.digest
+      FROM (SELECT id, matter FROM compliance_legalhold
+             WHERE chatbot_id = ANY(%(chatbots)s) AND released_at IS NOT NULL AND matter <> '') AS h
+     CROSS JOIN LATERAL (SELECT digest FROM compliance_legalholdconversation WHERE hold_id = h.id OFFSET 0) AS o
 ), written AS MATERIALIZED (
-    SELECT naming.number, r.*
+    SELECT c.id AS number, TRUE AS is_hold, h.id, h.matter AS reference, '' AS callback_url, '{{}}'::bigint[] AS notes
+      FROM c JOIN released AS h ON h.digest = c.external_id_digest
+     UNION ALL
+    SELECT naming.number, FALSE, r.*
       FROM naming
      CROSS JOIN LATERAL (
            SELECT id, reference, callback_url,
@@ -60,9 +72,9 @@ WITH c AS MATERIALIZED (
             WHERE conversation_id = written.number AND chatbot_id = ANY(%(chatbots)s)
               AND value IS NOT NULL OFFSET 0) AS i
 )
-SELECT id, reference, callback_url, notes, array_agg(number), array_agg(value)
+SELECT is_hold, id, reference, callback_url, notes, array_agg(number), array_agg(value)
   FROM (SELECT * FROM ids UNION ALL SELECT * FROM people) AS said
- GROUP BY id, reference, callback_url, notes
+ GROUP BY is_hold, id, reference, callback_url, notes
 """
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
 _CLEAR = """
@@ -70,6 +82,16 @@ UPDATE compliance_compliancerequest r
    SET reference = CASE WHEN r.id = ANY(%(references)s) THEN '' ELSE r.reference END,
        callback_url = CASE WHEN r.id = ANY(%(addresses)s) THEN '' ELSE r.callback_url END
  WHERE r.id = ANY(%(references)s) OR r.id = ANY(%(addresses)s)
+"""
+
+# The conversations of a hold are named as long as its matter (`inventory`).
+_CLEAR_MATTERS = """
+WITH released AS (
+    SELECT id FROM compliance_legalhold WHERE id = ANY(%s) AND released_at IS NOT NULL ORDER BY id FOR UPDATE
+), named AS (
+    DELETE FROM compliance_legalholdconversation AS o USING released WHERE o.hold_id = released.id
+)
+UPDATE compliance_legalhold h SET matter = '' FROM released WHERE h.id = released.id
 """
 
 # Mostly there are no notes: then nothing is looked up, and the long statement is not planned.
@@ -144,18 +166,20 @@ SELECT about.deletion_id, count(*)
 
 @dataclass
 class FreeText:
-    """The texts to clear: the requests of the references and addresses, and the numbers of the notes.
+    """The texts to clear: the requests of the references and addresses, the holds of the matters, the numbers of the
+    notes.
 
     `conversations` has, for each of these requests, the conversations whose id or person its text contains.
     """
 
     references: set[UUID] = field(default_factory=set)
     addresses: set[UUID] = field(default_factory=set)
+    matters: set[UUID] = field(default_factory=set)
     notes: set[int] = field(default_factory=set)
     conversations: dict[UUID, set[int]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.requests or self.notes)
+        return bool(self.requests or self.matters or self.notes)
 
     @property
     def requests(self) -> set[UUID]:
@@ -203,7 +227,11 @@ def of_conversations(conversations: Mapping[int, int]) -> FreeText:
     if not conversations:
         return found  # Citus refuses a statement without a chatbot, which has no shard
     given = {"conversations": array(conversations), "chatbots": array(set(conversations.values()))}
-    for request_id, reference, address, notes, numbers, values in fetch(_OF_CONVERSATIONS, given):
+    for is_hold, request_id, reference, address, notes, numbers, values in fetch(_OF_CONVERSATIONS, given):
+        if is_hold:
+            if holds(reference, *values):
+                found.matters.add(request_id)
+            continue
         found.notes.update(notes)
         found.add(request_id, reference, address, *values)
         if request_id in found.requests:
@@ -226,6 +254,8 @@ def clear(found: FreeText, *, written: Collection[UUID]) -> set[int]:
     found.clear(locked)
     if found.notes:
         execute(_EMPTY_NOTES, [array(found.notes)])
+    if found.matters:
+        execute(_CLEAR_MATTERS, [array(found.matters)])
     return set[int]().union(*(found.conversations[each] for each in found.requests - locked))
 
 

@@ -14,7 +14,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import engine, rows
 from compliance.errors import ClaimLost
-from compliance.models import Claim, ComplianceRequest, RequestNote
+from compliance.models import Claim, ComplianceRequest, LegalHold, LegalHoldConversation, RequestNote
 from compliance.requests.results import assurance_of
 from compliance.work import claims, free_text, sizes
 from conversations.models import Conversation
@@ -24,6 +24,7 @@ from tests.factories import conversation_of, deletion_of, export_of, of_conversa
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
 from tests.functional.test_oversized import rows_looked_at
+from tests.holding import OTHER, PLACER, place, release
 
 pytestmark = pytest.mark.django_db(transaction=True)  # exports are read on their own connection
 
@@ -169,6 +170,35 @@ def test_with_a_conversation_goes_what_was_written_on_requests_about_it(chatbot,
     kept = ("T-c-by-id", "https://hooks.example.com/by-id-77", "Ada rang")
     texts = about.order_by("seq").values_list("reference", "callback_url", "notes__text")
     assert list(texts) == [("", "", None)] * 8 + [kept] * 2
+
+
+def test_the_matter_of_a_released_hold_goes_with_a_person_in_it(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    """Placing knows the ids that it is given, and not the people. The record of the hold stays."""
+    for each in (chatbot, neighbour):
+        for name in ("ada", "bob"):
+            conversation_of(each, f"{name}-77", external_id=f"c-{name}")
+    cleared = [place(chatbot, ids, matter=f"T-ADA-77.{len(ids)}")[0] for ids in (["c-ada"], ["c-bob", "c-ada"])]
+    kept = [
+        place(chatbot, ["c-ada"], matter="T-78")[0],
+        place(chatbot, ["c-bob"], matter="T-ada-77")[0],
+        place(chatbot, None, matter="T-ada-77")[0],
+        place(neighbour, ["c-ada"], matter="T-ada-77")[0],
+    ]
+    for hold in (*cleared, *kept):
+        release(hold)
+    in_force, _ = place(chatbot, ["c-bob"], matter="T-ada-77.in-force")
+    deletion_of(chatbot, "ada-77")
+    drain()
+
+    matters = dict(LegalHold.objects.values_list("pk", "matter"))
+    assert [matters[hold.pk] for hold in cleared] == ["", ""]
+    assert [matters[hold.pk] for hold in (*kept, in_force)] == [hold.matter for hold in (*kept, in_force)]
+    assert not LegalHoldConversation.objects.filter(hold__in=cleared).exists()
+    assert LegalHoldConversation.objects.filter(hold__in=kept).count() == 3
+    for hold in LegalHold.objects.filter(pk__in=[hold.pk for hold in cleared]):
+        assert (hold.placed_by, hold.released_by, hold.release_reason) == (PLACER, OTHER, "matter_closed")
 
 
 def test_a_worker_waiting_for_its_own_request_holds_no_lock_on_anothers(chatbot: Chatbot) -> None:
