@@ -58,9 +58,13 @@ def test_a_signature_is_exactly_the_lower_case_hex_over_timestamp_and_body(chatb
 
 @pytest.mark.parametrize("end", ["revoked_at", "expires_at"])
 def test_a_revoked_or_expired_key_is_refused(chatbot, end):
-    codes = {SigningCaller(chatbot): "invalid_signature", TokenCaller(chatbot): "not_authenticated"}
+    codes: dict[Caller, str] = {
+        SigningCaller(chatbot): "invalid_signature",
+        SigningCaller(chatbot, secret="a newer secret"): "invalid_signature",
+        TokenCaller(chatbot): "not_authenticated",
+    }
     ApiKey.objects.update(expires_at=timezone.now() + timedelta(minutes=1))
-    assert [caller.post(DELETION, ALICE).status_code for caller in codes] == [200, 200]
+    assert [caller.post(DELETION, ALICE).status_code for caller in codes] == [200] * 3
     ApiKey.objects.update(**{end: Now()})
     for caller, code in codes.items():
         problem(caller.post(DELETION, ALICE), 401, code)

@@ -161,16 +161,3 @@ def test_the_second_completes_in_the_grace_of_an_export_and_names_it(company, st
         False,
         False,
     ]
-
-
-def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_kept_for_the_first(company, storage):
-    company.talk("c-both", "alice", "bob")
-    export = company.exported("alice", include_shared=True)
-    company.delete("alice")
-    settle()
-    second = company.delete(["c-both"], erase_exports=True)
-    settle()
-
-    assert company.status(second) == "completed"
-    assert not storage.exists(str(export.key))
-    assert found_anywhere(storage, ["c-both"]) == set()

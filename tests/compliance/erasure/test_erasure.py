@@ -1,7 +1,7 @@
 """A deletion, from the request to completion, with the workers' own functions in this process."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,28 +11,20 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
-from compliance.erasure import engine, marking, rows
+from compliance.erasure import rows
 from compliance.ledger import journal
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from compliance.work import claims, sizes
-from compliance.work.claims import HeldClaim
 from compliance.work.transitions.completion import Counts
 from conversations.models import Conversation, Identity, Message, NameWord, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import conversation_of, deletion_of
 from tests.patches import before
 from tests.under_roles import role
 
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
-
-
-def claimed(kind: ComplianceRequest.Kind) -> HeldClaim:
-    held = claims.take(kind)
-    assert held
-    return held
 
 
 def test_a_deletion_erases_personal_data_and_keeps_the_documented_rest(chatbot: Chatbot, drain: Drain) -> None:
@@ -188,39 +180,6 @@ def test_a_conversation_keeps_its_first_mark(chatbot, drain, monkeypatch, chunk)
     assert (deletion.status, deletion.conversations) == ("completed", 2)
 
 
-def test_a_second_deletion_erases_conversations_that_a_running_one_has_marked(chatbot, storage) -> None:
-    conversation = conversation_of(chatbot, "42", "43")
-    first, second = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    ComplianceRequest.objects.filter(pk=second.pk).update(not_before=timezone.now() + timedelta(hours=1))
-    held = claimed(ComplianceRequest.Kind.DELETION)
-    marking.mark(held, marking.admit(held, sizes.measure(held)), erases=False)
-    ComplianceRequest.objects.filter(pk=second.pk).update(not_before=None)
-    for claim in (claimed(ComplianceRequest.Kind.DELETION), held):
-        engine.run(claim, sizes.measure(claim), deadline=float("inf"))
-
-    for request in (first, second, conversation):
-        request.refresh_from_db()
-    assert conversation.deletion_request_id == first.pk
-    assert [(one.status, one.result) for one in (first, second)] == [(Status.COMPLETED, "done")] * 2
-    assert [(one.conversations, one.conversations_total) for one in (first, second)] == [(0, 1), (1, 1)]
-
-
-def test_late_data_marked_for_a_completed_deletion_is_erased_by_the_next_one_with_its_files(chatbot, drain, storage):
-    done = deletion_of(chatbot, "42")
-    drain()
-    conversation = conversation_of(chatbot, "43", deletion_request_id=done.pk)
-    factories.UploadedFileFactory.create(conversation=conversation, stored=True)
-    request = deletion_of(chatbot, "43")
-
-    drain()
-
-    request.refresh_from_db()
-    conversation.refresh_from_db()
-    assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 1, 1)
-    assert (conversation.deletion_request_id, request.files) == (done.pk, 1)
-    assert not UploadedFile.objects.exists()
-
-
 def test_a_deletion_over_the_limit_is_held_before_anything_is_changed(chatbot: Chatbot, drain: Drain) -> None:
     chatbot.max_conversations_per_deletion = 2
     chatbot.save()
@@ -241,19 +200,3 @@ def test_a_deletion_over_the_limit_is_held_before_anything_is_changed(chatbot: C
 
     request.refresh_from_db()
     assert (request.status, request.conversations, request.approved_by) == (Status.COMPLETED, 3, "command")
-
-
-def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.max_conversations_per_deletion = 1
-    chatbot.save()
-    for _ in range(2):
-        conversation_of(chatbot, "42")
-    export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
-    request = deletion_of(chatbot, "42")
-    drain()
-    decisions.approve(request_id=request.pk, actor="command")
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)

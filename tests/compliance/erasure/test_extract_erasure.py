@@ -104,14 +104,6 @@ def test_a_day_is_rebuilt_once_for_all_its_changes(chatbot: Chatbot, storage: Ob
     assert after.finished_at != finished
 
 
-def test_days_without_the_chatter_are_not_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    two_days_made(chatbot)
-    deletion_of(chatbot, "bob")
-    assert not worker.drain()
-    assert extract_of(chatbot).version == 2
-    assert extract_of(chatbot, day_after(FIRST)).version == 1
-
-
 def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(chatbot, storage) -> None:
     """A message at the instant in which a day begins belongs to that day."""
     Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Kathmandu")

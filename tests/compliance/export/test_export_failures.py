@@ -88,23 +88,6 @@ def test_exports_that_could_not_be_read_together_are_tried_one_by_one(chatbot, s
     assert is_empty(storage)
 
 
-def test_the_files_of_a_killed_attempt_are_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    factories.conversation_of(chatbot, "42", messages=1)
-    request = factories.export_of(chatbot, "42")
-    key = export_key(prefix="acme/", value="42", at=timezone.now())
-    # Killed while sending, and another time just after publishing.
-    upload_id = storage.open_upload(key, content_type="text/csv")
-    storage.client.upload_part(Bucket=storage.bucket_name, Key=key, UploadId=upload_id, PartNumber=1, Body=b"half")
-    storage.put(key, b"whole", "text/csv")
-    left = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, upload_id=upload_id)
-    carry_out(taken(request))
-    export = export_of_request(request)
-    assert export.pk == left.pk
-    assert export.key != key
-    assert list(storage.keys()) == [export.key]
-    assert open_uploads(storage) == []
-
-
 class Sleeper(HeldClaim):
     """A worker that sleeps just after it has checked its claim."""
 

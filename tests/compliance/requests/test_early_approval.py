@@ -76,19 +76,6 @@ def test_the_guard_and_an_export_hold_it_all_the_same(four_eyes: Chatbot, drain)
     assert start(drain, request.pk) == (Status.COMPLETED, None)
 
 
-def test_the_filer_does_not_and_nobody_does_twice(four_eyes: Chatbot) -> None:
-    request = waiting(four_eyes)
-    with pytest.raises(Refused) as own:
-        approve(request_id=request.pk, actor=FILER)
-    assert own.value.code == "own_request"
-    approve(request_id=request.pk, actor=SECOND)
-    for actor in (SECOND, THIRD):
-        with pytest.raises(Refused) as again:
-            approve(request_id=request.pk, actor=actor)
-        assert again.value.code == "not_held"
-    assert ChangeLogEntry.objects.filter(event="request.approved").count() == 1
-
-
 def test_nothing_is_approved_early_that_four_eyes_do_not_hold(chatbot: Chatbot) -> None:
     """An approval without them, by the filer themself, would count once they are switched on."""
     policy.change_period(chatbot=chatbot, days=90, actor=FILER, confirmed=0)

@@ -1,4 +1,4 @@
-"""Misuse of a signed call: sent to another path, again, late, or signed with an ended key.
+"""Misuse of a signed call: sent to another path, again or late.
 
 A signature covers timestamp and body, but neither path nor headers: that is the product's format. So some calls
 here are accepted, as docs/clients/sign-a-call.md says; the tests show what prevents them.
@@ -13,7 +13,6 @@ import pytest
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
-from tests.commands import run
 from tests.every_call import every_call
 
 DELETION, EXPORT = "data-deletion", "data-export"
@@ -107,19 +106,3 @@ def test_a_clock_may_be_five_minutes_off_to_either_side_and_not_a_moment_more(ch
     problem(send_at(now + beyond), 401, "stale_timestamp")
     assert kinds() == []
     assert send_at(now).status_code == 200
-
-
-# --- Keys that are over ----------------------------------------------------------------------------------
-
-
-def test_a_secret_is_changed_without_a_gap_and_the_old_one_ends_at_once(chatbot):
-    old, new = SigningCaller(chatbot, secret="old secret"), SigningCaller(chatbot, secret="new secret")
-    captured = Captured(old, ALICE)
-    assert [captured.send(DELETION).status_code, new.post(DELETION, ALICE).status_code] == [200, 200]
-
-    run("revoke_api_key", old.api_key.prefix)
-
-    # Neither an earlier, answered call nor a new one.
-    problem(captured.send(DELETION), 401, "invalid_signature")
-    problem(old.post(DELETION, ALICE | {"reference": "later"}), 401, "invalid_signature")
-    assert new.post(DELETION, ALICE | {"reference": "later"}).status_code == 200

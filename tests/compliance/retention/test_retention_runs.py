@@ -233,36 +233,6 @@ def test_each_slice_has_its_own_attempts(chatbot, drain, storage, monkeypatch) -
     assert (request.status, request.conversations, request.error_code) == (Status.COMPLETED, 3, "")
 
 
-def test_a_deletion_meets_it_in_a_conversation(chatbot: Chatbot, drain: Drain) -> None:
-    """The first mark stays, and either completes only when nothing is left."""
-    shared = conversation_aged(chatbot, 91)
-    request, deletion = file_run(chatbot), factories.deletion_of(chatbot, "42")
-    Conversation.objects.filter(pk=shared.pk).update(deletion_request_id=request.pk)
-
-    drain()
-
-    for one in (request, deletion):
-        one.refresh_from_db()
-        assert one.status == Status.COMPLETED
-    assert deleted(shared) == [True]
-    assert Conversation.objects.get().deletion_request_id == request.pk
-
-
-def test_it_takes_turns_and_requeues_past_its_deadline(chatbot, drain, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(due, "SLICE", 2)
-    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
-    for number in range(9):
-        conversation_aged(chatbot, 91, str(number))
-    request = file_run(chatbot)
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.conversations) == (Status.COMPLETED, 9)
-    assert "claim.lost" not in caplog.text
-    assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.requeued").exists()
-
-
 @pytest.mark.usefixtures("storage")
 def test_between_turns_it_has_not_waited_since_it_was_filed(chatbot, monkeypatch) -> None:
     """A run takes hours. Monitoring would else report that no worker takes requests."""

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -16,17 +16,17 @@ from common.logs import SafeFormatter
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal
 from compliance import worker
-from compliance.erasure import engine, exports, rows, verify
-from compliance.ledger import journal, objects
-from compliance.models import Claim, ComplianceRequest, ExportConversation
+from compliance.erasure import engine, verify
+from compliance.ledger import journal
+from compliance.models import Claim, ComplianceRequest
 from compliance.requests import decisions
 from compliance.work import claims
 from console.requests.history import timeline
 from conversations.intake import store
-from conversations.models import Conversation, Identity, Message
+from conversations.models import Conversation, Message
 from tests import factories
 from tests.conversations.documents import parsed, update
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import conversation_of, deletion_of
 from tests.patches import after, before, failing, once
 from tests.under_roles import role
 
@@ -193,36 +193,6 @@ def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, mo
     assert "KeyError" in logged
     assert "______42" not in logged
     assert Message.objects.count() == 2
-
-
-def test_a_second_deletion_removes_the_rest_of_a_failed_one(chatbot, storage) -> None:
-    """The rows are erased already: digests of their chatters are kept while something is left."""
-    storage.put("acme/shared.csv", b"said by both", "text/csv")
-    export = factories.ExportFactory.create(request=export_of(chatbot, "43"), key="acme/shared.csv")
-    ComplianceRequest.objects.filter(pk=export.request_id).update(not_before=timezone.now() + timedelta(hours=1))
-    conversation = conversation_of(chatbot, "42")
-    ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=conversation.pk)
-    storage.put("uploads/1/a", b"a photo", "image/jpeg")
-    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a", stored=True)
-    now = timezone.now()
-    request = deletion_of(
-        chatbot, "42", status=Status.FAILED, failed_at=now, error_code="storage_locked", cutoff_at=now
-    )
-    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=request.pk)
-    with transaction.atomic():
-        exports.expire_marked([request.pk])
-        rows.erase_marked_chunk([request.pk])
-    second = deletion_of(chatbot, "42")
-
-    worker.drain(seconds=60)
-
-    second.refresh_from_db()
-    conversation.refresh_from_db()
-    assert (second.status, second.result, second.files, second.exports) == (Status.COMPLETED, "done", 1, 1)
-    assert (second.conversations, conversation.deleted_at is None) == (0, False)
-    assert not Message.objects.exists()
-    assert not Identity.objects.exists()
-    assert not [version.key for version in storage.versions() if not version.key.startswith(objects.PREFIX)]
 
 
 def test_a_deletion_that_failed_after_a_later_mark_can_still_be_retried(chatbot, storage, monkeypatch) -> None:
