@@ -1,31 +1,18 @@
 """What carries a preview through the browser: for one user, one chatbot and 15 minutes."""
 
 import json
-from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.crypto import encrypt
 from compliance.models import ComplianceRequest
-from tests.console.filing_pages import NOW, Filer
+from tests.console.filing_pages import Filer
 from tests.factories import conversation_of, ready_chatbot
 from tests.functional.elsewhere import Elsewhere, Gate, wait_until_blocked
 from tests.people import Role, member
-
-
-def test_a_preview_expires(chatbot, filer, monkeypatch):
-    conversation_of(chatbot, "alice")
-    preview = filer.preview()
-    later = timezone.now() + timedelta(minutes=16)
-    monkeypatch.setattr(NOW, lambda: later)
-    answer = filer.confirm(preview, "DELETE 1")
-    assert answer.is_preview
-    assert "a preview is valid for 15 minutes" in answer.text
-    assert filer.confirm(answer, "DELETE 1").status == 302
 
 
 def test_a_preview_token_belongs_to_one_user_and_one_chatbot(chatbot, neighbour, filer):

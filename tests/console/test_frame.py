@@ -19,11 +19,15 @@ from tests.people import Role, client_of, member, staff
 RECORDS = "/admin/records/"
 
 
-def test_it_offers_a_superuser_what_it_does_not_offer_a_member(admin_client: Client, chatbot: Chatbot) -> None:
-    users = f'href="{reverse("admin:auth_user_changelist")}"'
-
-    assert users in admin_client.get(RECORDS).text
-    assert users not in member(chatbot, Role.OFFICER).get(RECORDS).text
+def test_the_menu_offers_what_the_user_may_open(admin_client: Client, chatbot: Chatbot) -> None:
+    users = admin_client, *(member(chatbot, role) for role in (Role.OFFICER, Role.SUPPORT, Role.VIEWER))
+    for name, offered in (
+        ("admin:auth_user_changelist", [True, False, False, False]),
+        ("console:changelog", [True, True, False, False]),
+        ("console:holds", [True, True, False, False]),
+        ("console:file", [True, True, True, False]),
+    ):
+        assert [f'href="{reverse(name)}"' in user.get(RECORDS).text for user in users] == offered, name
 
 
 def test_the_users_recent_actions_are_not_shown(admin_client: Client) -> None:

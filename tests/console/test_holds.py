@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance.models import ComplianceRequest, LegalHold
+from compliance.models import LegalHold
 from tests.console.made import VALUE, held
 from tests.factories import conversation_of, deletion_of, redaction_of
 from tests.holding import place, release
@@ -304,17 +304,3 @@ def test_no_value_is_in_an_address_a_title_or_a_log(chatbot, placer, second) -> 
     assert "hold.placed" in logged
     assert VALUE not in logged
     assert "case-0815" not in logged
-
-
-def test_roles_without_the_officers_see_no_hold(chatbot, placer) -> None:
-    hold = placer.place()
-    for role in (Role.VIEWER, Role.SUPPORT):
-        client = member(chatbot, role)
-        assert "Legal holds" not in client.get("/admin/").text
-        for path in (LIST, address(hold), placer.url, "/admin/holds/place/", address(hold, "release")):
-            answer = client.get(path)
-            assert answer.status_code == 403
-            assert str(hold.pk) not in answer.text
-        assert client.post(address(hold, "value")).status_code == 403
-    assert "Legal holds" in placer.client.get("/admin/").text
-    assert ComplianceRequest.objects.count() == 0

@@ -247,14 +247,6 @@ def test_the_waiting_time_says_what_happens_next(chatbot: Chatbot, officer: Clie
     assert ChangeLogEntry.objects.filter(event="request.approved").count() == 1
 
 
-def test_a_request_that_is_held_since_the_page_was_opened_is_not_approved(chatbot: Chatbot, officer: Client) -> None:
-    """The approver of one that waits has not seen that it names too many conversations."""
-    Chatbot.objects.update(four_eyes=True)
-    request = held(chatbot)
-    answer = officer.post(address(request, "approve"), {"approve-reason": "other", "approve-held_for": "accepted"})
-    assert (answer.status_code, status_of(request)) == (409, Status.ON_HOLD)
-
-
 def test_the_user_who_filed_sees_while_it_waits_that_another_must_approve(chatbot: Chatbot) -> None:
     Chatbot.objects.update(four_eyes=True)
     filer = staff(chatbot, Role.OFFICER)

@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
@@ -147,22 +146,10 @@ def test_a_bad_filter_and_an_empty_list_are_explained(chatbot: Chatbot) -> None:
     assert "No requests match these filters." in client.get(f"{LIST}?status=failed").text
     assert "by its reference for 90 days after it has ended" in client.get(f"{LIST}?reference=T-1").text
     assert "by its reference" not in client.get(f"{LIST}?status=failed").text
+    assert client.get(f"{LIST}?view=nothing").status_code == 404
     refused = client.get(f"{LIST}?status=asleep&reference={VALUE.replace('@', '%40')}")
     assert "Some filters are invalid." in refused.text
     assert refused.context["page"].rows == []
-
-
-def test_another_chatbots_requests_are_not_listed(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    held(neighbour)
-    client = member(chatbot)
-    text = client.get(LIST).text
-    assert neighbour.slug not in text
-    for chosen in (neighbour.slug, "nobody"):
-        assert client.get(f"{LIST}?chatbot={chosen}").status_code == 404
-    assert client.get(f"{LIST}?view=nothing").status_code == 404
-    without_role = client_of(User.objects.create_user("nobody", is_staff=True))
-    assert without_role.get(LIST).status_code == 403
-    assert Client().get(LIST).status_code == 302
 
 
 @pytest.mark.long(reason="each list, with many rows", beyond=1)
