@@ -25,8 +25,7 @@ from tests import factories
 from tests.citus.conftest import Distribute
 from tests.closed import Reason, State, close
 from tests.commands import run
-from tests.functional.support import ROOT, manage, worker_environment
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import ROOT, manage, wait_until, worker_environment
 from tests.patches import Killed
 from tests.statements import REFERENCE_TABLES, TABLES
 

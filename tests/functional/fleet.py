@@ -8,8 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from scripts.processes import Processes
-from tests.functional.support import manage, worker_environment
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import manage, wait_until, worker_environment
 from tests.functional.web import WebServer, web_server
 
 # A turn is given both web servers, in changing order: what one has issued is brought to the other.

@@ -1,9 +1,12 @@
-"""Helpers for functional tests: dumps, scans of the bucket, worker processes."""
+"""Helpers for functional tests: dumps, scans of the bucket, worker processes, waits."""
 
 import base64
 import os
+import subprocess
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +14,7 @@ from django.conf import settings
 from django.db import connection
 
 from common.storage import ObjectStorage
+from scripts.processes import Processes
 from tests.oracle.words import unzipped
 from tests.under_roles import ROLES
 
@@ -91,3 +95,14 @@ def worker_environment(*, role: str = "worker", database: str = "") -> dict[str,
 
 def manage(*words: str) -> list[str]:
     return [sys.executable, str(ROOT / "manage.py"), *words]
+
+
+def start_cluster(processes: Processes) -> subprocess.Popen[bytes]:
+    return processes.start("worker", manage("qcluster"), env=worker_environment())
+
+
+def wait_until(true: Callable[[], bool], *, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)

@@ -20,7 +20,7 @@ from tests.clients import PREFIX, empty, use_client_bucket
 from tests.compliance.conftest import Drain, drain
 from tests.compliance.exporting import COMPLETED, carry_out, is_empty, open_uploads, outcome, patch_pieces, taken
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.functional.test_killed_worker import start_cluster, wait_until
+from tests.functional.support import start_cluster, wait_until
 from tests.patches import before, once
 from tests.s3_server import Identity, S3Server, running
 

@@ -23,8 +23,7 @@ from scripts.processes import Processes, children_of
 from tests import factories
 from tests.clients import use_bucket_at
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.functional.support import ROOT, manage, worker_environment
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import ROOT, manage, wait_until, worker_environment
 from tests.hostile import behaving, drips_a_head
 
 starts_clusters = pytest.mark.long(reason="clusters start, lose a process and start anew")

@@ -20,9 +20,8 @@ from compliance.models import Heartbeat, Occurrence
 from compliance.work import health
 from scripts.processes import Processes
 from tests.commands import run
-from tests.functional.support import manage, worker_environment
+from tests.functional.support import manage, wait_until, worker_environment
 from tests.functional.test_dead_processes import work_is_done
-from tests.functional.test_killed_worker import wait_until
 
 
 class Bomb:

@@ -28,8 +28,7 @@ from tests.calls import TokenCaller
 from tests.conversations.documents import document
 from tests.extracting import conversation_on, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of
-from tests.functional.support import ROOT, dump, manage, rows_of, worker_environment
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import ROOT, dump, manage, rows_of, wait_until, worker_environment
 from tests.functional.web import web_server
 from tests.hostile import Hostile, behaving
 from tests.tokens import Backend, encoded

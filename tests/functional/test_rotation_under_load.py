@@ -27,8 +27,7 @@ from tests.commands import report
 from tests.functional.company import document
 from tests.functional.fleet import Fleet
 from tests.functional.over_http import HttpClient
-from tests.functional.support import ROOT, manage, worker_environment
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import ROOT, manage, wait_until, worker_environment
 from tests.functional.web import WebServer
 from tests.people import Role, client_of, staff
 from tests.receivers import Receiver, receiving

@@ -21,7 +21,7 @@ from tests.calls import TokenCaller
 from tests.compliance.exporting import open_uploads
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.factories import conversation_of, deletion_of
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import wait_until
 from tests.functional.web import WebServer, web_server
 
 MIB = 1024 * 1024

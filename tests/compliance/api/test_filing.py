@@ -7,6 +7,7 @@ import pytest
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from chatbots.operations.chatbots import designate_uci
+from common.crypto import digest
 from compliance.models import ComplianceRequest, Replay
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import VariableFactory
@@ -216,3 +217,73 @@ def test_the_number_of_errors_returned_is_bounded(chatbot: Chatbot) -> None:
     answer = SigningCaller(chatbot).post("data-deletion", body)
     errors = problem(answer, 400, "invalid")["errors"]
     assert (len(errors), errors[-1]["code"]) == (100, "too_many_errors")
+
+
+# --- By the platform's conversation ids ------------------------------------------------------------------
+
+
+IDS = "conversation_ids"
+
+
+@PATHS
+def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, neighbour, path):
+    names = ["c-1001", " spaced ", "é" * 200]
+    answer = caller.post(path, {IDS: names, "reference": "T-7"})
+    assert answer.status_code == 200
+    assert (answer.json()["status"], answer.json()["selector"]) == ("accepted", "conversations")
+    request = ComplianceRequest.objects.get()
+    kept = request.conversation_digests
+    assert kept == [digest("conversation", chatbot.public_id, name) for name in names]
+    assert kept != [digest("conversation", neighbour.public_id, name) for name in names]
+    assert (request.variable, request.uci_value, request.uci_digest) == (None, None, None)
+    assert not any(name in answer.content.decode() for name in names)
+    assert SigningCaller(chatbot).post(path, {IDS: names}).status_code == 200
+    assert caller.post(path, ALICE | {IDS: None}).json()["selector"] == "uci"
+
+
+def test_errors_are_returned_by_pointer_and_never_quoted(caller) -> None:
+    for body, errors in [
+        ({}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
+        ({IDS: None}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
+        (ALICE | {IDS: ["chat-1"]}, {f"/{IDS}": "conflict"}),
+        ({"unique_chatter_identifier_key": "member_id", IDS: ["chat-1"]}, {f"/{IDS}": "conflict"}),
+        ({IDS: []}, {f"/{IDS}": "too_short"}),
+        ({IDS: [str(n) for n in range(101)]}, {f"/{IDS}": "too_long"}),
+        ({IDS: "chat-1"}, {f"/{IDS}": "wrong_type"}),
+        ({IDS: {"0": "chat-1"}}, {f"/{IDS}": "wrong_type"}),
+        ({IDS: ["chat-1", 2, None]}, {f"/{IDS}/1": "wrong_type", f"/{IDS}/2": "wrong_type"}),
+        (
+            {IDS: ["", "x" * 201, "a\0b", "\ud800", "chat-1"]},
+            {
+                f"/{IDS}/0": "too_short",
+                f"/{IDS}/1": "too_long",
+                f"/{IDS}/2": "wrong_pattern",
+                f"/{IDS}/3": "unpaired_surrogate",
+            },
+        ),
+        ({IDS: ["chat-1", "c-2", "chat-1", "chat-1"]}, {f"/{IDS}/2": "repeated_id", f"/{IDS}/3": "repeated_id"}),
+        ({IDS: ["chat-1"], "reference": "about:chat-1"}, {"/reference": "invalid"}),
+        ({IDS: ["chat-1"], "more": 1, "reference": "a b"}, {"/more": "unknown_field", "/reference": "wrong_pattern"}),
+    ]:
+        response = caller.post("data-export", body)
+        assert pointers(response) == errors
+        assert "chat-1" not in response.content.decode()
+
+
+def test_no_uci_is_needed_but_the_feature_is_and_for_an_export_a_bucket(caller, chatbot):
+    Variable.objects.update(is_uci=False)
+    Bucket.objects.all().delete()
+    body = {IDS: ["c-1"]}
+    assert caller.post("data-deletion", body).status_code == 200
+    assert caller.post("data-export", body).json()["code"] == "export_destination_missing"
+    Chatbot.objects.update(compliance_enabled=False)
+    assert caller.post("data-deletion", body).json()["code"] == "compliance_disabled"
+    assert ComplianceRequest.objects.count() == 1
+
+
+def test_requests_about_a_conversation_are_found(caller, neighbour):
+    answers = [caller.post("data-export", {IDS: ids}).json() for ids in (["c-1", "c-2"], ["c-2"], ["c-3"])]
+    TokenCaller(neighbour).post("data-export", {IDS: ["c-2"]})
+    found = caller.post("requests/lookup", {IDS: ["c-2", "c-unknown"]}).json()
+    assert [one["request_id"] for one in found["results"]] == [answers[1]["request_id"], answers[0]["request_id"]]
+    assert caller.post("requests/lookup", {}).json()["code"] == "invalid"

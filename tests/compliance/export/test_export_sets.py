@@ -37,7 +37,7 @@ from tests.compliance.exporting import (
 )
 from tests.conversations.reading import written
 from tests.functional.elsewhere import Elsewhere, uncommitted
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import wait_until
 from tests.patches import after, before, failing
 
 pytestmark = committed

@@ -1,25 +1,30 @@
 """`reconcile_storage --fix`: versions, refusals, interruptions; and beside a database that was restored."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
+from typing import Any, NoReturn
 
 import pytest
 from django.core.management import CommandError
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import hosted_storage
-from chatbots.models import ChangeLogEntry
+from chatbots.buckets import hosted_location, hosted_storage, probe, trial
+from chatbots.buckets.probe import new_name
+from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError, Version
 from compliance.ledger import service
 from compliance.models import Service
 from compliance.reconciliation import scan
+from compliance.work import bucket_checks
 from conversations.models import UploadedFile
 from tests.clients import empty
 from tests.closed import State, close
 from tests.commands import run
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, ORPHANS, export_with, file_of, keys, put, reconcile
-from tests.patches import failing
+from tests.patches import Killed, after, failing
 
 
 def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, chatbot) -> None:
@@ -210,3 +215,61 @@ def test_the_services_own_ledger_is_kept_without_rows(whole: list[str], storage:
     report = reconcile("--fix", "--force")
 
     assert (report["agrees"], report["other_ledgers"]) == (True, {})
+
+
+# --- Checks that are killed ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def killed(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill each kind of check when all its objects are written."""
+    in_folder = hosted_location(chatbot)
+    for location in (in_folder, replace(in_folder, prefix="")):
+        assert len(list(islice(probe(location), 4))) == 4  # an object, and an open upload
+    with monkeypatch.context() as patch:
+        after(patch, ObjectStorage, "put", failing(Killed))
+        with pytest.raises(Killed):
+            bucket_checks.check_hosted_if_due()
+
+    name = new_name()
+
+    def allow_and_die(_attempts: object) -> NoReturn:
+        # As a store that lets the credentials write.
+        put(storage, *(f"{key}_written" for key in list(storage.keys()) if name in key))
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "new_name", lambda: name)
+        patch.setattr(trial, "_check_allowed", allow_and_die)
+        patch.setattr(ObjectStorage, "purge", lambda *_: None)
+        with pytest.raises(Killed):
+            trial.try_credentials(chatbot=chatbot, access_key_id="key", secret="secret")
+
+
+@pytest.mark.usefixtures("killed")
+def test_what_killed_checks_leave_is_removed_after_a_day(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = file_of(chatbot).object_key
+    others = ["access_checks", "acme/access_check", "acme/access_check_by_hand", f"access_check_{'0' * 16}/notes.txt"]
+    put(storage, *others)
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
+        young: dict[str, Any] = reconcile("--fix")
+    assert (young["agrees"], young["young"], len(list(storage.uploads()))) == (True, {}, 2)
+
+    # They do not hide how much else would be removed.
+    for key in others:
+        storage.purge(key)
+    put(storage, ORPHANS[0])
+    with pytest.raises(CommandError, match="1 of 2 versions"):
+        reconcile("--fix")
+    storage.purge(ORPHANS[0])
+    put(storage, *others)
+
+    report = reconcile("--fix", code=3)
+
+    assert (report["orphans"], report["stale_uploads"]) == ({"access_check": 11}, {"access_check": 2})
+    assert report["fixed"] == {"orphans": 11, "uploads": 2}
+    assert keys(storage) == sorted([kept, *others])
+    assert list(storage.uploads()) == []

@@ -12,11 +12,15 @@ from chatbots.operations.keys import create_api_key, revoke_api_key
 from common.storage import ObjectStorage
 from compliance.ledger import lines, objects
 from compliance.models import Callback, ComplianceRequest, Export
+from compliance.redaction import filing
 from compliance.requests import decisions
+from compliance.requests.decisions import cancel
+from compliance.requests.early_start import start_now
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import submit
 from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.functional.company import Company, Subject, words_in
+from tests.functional.redacting import message_of, talk
 from tests.functional.refusing import FILES, Refusals
 from tests.restoring import Backup, notice, restored
 
@@ -229,3 +233,57 @@ def test_an_open_export_of_which_nothing_is_left_is_cancelled_and_named(company:
             text = storage.read(str(Export.objects.get(request_id=UUID(one)).key)).decode()
             assert [each for each in left if words_in(each) in text] == list(left)
             assert text.count("words in") == len(left)
+
+
+# --- Redactions that waited in the console, were cancelled since, or started -----------------------------
+
+
+# What became of it, whether the backup has it -> its status after the replay, and whether the message is redacted.
+AFTERWARDS = {
+    ("waits", True): ("accepted", False),
+    ("waits", False): ("completed", True),
+    ("cancelled", True): ("cancelled", False),
+    ("cancelled", False): (None, False),
+    ("started", True): ("completed", True),
+    ("started", False): ("completed", True),
+}
+
+
+def select(company: Company, number: int) -> UUID:
+    filed = filing.redact(
+        chatbot=company.chatbot,
+        number=number,
+        ids=["m1"],
+        reason="payment_data",
+        origin=ComplianceRequest.Origin.CONSOLE,
+        actor="user:1",
+    )
+    return filed.pk
+
+
+def test_a_restore_keeps_what_became_of_it(company: Company) -> None:
+    numbers = {case: talk(company, "-".join(map(str, case)), "alice") for case in AFTERWARDS}
+    redactions = {case: select(company, numbers[case]) for case in AFTERWARDS if case[1]}
+    with restored():
+        redactions |= {case: select(company, numbers[case]) for case in AFTERWARDS if not case[1]}
+        for (meanwhile, _), redaction in redactions.items():
+            if meanwhile == "cancelled":
+                cancel(request_id=redaction, actor="user:1")
+            elif meanwhile == "started":
+                start_now(request_id=redaction, actor="user:1")
+        work()
+        write_journal()
+
+    replay()
+    work()
+
+    statuses = dict(ComplianceRequest.objects.values_list("pk", "status"))
+    became = {
+        case: (statuses.get(redactions[case]), message_of(number).kind == "redacted")
+        for case, number in numbers.items()
+    }
+    assert became == AFTERWARDS
+    start_now(request_id=redactions["waits", True], actor="user:1")
+    work()
+    assert ComplianceRequest.objects.get(pk=redactions["waits", True]).status == "completed"
+    assert message_of(numbers["waits", True]).kind == "redacted"

@@ -18,7 +18,7 @@ from compliance.work.claims import HeldClaim
 from conversations.locks import LOCK_SPACE
 from tests.compliance.replay.conftest import gone, replay, work, write_journal
 from tests.functional.company import Company
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import wait_until
 from tests.patches import before
 from tests.restoring import restored
 from tests.under_roles import role

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from chatbots.models import Chatbot
@@ -199,3 +200,14 @@ def test_commands_name_conversations_too(chatbot, storage, monkeypatch) -> None:
     with pytest.raises(CommandError, match=r"^invalid: ") as refused:
         run("request_deletion", "acme", "--conversation", "c-1", "--conversation", "c-1")
     assert refused.value.returncode == 2
+
+
+def test_the_database_takes_no_open_request_without_exactly_one_selector(chatbot):
+    request = factories.RequestFactory.create(chatbot=chatbot)
+    no_subject = {"variable": None, "uci_value": None, "uci_digest": None}
+    for columns in (
+        *({"named_conversations": 1}, {"variable": None}, {"uci_value": None, "uci_digest": None}),
+        *(no_subject, no_subject | {"named_conversations": 0}, no_subject | {"named_conversations": 101}),
+    ):
+        with pytest.raises(IntegrityError, match="request_"), transaction.atomic():
+            ComplianceRequest.objects.filter(pk=request.pk).update(**columns)

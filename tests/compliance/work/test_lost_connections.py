@@ -22,7 +22,7 @@ from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import CallbackFactory, conversation_of, deletion_of
 from tests.functional.elsewhere import Elsewhere, Gate
-from tests.functional.test_killed_worker import wait_until
+from tests.functional.support import wait_until
 from tests.patches import before, once
 
 pytestmark = pytest.mark.django_db(transaction=True)
