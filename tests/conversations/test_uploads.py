@@ -1,7 +1,6 @@
 """Uploads: a file is stored completely or not at all, with any name, and never in a marked conversation."""
 
 import re
-from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -18,26 +17,15 @@ from tests.factories import conversation_of
 from tests.fuzzing import examples, texts
 from tests.patches import before, failing
 
-PART = 5 * 1024 * 1024
-
 
 @pytest.fixture
 def conversation(chatbot: Chatbot) -> Conversation:
     return conversation_of(chatbot, "42", external_id="c-1")
 
 
-def receive(conversation: Conversation, *chunks: bytes | Callable[[], None], **fields: str) -> UploadedFile:
-    """Upload the chunks; functions among them are called in turn."""
-
-    def content() -> Iterator[bytes]:
-        for chunk in chunks:
-            if callable(chunk):
-                chunk()
-            else:
-                yield chunk
-
+def receive(conversation: Conversation, **fields: str) -> UploadedFile:
     arguments = {"name": "photo.jpg", "content_type": "image/jpeg"} | fields
-    return uploads.receive(conversation=conversation, chunks=content(), **arguments)
+    return uploads.receive(conversation=conversation, chunks=[b"x"], **arguments)
 
 
 def mark(conversation: Conversation) -> None:
@@ -64,7 +52,7 @@ def test_unsuitable_uploads_are_refused(conversation: Conversation) -> None:
         ({"message_external_id": "\ud800"}, "message_id"),
     ):
         with pytest.raises(UploadInvalid) as caught:
-            receive(conversation, b"x", **fields)
+            receive(conversation, **fields)
         assert caught.value.field == field
     assert not UploadedFile.objects.exists()
 
@@ -77,7 +65,7 @@ def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(conversati
     before(monkeypatch, ObjectStorage, "open_upload", late)
 
     with pytest.raises(ConversationDeleted):
-        receive(conversation, b"x")
+        receive(conversation)
 
     assert_nothing_is_left(storage)
 
@@ -111,30 +99,18 @@ def test_an_object_stored_after_the_erasure_passed_is_removed(conversation, stor
     assert_nothing_is_left(storage)
 
 
-def test_interrupted_content_leaves_no_object_and_no_name(conversation: Conversation, storage: ObjectStorage) -> None:
-    with pytest.raises(ConnectionResetError):
-        receive(conversation, b"x" * PART * 2, failing(ConnectionResetError))
-
-    assert versions(storage) == []
-    file = UploadedFile.objects.get()
-    assert (file.state, file.name, file.upload_id) == ("uploading", "", None)
-
-
 def test_storage_errors_are_passed_on(conversation, storage, monkeypatch) -> None:
-    def down(*_args: object, **_options: object) -> None:
-        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
-
-    monkeypatch.setattr(ObjectStorage, "open_upload", down)
-    monkeypatch.setattr(ObjectStorage, "purge", down)
+    for call in ("open_upload", "purge"):
+        monkeypatch.setattr(ObjectStorage, call, failing())
 
     with pytest.raises(StorageError, match="storage_unavailable"):
-        receive(conversation, b"x")
+        receive(conversation)
 
     assert UploadedFile.objects.get().name == "photo.jpg"
 
 
 def test_aborting_a_stored_file_changes_nothing(conversation: Conversation, storage: ObjectStorage) -> None:
-    file = receive(conversation, b"x")
+    file = receive(conversation)
 
     uploads.abort(upload=file)
 
