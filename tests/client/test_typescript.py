@@ -193,7 +193,6 @@ said.push(await answer(page.fileDeletion(given.secret, "m-77")));
 """
 
 
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.long(reason="generates and compiles the types, and starts a web server")
 @pytest.mark.usefixtures("errors")
 def test_the_program_of_the_page_files_with_a_token_and_with_a_signature(project: Path, chatbot: Chatbot) -> None:

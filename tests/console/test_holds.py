@@ -70,9 +70,6 @@ def second(chatbot: Chatbot) -> Client:
     return member(chatbot, Role.OFFICER)
 
 
-pytestmark = pytest.mark.django_db
-
-
 def test_a_hold_is_placed_after_its_preview_and_counts_the_same(chatbot: Chatbot, placer: Placer) -> None:
     conversation_of(chatbot, VALUE)
     conversation_of(chatbot, VALUE)

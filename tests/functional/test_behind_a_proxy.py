@@ -64,7 +64,6 @@ def refusal(proxy: Proxy, path: str, length: int = 0, headers: Mapping[str, str]
     return response.status
 
 
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.long(reason="192 slow callers, and how soon others are served is measured")
 def test_slow_callers_delay_no_other_call(proxy: Proxy) -> None:
     call(proxy, "GET", "/api/schema/")  # which is made once
@@ -81,7 +80,6 @@ def test_slow_callers_delay_no_other_call(proxy: Proxy) -> None:
 
 
 @pytest.mark.usefixtures("storage")
-@pytest.mark.django_db(transaction=True)
 def test_each_call_that_takes_a_large_body_gets_it(proxy: Proxy, chatbot: Chatbot) -> None:
     caller, signer = TokenCaller(chatbot), SigningCaller(chatbot)
     conversation = conversation_of(chatbot, "42")
@@ -108,7 +106,6 @@ def test_each_call_that_takes_a_large_body_gets_it(proxy: Proxy, chatbot: Chatbo
     assert b"reload the page" in call(proxy, "POST", "/admin/lookup/", b"a=" + b"x" * MIB, **cookies)[1]
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_large_body_of_an_unknown_caller_is_refused_unread(proxy: Proxy, chatbot: Chatbot) -> None:
     caller = TokenCaller(chatbot)
     wrong = {"Authorization": f"Bearer {str(caller.token)[:-6]}000000"}
@@ -119,7 +116,6 @@ def test_a_large_body_of_an_unknown_caller_is_refused_unread(proxy: Proxy, chatb
     assert call(proxy, "POST", "/admin/login/", b"a=" + b"x" * MIB)[0] == 403
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_body_that_is_too_large_for_its_call_is_refused(proxy: Proxy, chatbot: Chatbot) -> None:
     caller, signer = TokenCaller(chatbot), SigningCaller(chatbot)
     for path, size, by in (
@@ -132,7 +128,6 @@ def test_a_body_that_is_too_large_for_its_call_is_refused(proxy: Proxy, chatbot:
         assert (status, json.loads(body)["code"]) == (413, "too_large"), path
 
 
-@pytest.mark.django_db(transaction=True)
 def test_bodies_that_only_look_signed_take_bounded_space(proxy: Proxy, chatbot: Chatbot) -> None:
     """Of all addresses 128 of 1 MiB are received at a time; the next is refused, and known callers are served."""
     with slow_callers(proxy.open, [signed_body, signed_body], each=64):
@@ -147,7 +142,6 @@ def signed() -> dict[str, str]:
     return {"X-Mindsay-Timestamp": str(int(time.time())), "X-Mindsay-Signature": "0" * 64}
 
 
-@pytest.mark.django_db(transaction=True)
 def test_nginx_takes_a_limited_number_of_calls_of_one_address(server: WebServer, tmp_path: Path) -> None:
     with proxy_to(server.port, NGINX, tmp_path) as proxy, ExitStack() as callers:
         for _ in range(100):
@@ -158,7 +152,6 @@ def test_nginx_takes_a_limited_number_of_calls_of_one_address(server: WebServer,
         assert other.recv(12) == b"HTTP/1.1 200"
 
 
-@pytest.mark.django_db(transaction=True)
 def test_what_the_network_alone_may_see_is_not_found(proxy: Proxy) -> None:
     for path in ("/metrics", "/%6detrics", "/api/may-send"):
         assert refusal(proxy, path) == 404

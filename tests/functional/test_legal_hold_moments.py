@@ -9,8 +9,6 @@ from tests.extracting import versioned_bucket
 from tests.stress.running import stage
 from tests.stress.stories import story
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 _BEFORE_DELETION = """
     say acme c1 ann lately 1; say acme c1 bob - 1; say acme c2 ann lately 1; upload acme c1; say acme c3 bob lately 1
     say neighbour c1 ann lately 1

@@ -23,8 +23,6 @@ from tests.functional.redacting import redact, talk
 from tests.functional.support import dump
 from tests.holding import guarded, place, release
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 
 @pytest.fixture(autouse=True)
 def _guarded(db) -> Iterator[None]:

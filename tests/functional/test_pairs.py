@@ -16,8 +16,6 @@ from tests.stress.running import Stage, stage
 from tests.stress.stories import Story, story
 from tests.under_roles import role
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 # `{}` is the name of the request. All meet in the conversation c1, which is old and of two people.
 ACTS = {
     "deletion by value": "delete {} acme ann",

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -14,8 +13,6 @@ from tests.functional.redacting import redact, talk
 from tests.functional.test_legal_holds import work
 from tests.holding import place, release
 from tests.people import Role, member
-
-pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def refusals(company: Company, number: int, file_id: int) -> set[Any]:

@@ -19,7 +19,7 @@ STORY = os.environ.get("STRESS_STORY", "")
 # The short run stops at the first failure; the long one looks for more of other kinds.
 MOST = 1 if SECONDS <= 60 else 20
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long(reason="random stories for 20 seconds")]
+pytestmark = pytest.mark.long(reason="random stories for 20 seconds")
 
 
 @pytest.fixture

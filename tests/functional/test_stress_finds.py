@@ -23,7 +23,7 @@ from tests.stress.running import Stage, stage
 from tests.stress.stories import Story, story
 from tests.under_roles import role
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long(reason="each plays a story")]
+pytestmark = pytest.mark.long(reason="each plays a story")
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
