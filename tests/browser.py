@@ -1,10 +1,10 @@
 """A real browser for the tests of pages: Debian's Chromium. Where it is missing, they are skipped."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 
 from scripts import chromium as chromium_of_debian
 from tests.people import client_of
+
+_Test = TypeVar("_Test", bound=Callable[..., Any])
 
 needs_chromium = pytest.mark.skipif(
     chromium_of_debian.PROGRAM is None, reason="Chromium is missing: see README, Tests"
@@ -36,6 +38,14 @@ _ANIMATIONS_END = """Promise.race([
     Promise.allSettled(document.getAnimations().map(one => one.finished)),
     new Promise(done => setTimeout(done, 2000)),
 ])"""
+
+
+def in_a_browser(test: _Test) -> _Test:
+    """Mark a test that looks at pages with `is_easy_to_use`. What it stores is committed, for the live server."""
+    is_long = pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
+    for mark in (pytest.mark.django_db(transaction=True), needs_chromium, is_long):
+        test = mark(test)
+    return test
 
 
 @dataclass

@@ -3,20 +3,17 @@
 import time
 from base64 import b32decode
 
-import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
 from accounts.models import Authenticator
 from chatbots.operations.chatbots import designate_uci
-from tests.browser import is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
+from tests.browser import in_a_browser, is_easy_to_use, open_page, signed_in, stays_at_home
 from tests.codes import PASSWORD, App, code_of
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_logging_in_and_reading_the_change_log_work_in_a_browser(live_server, chromium, user, chatbot, settings):
     settings.SECOND_FACTOR_REQUIRED = True
     designate_uci(chatbot=chatbot, name="plan", actor=f"user:{user.pk}")
@@ -67,9 +64,7 @@ def test_logging_in_and_reading_the_change_log_work_in_a_browser(live_server, ch
     is_easy_to_use(locked)
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_a_new_user_follows_their_link_in_a_browser(live_server, chromium, user, chatbot):
     boss = signed_in(chromium, live_server.url, user, "/admin/auth/user/").page
     boss.get_by_role("link", name="Add user").click()

@@ -2,14 +2,13 @@
 
 import re
 
-import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
-from tests.browser import needs_chromium, signed_in
+from tests.browser import in_a_browser, signed_in
 from tests.every_page import RECORDS as KINDS
 from tests.every_page import admin_page
 from tests.functional.test_every_page_in_the_browser import busy, of_djangos, of_the_console
@@ -61,9 +60,7 @@ def test_every_date_is_of_iso_8601(admin_user: User, chatbot: Chatbot) -> None:
         assert found is None, path
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_the_frame_is_easy_to_use_wide_and_narrow_light_and_dark(live_server, chromium, admin_user: User, chatbot):
     page = signed_in(chromium, live_server.url, admin_user, RECORDS, dark=True, width=360).page
     menu = page.get_by_role("button", name="Menu")

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from chatbots.models import Chatbot
 from config.openapi import guide as clients
 from console.help import GUIDES, page_names, path_of, read_index, read_page, title_of
-from tests.browser import is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import in_a_browser, is_easy_to_use, signed_in, stays_at_home
 from tests.config.test_docs import anchors
 from tests.console.settings.saving import page_of, shown
 from tests.people import Role, client_of, member, staff
@@ -232,9 +232,7 @@ def test_the_names_that_a_page_gives_are_those_of_the_console(console) -> None:
         assert [one for one in {*names, *said} - _MADE_UP if one.rstrip(":.") not in console] == []
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_the_links_of_the_settings_lead_to_the_guides_by_keyboard(live_server, chromium, chatbot) -> None:
     watched = signed_in(chromium, live_server.url, staff(chatbot, Role.OFFICER), page_of(chatbot))
     page = watched.page
@@ -254,9 +252,7 @@ def test_the_links_of_the_settings_lead_to_the_guides_by_keyboard(live_server, c
     stays_at_home(watched, live_server.url)
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_the_search_finds_a_page_by_keyboard_and_sends_nothing(live_server, chromium, chatbot) -> None:
     watched = signed_in(chromium, live_server.url, staff(chatbot, Role.VIEWER), reverse("console:help"))
     page = watched.page

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from compliance.models import ComplianceRequest
-from tests.browser import fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import fits, in_a_browser, is_easy_to_use, signed_in, stays_at_home
 from tests.console.made import VALUE, Status, completed, held, status_of, waiting
 from tests.console.request_pages import address, offered, text_of
 from tests.factories import conversation_of, export_of, of_conversations, redaction_of
@@ -282,9 +282,7 @@ def test_waiting_deletions_are_approved_in_bulk(chatbot: Chatbot, officer: Clien
 LONG = f"{VALUE} " * 12
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_an_officer_looks_whom_a_deletion_concerns_before_approving(live_server, chromium, chatbot: Chatbot) -> None:
     Chatbot.objects.update(four_eyes=True)
     for _ in range(30):

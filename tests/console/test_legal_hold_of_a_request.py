@@ -15,7 +15,7 @@ from compliance.models import ComplianceRequest, LegalHold
 from console.monitoring.dashboard_queries import needs_attention
 from console.requests import labels
 from conversations.models import Message
-from tests.browser import Watched, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import Watched, in_a_browser, is_easy_to_use, signed_in, stays_at_home
 from tests.console.made import VALUE, held, waiting
 from tests.console.request_pages import address, decide, offered, text_of
 from tests.factories import conversation_of, redaction_of
@@ -146,9 +146,7 @@ def test_a_hold_reason_of_a_later_version_has_a_neutral_text(chatbot: Chatbot) -
 # --- In a browser ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 @pytest.mark.usefixtures("storage")
 def test_a_deletion_waits_for_a_legal_hold_and_completes_after_its_release(
     live_server, chromium, chatbot: Chatbot

@@ -18,7 +18,7 @@ from compliance.letters import Letter
 from compliance.models import ComplianceRequest, LeftCopy
 from compliance.requests import decisions
 from compliance.requests.reasons import RejectReason
-from tests.browser import browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import browser, fits, in_a_browser, is_easy_to_use, signed_in, stays_at_home
 from tests.console.made import VALUE, completed, failed, held, waiting
 from tests.console.request_pages import address, decide, text_of
 from tests.factories import ExportFactory, RequestFactory
@@ -333,9 +333,7 @@ def letter_shown(page: Page, name: str) -> Any:
     return page.get_by_role("region", name=f"Letter: {name}")
 
 
-@pytest.mark.long(reason="a browser draws the page in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_a_letter_is_chosen_copied_downloaded_and_recorded_as_sent(live_server, chatbot: Chatbot) -> None:
     request = rejected(chatbot)
     user = staff(chatbot, Role.SUPPORT)

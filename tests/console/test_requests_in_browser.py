@@ -14,7 +14,16 @@ from compliance import worker
 from compliance.ledger import journal
 from compliance.models import ComplianceRequest
 from tests import factories
-from tests.browser import browser, fits, is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
+from tests.browser import (
+    browser,
+    fits,
+    in_a_browser,
+    is_easy_to_use,
+    needs_chromium,
+    open_page,
+    signed_in,
+    stays_at_home,
+)
 from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.factories import conversation_of
 from tests.patches import before
@@ -65,9 +74,7 @@ def a_refused_download_is_easy_to_read(chromium: Browser, server: str) -> None:
     watched.page.close()
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(live_server, chatbot, storage, monkeypatch):
     conversation_of(chatbot, VALUE, messages=3)
     conversation_of(chatbot, VALUE, messages=4)

@@ -2,22 +2,19 @@
 
 from datetime import timedelta
 
-import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
-from tests.browser import barriers, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import barriers, fits, in_a_browser, is_easy_to_use, signed_in, stays_at_home
 from tests.conversations.closing import erase, mark, planted
 from tests.factories import MessageFactory, VariableValueFactory, conversation_of, deletion_of
 from tests.people import Role, staff
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chromium, chatbot: Chatbot, neighbour):
     now = timezone.now()
     conversation = planted(chatbot, started_at=now, user_name="Ada", has_agent_handover=True, csat_comment="x" * 300)
@@ -82,9 +79,7 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     assert fits(page)
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_selected_messages_are_redacted(live_server, chromium, chatbot: Chatbot, storage: ObjectStorage) -> None:
     conversation = conversation_of(chatbot, "42", messages=3, text="my card is 4111 5813")
     path = f"/admin/conversations/{conversation.pk}/"

@@ -6,7 +6,6 @@ from html import unescape
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -19,7 +18,7 @@ from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from compliance.models import Callback, ComplianceRequest, Export, Heartbeat, Mailbox
 from config.env import BASE_DIR
 from tests import factories
-from tests.browser import browser, needs_chromium, signed_in
+from tests.browser import browser, in_a_browser, signed_in
 from tests.factories import CallbackFactory, ClaimFactory, ConversationFactory, deletion_of, export_of
 from tests.people import client_of, member, staff
 
@@ -291,9 +290,7 @@ def test_each_kind_has_a_colour_in_the_chart() -> None:
         assert f".chart svg .tone-{tone} {{" in css
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_callbacks_are_sent_again_and_a_chatbot_is_chosen(live_server, chatbot: Chatbot, neighbour: Chatbot) -> None:
     CallbackFactory.create(request=deletion_of(chatbot, "42"), given_up=True, last_status=500)
     officer = staff(chatbot, Role.OFFICER)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_callback_secret
-from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import browser, in_a_browser, is_easy_to_use, signed_in, stays_at_home
 from tests.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
 from tests.people import Role, member, staff
 from tests.receivers import Receiver, receiving
@@ -56,9 +56,7 @@ def test_what_is_missing_is_said(chatbot, receiver, officer) -> None:
     assert receiver.received == []
 
 
-@pytest.mark.long(reason="a browser draws the page in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_it_is_sent_with_ease(live_server, chatbot, receiver) -> None:
     create_callback_secret(chatbot=chatbot, actor="command")
     receiver.answers = [401]

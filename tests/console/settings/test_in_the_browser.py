@@ -13,7 +13,7 @@ from chatbots.operations.buckets import ClientBucket, set_bucket
 from chatbots.operations.keys import create_api_key
 from compliance import worker
 from tests import factories
-from tests.browser import barriers, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import barriers, fits, in_a_browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.settings.saving import PAGES, page_of, section_of
 from tests.people import Role, staff
 
@@ -62,9 +62,7 @@ def choose_days_by_keyboard(page: Page, *, has_script: bool = True) -> None:
     expect(page.get_by_role("button", name="Delete after 45 days")).to_be_visible()
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_credentials_are_issued_and_revoked_with_ease(live_server, chromium, admin_user, chatbot, iam_storage):
     factories.BucketCredentialFactory.create(chatbot=chatbot, place=2, revoked_at=timezone.now())
     watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot, "bucket"))
@@ -88,9 +86,7 @@ def test_credentials_are_issued_and_revoked_with_ease(live_server, chromium, adm
     expect(credentials).to_contain_text("No credentials")
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, chatbot: Chatbot):
     factories.ChatbotFactory.create(slug="bare")
     client_s = ClientBucket("acme-files", "eu-west-3", access_key_id="AKIA1", secret="a-client-s-secret")
@@ -199,9 +195,7 @@ def test_an_officer_without_a_script_creates_a_variable_and_chooses_a_period(liv
     choose_days_by_keyboard(page, has_script=False)
 
 
-@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 @pytest.mark.parametrize("has_script", [True, False])
 def test_the_page_follows_a_check(live_server, chromium, admin_user, chatbot, storage, *, has_script) -> None:
     watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot, "bucket"), script=has_script)

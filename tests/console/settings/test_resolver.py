@@ -14,7 +14,7 @@ from compliance.lookups import trial
 from compliance.lookups.queue import look_up
 from conversations.models import Conversation, IdentityLookup
 from tests import hostile
-from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.browser import browser, in_a_browser, is_easy_to_use, signed_in, stays_at_home
 from tests.hostile import behaving
 from tests.looking_up import begin, resolver_of, send, with_resolver
 from tests.people import Role, staff
@@ -130,9 +130,7 @@ def test_a_variable_that_was_added_since_is_asked_for(chatbot: Chatbot, receiver
     assert receiver.received == []
 
 
-@pytest.mark.long(reason="a browser draws the page in both themes, and axe looks at each")
-@needs_chromium
-@pytest.mark.django_db(transaction=True)
+@in_a_browser
 def test_it_is_tried_with_ease(live_server: LiveServer, chatbot: Chatbot, receiver: Receiver) -> None:
     send(chatbot, "c-1")
     receiver.answers = [500, 200]
