@@ -14,7 +14,6 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import RequestFactory
 from django.urls import path
 
-from chatbots.models import Chatbot
 from common.logs import SafeFormatter, current_request_id
 from common.problems import CODES
 from config.handler import Handler
@@ -137,9 +136,7 @@ def test_every_response_contains_the_id(settings, log, call, host, status):
 
 
 @pytest.mark.parametrize(("error", "code"), [(ValueError, "internal"), (OperationalError, "unavailable")])
-def test_a_failed_api_call_has_its_id_in_response_and_log_and_is_not_quoted(
-    chatbot: Chatbot, log, monkeypatch, error, code
-):
+def test_a_failed_api_call_has_its_id_in_response_and_log_and_is_not_quoted(chatbot, log, monkeypatch, error, code):
     caller = TokenCaller(chatbot)
     monkeypatch.setattr("compliance.api.submissions.submit", failing(error(SECRET)))
     log.truncate(log.seek(0))

@@ -41,9 +41,7 @@ def test_a_deletion_is_filed_and_carried_out_without_a_cluster(chatbot, storage)
     [("process_requests", worker, "drain"), ("purge_expired", expiry, "remove_expired")],
 )
 @pytest.mark.usefixtures("chatbot", "storage")
-def test_it_finds_rows_by_index_though_whether_it_may_run_was_looked_up_before(
-    monkeypatch, command, module, part
-) -> None:
+def test_it_finds_rows_by_index_though_whether_it_may_run_was_looked_up_before(monkeypatch, command, module, part):
     before(monkeypatch, module, part, lambda *_, **__: set_so.append(finds_by_index()))
     set_so: list[bool] = []
     run(command)

@@ -210,9 +210,7 @@ def test_callbacks_extracts_files_and_mails_are_counted(chatbot: Chatbot, settin
     assert series_of()["dca_mailboxes_failing"] == 0
 
 
-def test_legal_holds_are_counted_and_reported_once_they_are_due_for_review(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_legal_holds_are_counted_and_reported_once_they_are_due_for_review(chatbot, neighbour) -> None:
     holds = [
         place(bot, value)[0]
         for bot, value in ((chatbot, "42"), (chatbot, "43"), (neighbour, "42"), (neighbour, None))

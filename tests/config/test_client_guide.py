@@ -146,8 +146,6 @@ def test_the_first_page_lists_every_call_with_its_place_in_the_reference() -> No
     assert Client().get("/api/docs/reference/nothing/").json()["code"] == "not_found"
 
 
-def test_the_root_leads_to_the_documentation_or_for_staff_to_the_console(
-    admin_client: Client, client: Client
-) -> None:
+def test_the_root_leads_to_the_documentation_or_for_staff_to_the_console(admin_client, client) -> None:
     assert client.get("/").headers["Location"] == "/api/docs/"
     assert admin_client.get("/").headers["Location"] == "/admin/"

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,9 +67,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     return made
 
 
-def test_a_release_has_a_tag_with_notes_and_files_that_match_it_and_a_dry_run_has_files_alone(
-    repository: Repository,
-) -> None:
+def test_a_release_has_a_tag_with_notes_and_files_that_match_it_and_a_dry_run_has_files_alone(repository) -> None:
     before = repository.state()
     assert repository.release("--dry-run")[0] == 0
     assert (repository.folder / "var/release" / NEXT / "SHA256SUMS").exists()
@@ -122,9 +119,7 @@ def test_a_release_has_a_tag_with_notes_and_files_that_match_it_and_a_dry_run_ha
         (lambda made: made.commit("CHANGELOG.md", CHANGELOG.replace("Added", "Fixed")), "", f"VERSION={FIXED}"),
     ],
 )
-def test_a_repository_that_is_not_ready_is_refused(
-    repository: Repository, prepare: Callable[[Repository], object], version: str, reason: str
-) -> None:
+def test_a_repository_that_is_not_ready_is_refused(repository, prepare, version, reason) -> None:
     prepare(repository)
     before = repository.state()
 

@@ -148,9 +148,7 @@ def test_a_hold_reason_of_a_later_version_has_a_neutral_text(chatbot: Chatbot) -
 
 @in_a_browser
 @pytest.mark.usefixtures("storage")
-def test_a_deletion_waits_for_a_legal_hold_and_completes_after_its_release(
-    live_server, chromium, chatbot: Chatbot
-) -> None:
+def test_a_deletion_waits_for_a_legal_hold_and_completes_after_its_release(live_server, chromium, chatbot) -> None:
     kept = conversation_of(chatbot, "M-7", user_name="Lucía Peña", text="I will see you in court.")
     conversation_of(chatbot, "M-8", text="Good morning.")
 

@@ -117,9 +117,7 @@ TROUBLE = ["web server killed, started again", "all its backends ended", "its co
 
 
 @pytest.mark.parametrize("happens", WEATHER, ids=lambda one: one.__name__)
-def test_a_bad_line_files_nothing_twice_and_loses_nothing(
-    site: Site, customer: Company, wire: Wire, happens: Callable[[Wire], None]
-) -> None:
+def test_a_bad_line_files_nothing_twice_and_loses_nothing(site, customer, wire, happens) -> None:
     requests = customer.begin_round(to_erase=8, to_export=6)
 
     def weather() -> None:

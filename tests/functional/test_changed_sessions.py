@@ -235,9 +235,7 @@ def test_a_deletion_while_the_look_up_waits_leaves_nothing_to_answer(company, ta
     assert not IdentityLookup.objects.exists()
 
 
-def test_a_worker_that_dies_before_it_notes_the_answer_leaves_it_in_doubt(
-    company: Company, talk: Conversation, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_dies_before_it_notes_the_answer_leaves_it_in_doubt(company, talk, receiver, monkeypatch):
     say(company, "b")
     with monkeypatch.context() as patch:
         patch.setattr(Lookups, "end", lambda *call, **options: None)

@@ -172,9 +172,7 @@ def test_a_letter_ends_the_deadline(caller: TokenCaller, chatbot: Chatbot, statu
     problem(caller.post(f"requests/{waiting.pk}/answered", {"letter": "held"}), 409, "not_answerable")
 
 
-def test_an_answered_request_is_neither_overdue_nor_due_soon_anywhere(
-    caller: TokenCaller, chatbot: Chatbot, neighbour: Chatbot, settings: Any
-) -> None:
+def test_an_answered_request_is_neither_overdue_nor_due_soon_anywhere(caller, chatbot, neighbour, settings) -> None:
     now = timezone.now()
     settings.METRICS_TOKEN = "t"
     officer = staff(chatbot, Role.OFFICER)
@@ -205,9 +203,7 @@ def test_an_answered_request_is_neither_overdue_nor_due_soon_anywhere(
     assert by_deadline([chatbot.pk]).requests == []
 
 
-def test_the_end_of_a_hold_starts_the_clock_again_and_a_refusal_is_recorded_after_a_letter_about_it(
-    caller: TokenCaller, chatbot: Chatbot
-) -> None:
+def test_the_end_of_a_hold_starts_the_clock_again_and_a_refusal_is_recorded_after_a_letter_about_it(caller, chatbot):
     late = timezone.now() - DAY
     held, refused = (deletion_of(chatbot, value, due_at=late, held_at=late, **HELD) for value in ("1", "2"))
     for one in (held, refused):

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -264,9 +263,7 @@ def of_many_in_the_console(company: Company, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("file", [by_api, in_a_batch, by_command, in_the_console, of_many_in_the_console])
-def test_each_way_of_filing_takes_formats_and_a_dialect_and_without_any_those_of_the_chatbot(
-    company: Company, file: Callable[[Company, dict[str, Any]], None]
-) -> None:
+def test_each_way_of_filing_takes_formats_and_a_dialect_and_without_any_those_of_the_chatbot(company, file) -> None:
     preferred = {"export_formats": "csv json", "csv_dialect": "excel_comma"}
     change_chatbot(chatbot=company.chatbot, changes=preferred, actor="command")
     company.chatbot.refresh_from_db()

@@ -17,7 +17,7 @@ from psycopg import Connection
 from chatbots.models import ChangeLogEntry
 from common import leases
 from common.crypto import encrypt
-from common.storage import ObjectStorage, s3
+from common.storage import s3
 from common.storage.s3 import STREAM_BYTES
 from compliance import worker
 from compliance.export.delivery import Delivery
@@ -33,10 +33,9 @@ from tests.clients import CLIENT, PREFIX, empty, use_client_bucket
 from tests.factories import UploadedFileFactory, conversation_of
 from tests.functional.company import Company, attempts, document, events, key_of_file, settle, work
 from tests.functional.redacting import redact, said
-from tests.functional.refusing import Refusals, in_the_gap
+from tests.functional.refusing import in_the_gap
 from tests.functional.test_export_formats import ALL, assert_whole, export_of, files_left, files_of, talk, texts_of
 from tests.patches import before, failing
-from tests.s3_server import S3Server
 
 
 @pytest.mark.parametrize("options", [{}, {"archive": "zip"}], ids=["folder", "zip"])
@@ -100,9 +99,7 @@ def approved(deletion: str) -> None:
 
 @pytest.mark.long(reason="a storage of the client's own, and each way to end", beyond=1)
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_half_of_a_folder_in_a_clients_bucket_goes(
-    company: Company, storage: ObjectStorage, server: S3Server, refusals: Refusals, ending: str
-) -> None:
+def test_half_of_a_folder_in_a_clients_bucket_goes(company, storage, server, refusals, ending) -> None:
     use_client_bucket(company.chatbot, server, identity=CLIENT)
     clients = server.storage()
     empty(clients)

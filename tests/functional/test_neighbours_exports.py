@@ -100,9 +100,7 @@ def test_an_empty_export_that_ran_while_the_deletion_was_held_keeps_its_grace_al
 
 @pytest.mark.long(reason="the other order", beyond=1)
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second"])
-def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
-    company, storage, refusals, shared, order
-) -> None:
+def test_two_deletions_that_need_an_export_removed_both_wait_for_it(company, storage, refusals, shared, order):
     """Bob's deletion comes second and fails; then Alice's is retried."""
     export = company.exported("bob", age=OLD, include_shared=True)
     refusals.busy.add(EXPORTS)
@@ -127,9 +125,7 @@ def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
-def test_an_erased_conversation_is_found_by_its_chatters_until_no_export_contains_it(
-    company, storage, shared
-) -> None:
+def test_an_erased_conversation_is_found_by_its_chatters_until_no_export_contains_it(company, storage, shared):
     """What it kept of her goes after its grace, or with the next deletion of its own chatter."""
     exports = [company.exported(subject, include_shared=True) for subject in ("alice", "bob")]
     exports.append(company.exported(["c-both"]))

@@ -11,9 +11,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from chatbots.models import Chatbot
 from common.db import by_index
-from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import rows, verify
 from compliance.ledger import service
@@ -95,9 +93,7 @@ def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Co
 Status = ComplianceRequest.Status
 
 
-def test_many_requests_are_erased_set_wise(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_requests_are_erased_set_wise(chatbot, storage, monkeypatch) -> None:
     """A claim costs the same number of statements whether it holds three requests or sixty."""
 
     def statements(chatters: int) -> int:

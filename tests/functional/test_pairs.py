@@ -99,9 +99,7 @@ def test_two_acts_leave_what_must_remain(on_stage: Stage, pair: str) -> None:
 
 @pytest.mark.long(reason="each plays a story")
 @pytest.mark.parametrize(("statement", "kind"), PLANTED)
-def test_what_a_worker_does_wrong_is_found(
-    on_stage: Stage, monkeypatch: pytest.MonkeyPatch, statement: str, kind: str
-) -> None:
+def test_what_a_worker_does_wrong_is_found(on_stage, monkeypatch, statement, kind) -> None:
     drain = worker.drain
 
     def drain_and_do_wrong(*, seconds: float) -> None:

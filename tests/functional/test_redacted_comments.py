@@ -8,7 +8,6 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from chatbots.models import ChangeLogEntry
-from common.storage import ObjectStorage
 from compliance.erasure import verify
 from conversations.models import Conversation, DailyExtract
 from tests.compliance.conftest import versioned
@@ -96,9 +95,7 @@ def test_nothing_of_the_comment_is_left_and_all_else_is_as_it_was(company, neigh
     assert left.rows == {"conversations_conversation": 1}
 
 
-def test_with_a_message_and_redacted_or_sent_again_it_stays_redacted(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_with_a_message_and_redacted_or_sent_again_it_stays_redacted(company, storage) -> None:
     number = talk(company)
     company.exported("alice")
     both = redact(company, number, "m1", csat_comment=True), redact(company, number, **ALONE)
@@ -126,9 +123,7 @@ def test_the_database_refuses_a_comment_from_a_process_of_an_older_version(compa
 
 
 @pytest.mark.parametrize(("erasing", "is_first"), [("deletion", False), ("retention", True)])
-def test_beside_what_erases_the_conversation_in_both_orders(
-    company: Company, storage: ObjectStorage, erasing: str, *, is_first: bool
-) -> None:
+def test_beside_what_erases_the_conversation_in_both_orders(company, storage, erasing, *, is_first) -> None:
     number = talk(company, started_at=ago(1100).isoformat())
     company.make_day()
 

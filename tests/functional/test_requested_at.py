@@ -53,9 +53,7 @@ def counts_from(at: datetime) -> None:
     assert {(one.requested_at, one.due_at) for one in requests} == {(at, due_from(at))}
 
 
-def test_each_way_of_filing_takes_a_date_of_the_time_zone_and_the_rule_of_the_row(
-    caller: TokenCaller, chatbot: Chatbot
-) -> None:
+def test_each_way_of_filing_takes_a_date_of_the_time_zone_and_the_rule_of_the_row(caller, chatbot) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Tokyo", deadline="ccpa")
     caller.post("data-deletion", ALICE)  # a cached chatbot is not relied on
     ComplianceRequest.objects.all().delete()
@@ -180,9 +178,7 @@ def test_the_console_says_at_the_field_why_a_day_is_refused(chatbot: Chatbot) ->
 @pytest.mark.parametrize(
     ("days", "is_soon", "is_overdue"), [(26, False, False), (28, True, False), (31, False, True)]
 )
-def test_what_was_asked_long_ago_is_due_soon_at_once(
-    chatbot: Chatbot, days: int, is_soon: bool, is_overdue: bool
-) -> None:
+def test_what_was_asked_long_ago_is_due_soon_at_once(chatbot, days, is_soon, is_overdue) -> None:
     asked = timezone.now() - days * DAY
     deletion_of(chatbot, "alice", requested_at=asked, due_at=asked + 30 * DAY)
     requests = ComplianceRequest.objects

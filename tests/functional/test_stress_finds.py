@@ -207,9 +207,7 @@ def _execute(statement: str, *values: object) -> None:
         (naming_no_copy_of_a_redaction, LAST_COPY, "redacted text in chatter_data_exports"),
     ],
 )
-def test_a_planted_fault_is_found(
-    on_stage: Stage, monkeypatch: pytest.MonkeyPatch, plant: Plant, rules: Story, kind: str
-) -> None:
+def test_a_planted_fault_is_found(on_stage, monkeypatch, plant, rules, kind) -> None:
     plant(monkeypatch)
     broken = on_stage.play(rules, seed=1)
     assert broken is not None

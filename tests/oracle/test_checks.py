@@ -73,9 +73,7 @@ def test_knows_what_a_fault_explains(scene: Scene) -> None:
         ("tasks lost", 1, {"error logged"}),
     ],
 )
-def test_knows_after_which_fault_the_database_may_be_lost(
-    scene: Scene, fault: str, ago: int, kinds: set[str]
-) -> None:
+def test_knows_after_which_fault_the_database_may_be_lost(scene, fault, ago, kinds) -> None:
     scene.log(LOGGED.format("OperationalError: SQLSTATE 57P01"))
     over = datetime(2026, 11, 27, 15, 54, 25, tzinfo=UTC) - timedelta(seconds=ago)
     assert scene.kinds(outages=_with_fault(fault, over - timedelta(seconds=5), over)) == kinds

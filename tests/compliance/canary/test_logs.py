@@ -3,7 +3,6 @@
 import gzip
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,9 +66,7 @@ def pack(log: Path, line: str) -> None:
         (pack, "worker.log.1.gz"),
     ],
 )
-def test_a_line_is_found_wherever_rotation_has_put_it(
-    log: Path, work: Work, rotate: Callable[[Path, str], None], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_is_found_wherever_rotation_has_put_it(log, work, rotate, name, monkeypatch) -> None:
     # As long as the line. What is packed has to be read whole.
     monkeypatch.setattr(logs, "_MOST_BYTES", 60)
     rotate(log, f"a line with {work.planted.value}\n")
@@ -77,9 +74,7 @@ def test_a_line_is_found_wherever_rotation_has_put_it(
     assert look(work) == ([name], "")
 
 
-def test_files_that_were_searched_since_and_the_beginnings_of_long_ones_are_not_read(
-    log: Path, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_were_searched_since_and_the_beginnings_of_long_ones_are_not_read(log, work, monkeypatch) -> None:
     monkeypatch.setattr(logs, "_MOST_BYTES", 100)
     log.write_text(f"a line with {work.planted.value}\n" + "no word\n" * 20)
     old = log.with_name("worker.log.1")
@@ -91,9 +86,7 @@ def test_files_that_were_searched_since_and_the_beginnings_of_long_ones_are_not_
 
 
 @pytest.mark.parametrize("what", ["no file", "a pipe"])
-def test_a_pattern_without_a_file_is_not_taken_for_clean(
-    tmp_path: Path, settings: Settings, work: Work, what: str
-) -> None:
+def test_a_pattern_without_a_file_is_not_taken_for_clean(tmp_path, settings, work, what) -> None:
     path = tmp_path / "none.log"
     settings.CANARY_LOG_FILES = [str(path)]
     if what == "a pipe":

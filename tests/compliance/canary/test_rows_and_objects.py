@@ -116,9 +116,7 @@ def test_a_statement_that_has_no_time_is_not_taken_for_clean(turn: CanaryTurn) -
         assert look(turn) == ([], "too_long database")
 
 
-def test_after_years_it_reads_the_newest_and_what_is_not_erased(
-    turn: CanaryTurn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_years_it_reads_the_newest_and_what_is_not_erased(turn, monkeypatch) -> None:
     monkeypatch.setattr(rows, "_NEWEST", 3)
     words, chatbot = Planted(turn.pk), turn.chatbot
     # As a backup brings it back.

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +11,6 @@ from django.core.management import call_command
 from django.utils import timezone
 from pytest_django import Settings
 
-from common.storage import ObjectStorage
 from compliance.canary import errors, steps, turns
 from compliance.canary.client import Client
 from compliance.canary.errors import Inconclusive
@@ -72,9 +70,7 @@ def test_who_has_lost_the_turn_adds_no_finding_to_it(canary: Canary, monkeypatch
     assert (turn.step, turn.findings) == ("clean_up", [])
 
 
-def test_a_slow_step_ends_in_time_and_is_tried_again(
-    canary: Canary, service: type[Service], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_step_ends_in_time_and_is_tried_again(canary, service, monkeypatch) -> None:
     turn_of(canary, "unclear", deletion_id=uuid4())
     turn = turn_of(canary)
     monkeypatch.setattr(turns, "STEP_SECONDS", 0.5)
@@ -98,9 +94,7 @@ def test_no_step_begins_after_the_time_of_a_task(canary: Canary, monkeypatch: py
     assert (turn.step, turn.token) == ("plant", None)
 
 
-def test_a_turn_that_gives_up_a_step_goes_on_with_the_deletion(
-    canary: Canary, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_turn_that_gives_up_a_step_goes_on_with_the_deletion(canary, monkeypatch) -> None:
     turn_of(canary, step="plant")
     done: list[str] = []
 
@@ -131,9 +125,7 @@ def test_an_error_of_its_own_ends_the_turn_one_day(canary: Canary, monkeypatch: 
     )
 
 
-def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(
-    canary: Canary, service: type[Service]
-) -> None:
+def test_a_deletion_that_ended_without_erasing_is_filed_again_by_each_turn_once(canary, service) -> None:
     first, second, third = str(uuid4()), str(uuid4()), str(uuid4())
     former, turn = turn_of(canary, "unclear", deletion_id=first), turn_of(canary)
     service.answers = {first: request("cancelled"), "data-deletion": {"request_id": second}}
@@ -178,9 +170,7 @@ def test_what_is_newer_than_the_last_whole_look_is_looked_at(canary: Canary) -> 
     assert work.since == whole.began_at
 
 
-def test_ids_and_keys_do_not_show_that_contents_are_read(
-    canary: Canary, service: type[Service], storage: ObjectStorage
-) -> None:
+def test_ids_and_keys_do_not_show_that_contents_are_read(canary, service, storage) -> None:
     chatbot = canary.chatbot
     turn = turn_of(canary, numbers=[1], file_id=1, export_id=uuid4())
     words, work = Planted(turn.pk), Work(turn)
@@ -234,9 +224,7 @@ def test_an_old_turn_is_forgotten_unless_its_chatter_may_be_there(canary: Canary
     assert list(CanaryTurn.objects.exclude(state="running")) == [left]
 
 
-def test_a_process_without_logs_leaves_them_to_one_that_has_them(
-    canary: Canary, tmp_path: Path, settings: Settings
-) -> None:
+def test_a_process_without_logs_leaves_them_to_one_that_has_them(canary, tmp_path, settings) -> None:
     now = timezone.now()
     turn_of(canary, "clean", erased_at=now, logs={"are_read": True})
     turn = turn_of(canary, step="look_logs", planted_at=now, erased_at=now)

@@ -158,9 +158,7 @@ _GOING = f"{objects._GOING.format(of=DELETIONS)} SELECT FROM going"
 
 
 @pytest.mark.parametrize("statement", [exports._EXPIRE_ERASED, _GOING], ids=["met", "going"])
-def test_exports_are_found_by_their_ids_when_statistics_show_none_with_a_key(
-    chatbot: Chatbot, statement: str
-) -> None:
+def test_exports_are_found_by_their_ids_when_statistics_show_none_with_a_key(chatbot, statement) -> None:
     """As after a quiet time, in which all have been removed."""
     values = {
         "ids": array([uuid4(), uuid4()]),

@@ -160,9 +160,7 @@ def test_each_command_refuses_or_is_listed_with_a_reason() -> None:
         (State.CATCHING_UP, Reason.OBJECTS_UNKNOWN, "ends by itself"),
     ],
 )
-def test_a_command_that_refuses_says_what_to_do(
-    chatbot: Chatbot, state: State, reason: Reason, advice: str, capsys: Any
-) -> None:
+def test_a_command_that_refuses_says_what_to_do(chatbot, state, reason, advice, capsys) -> None:
     close(state, reason)
 
     with pytest.raises(CommandError, match=advice) as caught:

@@ -139,9 +139,7 @@ def test_an_open_service_costs_one_query(chatbot: Chatbot) -> None:
 
 
 @CLOSED
-def test_each_process_logs_it_once_a_minute_whoever_has_noticed_the_restore(
-    chatbot, caplog, monkeypatch, state
-) -> None:
+def test_each_process_logs_it_once_a_minute_whoever_has_noticed_the_restore(chatbot, caplog, monkeypatch, state):
     monkeypatch.setattr(service, "_logged_at", None)
     caller = TokenCaller(chatbot)
     caller.post("data-deletion", ALICE)

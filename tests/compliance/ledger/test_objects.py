@@ -282,9 +282,7 @@ def test_mending_stops_once_the_database_is_closed(ours, storage, monkeypatch) -
     assert len(set(keys_of(storage)) - before) == 1
 
 
-def test_what_is_lost_is_written_again_in_steps(
-    ours: Service, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_lost_is_written_again_in_steps(ours, storage, monkeypatch) -> None:
     monkeypatch.setattr(journal, "_ROWS_AT_ONCE", 2)
     known = [put(storage, header(ours, age=timedelta(hours=hours)), is_known=True) for hours in (5, 4, 3, 2, 1)]
     for key in (known[0], known[3], known[4]):

@@ -247,9 +247,7 @@ def killed(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("killed")
-def test_what_killed_checks_leave_is_removed_after_a_day(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_killed_checks_leave_is_removed_after_a_day(chatbot, storage, monkeypatch) -> None:
     kept = file_of(chatbot).object_key
     others = ["access_checks", "acme/access_check", "acme/access_check_by_hand", f"access_check_{'0' * 16}/notes.txt"]
     put(storage, *others)

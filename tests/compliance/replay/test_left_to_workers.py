@@ -97,9 +97,7 @@ def test_one_that_cannot_be_erased_stops_no_other(chatbot, storage, monkeypatch)
     assert Conversation.objects.get(pk=numbers[1]).is_closed
 
 
-def test_workers_catch_up_after_a_failover_and_leave_a_restored_database_to_its_operator(
-    chatbot, storage, caplog
-) -> None:
+def test_workers_catch_up_after_a_failover_and_leave_a_restored_database_to_its_operator(chatbot, storage, caplog):
     company = Company(chatbot)
     number = company.talk("c-1", "alice")
     with restored():

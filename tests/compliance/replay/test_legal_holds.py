@@ -223,9 +223,7 @@ def test_the_rest_of_a_replayed_deletion_is_erased_after_the_release(company: Co
     assert gone(*numbers) == [True, True]
 
 
-def test_a_hold_on_what_came_after_a_replay_neither_keeps_its_deletion_nor_is_restricted_by_it(
-    company: Company,
-) -> None:
+def test_a_hold_on_what_came_after_a_replay_neither_keeps_its_deletion_nor_is_restricted_by_it(company) -> None:
     held = company.talk("c-1", "alice")
     with restored():
         deletion = company.delete("alice")

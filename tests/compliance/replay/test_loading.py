@@ -150,9 +150,7 @@ def test_a_variable_that_is_not_here_keeps_its_chatbot_closed(company: Company, 
     assert company.caller.get("requests").status_code == 503
 
 
-def test_a_chatbot_whose_conversations_are_here_is_not_opened_either(
-    company: Company, storage: ObjectStorage
-) -> None:
+def test_a_chatbot_whose_conversations_are_here_is_not_opened_either(company, storage) -> None:
     """They are erased, but their chatter cannot be remembered."""
     number = company.talk("c-1", "alice")
     with restored():

@@ -13,7 +13,6 @@ from compliance.models import ExportConversation
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from tests import factories
-from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, export_of
 from tests.patches import before, failing
 from tests.under_roles import role
@@ -42,9 +41,7 @@ def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledg
     assert not ExportConversation.objects.exists()
 
 
-def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(chatbot, neighbour, drain, storage, monkeypatch):
     request, other = deletion_of(chatbot, "42"), deletion_of(neighbour, "42")
     drain()
     late = conversation_of(chatbot, "42", messages=3, deletion_request_id=request.pk)

@@ -251,9 +251,7 @@ def test_rows_refused_by_storage_are_kept_and_do_not_block_others(expired_export
     assert purge_expired()["removed"]["exports"] == 1
 
 
-def test_the_sweep_stops_a_task_out_of_time_and_the_command_continues(
-    expired_exports: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_sweep_stops_a_task_out_of_time_and_the_command_continues(expired_exports, monkeypatch, caplog) -> None:
     monkeypatch.setattr(objects, "_SECONDS_PER_TASK", -1.0)
     monkeypatch.setattr(objects, "_PER_PAGE", 1)
 
@@ -283,9 +281,7 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
 
 @pytest.mark.long(reason="the same at another listing", beyond=1)
 @pytest.mark.parametrize(("listed", "store"), [("keys", "ledger_objects"), ("uploads", "forgotten_uploads")])
-def test_other_expired_data_is_removed_when_storage_refuses_to_list(
-    expired_exports: None, monkeypatch: pytest.MonkeyPatch, listed: str, store: str
-) -> None:
+def test_other_expired_data_is_removed_when_storage_refuses_to_list(expired_exports, monkeypatch, listed, store):
     to_count = {"keys": 2, "uploads": 1}[listed]
     listings: list[object] = []
     uploads_of = ObjectStorage.uploads

@@ -63,9 +63,7 @@ def references(*requests: ComplianceRequest) -> list[str]:
     return [found[one.pk] for one in requests]
 
 
-def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
-    chatbot: Chatbot, neighbour: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any]
-) -> None:
+def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(chatbot, neighbour, long_ago, lately):
     def of_each_kind(owner: Chatbot, times: dict[str, Any]) -> list[ComplianceRequest]:
         made = [
             deletion_of(owner, "42", reference=REFERENCE),

@@ -67,9 +67,7 @@ def test_workers_report_a_bucket_that_is_missing_until_it_is_there(settings: Any
 
 
 @pytest.mark.parametrize("refused", ["s3:PutObject", "s3:DeleteObjectVersion"])
-def test_workers_report_a_bucket_in_which_they_may_not_write_or_remove(
-    server: S3Server, hosted: Any, refused: str
-) -> None:
+def test_workers_report_a_bucket_in_which_they_may_not_write_or_remove(server, hosted, refused) -> None:
     hosted(WRITER)
     server.refuse(WRITER, refused)
     bucket_checks.check_hosted_if_due()
@@ -96,9 +94,7 @@ def test_trials_of_a_bucket_that_keeps_versions_do_not_add_up(server: S3Server, 
     assert list(server.storage(bucket="versions").versions()) == []
 
 
-def test_a_storage_that_hangs_is_none_that_is_missing(
-    server: S3Server, hosted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_storage_that_hangs_is_none_that_is_missing(server, hosted, monkeypatch) -> None:
     monkeypatch.setattr(bucket_checks, "_SECONDS", 0.5)
     hosted(WRITER)
     server.pause()

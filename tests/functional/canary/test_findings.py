@@ -5,12 +5,10 @@ import gzip
 import json
 from pathlib import Path
 
-import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.utils import timezone
 
-from chatbots.models import Chatbot
 from common.db import execute
 from common.storage import ObjectStorage
 from compliance.canary.words import Planted
@@ -24,9 +22,7 @@ from tests.functional.support import dump, everything_in
 from tests.patches import before
 
 
-def test_it_is_clean_where_a_deletion_leaves_nothing_and_reads_no_other_chatbot(
-    canary: Canary, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_clean_where_a_deletion_leaves_nothing_and_reads_no_other_chatbot(canary, neighbour, monkeypatch):
     conversation_of(neighbour, "42", messages=3)
     others = list(Message.objects.filter(chatbot=neighbour).order_by("pk").values())
     driver = TurnDriver()

@@ -10,7 +10,6 @@ import pytest
 from django.conf import settings as config
 from django.core.management import call_command
 from django.test import override_settings
-from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import ApiKey, Chatbot
@@ -28,9 +27,7 @@ from tests.functional.support import dump, everything_in, manage, wait_until, wo
 from tests.patches import Killed, after
 
 
-def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(
-    canary: Canary, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_api_that_does_not_answer_is_waited_for_and_then_unclear(canary, settings, monkeypatch) -> None:
     address, settings.CANARY_URL = settings.CANARY_URL, "http://127.0.0.1:9"
     driver = TurnDriver()
     driver.resume()
