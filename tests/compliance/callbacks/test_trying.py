@@ -130,14 +130,6 @@ def test_a_secret_that_cannot_be_decrypted_signs_nothing(secret, caller, receive
     assert receiver.received == []
 
 
-def test_a_key_needs_a_scope_that_can_name_an_address(chatbot, neighbour, secret, caller, receiver) -> None:
-    for scope in ("requests:read", "requests:approve", "conversations:write"):
-        problem(TokenCaller(chatbot, [scope]).post(PATH, b""), 403, "scope_missing")
-    problem(caller.post(f"/api/v1/chatbots/{neighbour.slug}/{PATH}", b""), 404, "not_found")
-    assert not outcomes()
-    assert receiver.received == []
-
-
 def test_a_chatbot_sends_only_so_many_a_minute(chatbot, neighbour, secret, caller, receiver) -> None:
     for owner in (chatbot, neighbour):
         ChangeLogEntry.objects.bulk_create(
