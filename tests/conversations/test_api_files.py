@@ -173,14 +173,6 @@ def test_the_limit_of_other_bodies_does_not_count(caller, conversation, settings
     assert send(caller, conversation.pk, form(file(b"x" * 100_000))).status_code == 201
 
 
-def test_it_finds_its_own_conversations_only(caller, neighbour, storage):
-    of_another = conversation_of(neighbour, "42")
-
-    for number in (of_another.pk, 0, 10**30):
-        problem(send(caller, number, WHOLE), 404, "not_found")
-    assert not UploadedFile.objects.exists()
-
-
 def test_nothing_is_stored_after_the_mark(caller, conversation, storage):
     Conversation.objects.update(deletion_request_id=uuid4())
 

@@ -103,6 +103,8 @@ def test_rows_of_others_look_nonexistent(chatbot, theirs):
 
         assert there == nowhere, call
         assert there.status == 404, f"{call}: Give the call a body in _BODIES that it takes."
+        beyond = {name: 10**30 for name in call.parameters if name in {"number", "file_id"}}
+        assert look(call, caller, chatbot.slug, beyond).status == 404, f"{call}: larger than its column"
 
 
 def test_each_call_finds_its_own_rows(neighbour, theirs):
