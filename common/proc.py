@@ -4,9 +4,12 @@ Other systems than Linux do not report it: then a lease must expire before a pro
 """
 
 import ctypes
+import gc
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -73,3 +76,20 @@ def _stat(pid: int) -> list[str] | None:
         return None
     # The second field is the program's name in brackets, which may hold anything.
     return text.rpartition(b")")[2].decode("ascii").split()
+
+
+@contextmanager
+def rare_garbage_collection() -> Iterator[None]:
+    """Exclude existing objects from garbage collection, and collect less often.
+
+    That saves a quarter of a worker's time in Python, and an eighth of an import's.
+    """
+    gc.collect()
+    gc.freeze()
+    threshold = gc.get_threshold()
+    gc.set_threshold(50_000, *threshold[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        gc.unfreeze()

@@ -108,7 +108,8 @@ class _Process(ForkProcess):
         parent = multiprocessing.parent_process()
         proc.die_with_parent(parent.pid or 0 if parent else 0)
         try:
-            super().run()
+            with proc.rare_garbage_collection():
+                super().run()
         except Exception:
             logger.critical("process.failed process=%s", self.name, exc_info=True)
             sys.exit(1)

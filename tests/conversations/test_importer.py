@@ -16,6 +16,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
+from common import proc
 from conversations import importer, intake
 from conversations.intake import DocumentOutcome, IntakeFailed
 from conversations.models import Conversation, Identity, Message
@@ -176,7 +177,7 @@ def test_a_database_refusal_contains_no_row_data(chatbot, tmp_path, capsys) -> N
 def test_garbage_is_collected_less_often_meanwhile() -> None:
     """The command is tested without this: the whole test process would be collected each time."""
     before = gc.get_threshold()
-    with importer.rare_garbage_collection():
+    with proc.rare_garbage_collection():
         assert gc.get_threshold()[0] == 50_000
         assert gc.get_freeze_count() > 0
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from chatbots.management.base import find_open_chatbot
 from chatbots.models import Chatbot
 from common.commands import ReportingCommand
+from common.proc import rare_garbage_collection
 from common.texts import counted
 from conversations.importer import (
     ImportSummary,
@@ -23,7 +24,6 @@ from conversations.importer import (
     SourceUnreadable,
     import_lines,
     open_source,
-    rare_garbage_collection,
     read_lines,
 )
 from conversations.intake import DocumentOutcome, IntakeFailed
