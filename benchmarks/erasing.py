@@ -9,16 +9,17 @@ from uuid_utils.compat import uuid7
 
 from benchmarks import world
 
-_ERASE = (
-    "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s)",
-    "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s)",
-    "DELETE FROM conversations_nameword WHERE conversation_id = ANY(%(ids)s)",
+# By arrays of conversations' ids.
+ERASE = (
+    "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s::bigint[])",
+    "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s::bigint[])",
+    "DELETE FROM conversations_nameword WHERE conversation_id = ANY(%(ids)s::bigint[])",
     """
     UPDATE conversations_conversation
        SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
            message_count = NULL, csat_comment = NULL, deletion_request_id = %(request)s, deleted_at = now(),
            started_at = date_trunc('day', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-     WHERE id = ANY(%(ids)s)
+     WHERE id = ANY(%(ids)s::bigint[])
     """,
 )
 
@@ -32,7 +33,7 @@ def erase_in_chunks(find: str, parameters: Sequence[Any], *, chunk: int) -> tupl
     with world.plain_connection() as connection:
         ids = [row[0] for row in connection.execute(find, parameters)]
         for start in range(0, len(ids), chunk):
-            for statement in _ERASE:
+            for statement in ERASE:
                 values = {"ids": ids[start : start + chunk], "request": uuid7()}
                 connection.execute(statement, values, prepare=True)
             connection.commit()

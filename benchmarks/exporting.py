@@ -1,7 +1,7 @@
 """The floor of an export: the same lines by one COPY, and the plainest way to put them into the bucket."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from boto3.s3.transfer import S3Transfer
@@ -51,10 +51,8 @@ MESSAGE = {
     "file_name": _guarded("e.file_name"),
     "file_id": "coalesce(e.file_id::text, '')",
 }
-HEADER = (",".join(f'"{name}"' for name in (*CONVERSATION, *MESSAGE)) + "\n").encode()
-_COPY = f"""
-COPY (
-    WITH chosen AS (
+# Conversations with the cells of their columns, to be joined or filtered.
+CONVERSATIONS = f"""
         SELECT c.id, c.started_at, {", ".join(f"{cell} AS {name}" for name, cell in CONVERSATION.items())}
           FROM conversations_conversation c
           LEFT JOIN LATERAL (
@@ -63,6 +61,12 @@ COPY (
                 WHERE i.conversation_id = c.id
                 ORDER BY i.value COLLATE "C", v.name COLLATE "C"
                 LIMIT 1) u ON TRUE
+"""  # noqa: S608  nothing in it comes from outside
+HEADER = (",".join(f'"{name}"' for name in (*CONVERSATION, *MESSAGE)) + "\n").encode()
+_COPY = f"""
+COPY (
+    WITH chosen AS (
+        {CONVERSATIONS}
          WHERE c.id IN (SELECT conversation_id FROM conversations_identity
                          WHERE chatbot_id = <chatbot> AND variable_id = <variable> AND digest = '<digest>')
          ORDER BY c.started_at
@@ -110,15 +114,8 @@ class Floor:
         self.sha256[value] = hashlib.sha256(data).hexdigest()
 
     def upload(self, value: str, scratch: Path) -> None:
-        """COPY into a file, then boto3's `upload_file`, which sends its parts by several threads."""
-        digest = hashlib.sha256(HEADER)
-        with scratch.open("wb", buffering=1024 * 1024) as file:
-            file.write(HEADER)
-            for block in self._copy(value):
-                file.write(block)
-                digest.update(block)
-        S3Transfer(self._client).upload_file(str(scratch), self._storage.bucket_name, self.key(value))
-        self.sha256[value] = digest.hexdigest()
+        """For a large file."""
+        self.sha256[value] = upload(self._copy(value), scratch, self.key(value))
 
     def check(self, filled: FilledChatbot) -> None:
         """Compare with the product's files of the same chatters. Raises FloorDiffers."""
@@ -131,7 +128,23 @@ class Floor:
         return f"floor/{value}.csv"
 
     def _copy(self, value: str) -> Iterator[bytes]:
-        statement = f"{self._begin}\\x{self._filled.digest_of(value).hex()}{self._end}".encode()
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for block in copy:
-                yield bytes(block)
+        return blocks_of(self._connection, f"{self._begin}\\x{self._filled.digest_of(value).hex()}{self._end}")
+
+
+def blocks_of(connection: Connection, statement: str) -> Iterator[bytes]:
+    """Yield what a COPY writes."""
+    with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        yield from map(bytes, copy)
+
+
+def upload(blocks: Iterable[bytes], scratch: Path, key: str) -> str:
+    """Write the lines into a file, and send it by boto3's `upload_file`, its threads included; return its sha256."""
+    digest = hashlib.sha256(HEADER)
+    with scratch.open("wb", buffering=1024 * 1024) as file:
+        file.write(HEADER)
+        for block in blocks:
+            file.write(block)
+            digest.update(block)
+    storage = hosted_storage()
+    S3Transfer(storage.client).upload_file(str(scratch), storage.bucket_name, key)
+    return digest.hexdigest()

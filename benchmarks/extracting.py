@@ -1,14 +1,15 @@
 """The floor of a daily extract: the same lines by one COPY into a file, and boto3's `upload_file`."""
 
-import hashlib
+import time
 from datetime import datetime
 from pathlib import Path
 
-from boto3.s3.transfer import S3Transfer
 from psycopg import Connection
 
-from benchmarks.exporting import CONVERSATION, HEADER, MESSAGE
-from chatbots.buckets import hosted_storage
+from benchmarks import exporting
+from benchmarks.exporting import CONVERSATION, CONVERSATIONS, MESSAGE
+from benchmarks.filing import NotCompleted
+from conversations.models import DailyExtract
 
 KEY = "floor/day.csv"
 
@@ -19,14 +20,7 @@ COPY (
         SELECT id AS message_id, conversation_id AS number, external_id, sent_at, sender, kind, text
           FROM conversations_message WHERE chatbot_id = <chatbot> AND sent_at >= '<starts>' AND sent_at < '<ends>'
     ), chosen AS MATERIALIZED (
-        SELECT c.id, c.started_at, {", ".join(f"{cell} AS {name}" for name, cell in CONVERSATION.items())}
-          FROM conversations_conversation c
-          LEFT JOIN LATERAL (
-               SELECT v.name, i.value
-                 FROM conversations_identity i JOIN chatbots_variable v ON v.id = i.variable_id
-                WHERE i.conversation_id = c.id
-                ORDER BY i.value COLLATE "C", v.name COLLATE "C"
-                LIMIT 1) u ON TRUE
+        {CONVERSATIONS}
          WHERE c.id IN (SELECT number FROM said) AND c.deletion_request_id IS NULL
     )
     SELECT {", ".join(CONVERSATION)}, {", ".join(MESSAGE.values())}
@@ -44,14 +38,14 @@ def upload(connection: Connection, scratch: Path, *, chatbot: int, starts_at: da
     statement = _COPY
     for name, value in values.items():
         statement = statement.replace(name, value)
-    digest = hashlib.sha256(HEADER)
-    with scratch.open("wb", buffering=1024 * 1024) as file:
-        file.write(HEADER)
-        connection.execute("SET work_mem = '64MB'")
-        with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            for block in copy:
-                file.write(block)
-                digest.update(block)
-    storage = hosted_storage()
-    S3Transfer(storage.client).upload_file(str(scratch), storage.bucket_name, KEY)
-    return digest.hexdigest()
+    connection.execute("SET work_mem = '64MB'")
+    return exporting.upload(exporting.blocks_of(connection, statement), scratch, KEY)
+
+
+def wait(chatbot: int, *, every: float) -> None:
+    """Wait until all planned days of the chatbot are made. Raises NotCompleted."""
+    unmade = DailyExtract.objects.filter(chatbot=chatbot).exclude(state=DailyExtract.State.DONE)
+    while left := unmade.first():
+        if left.error_code:
+            raise NotCompleted(f"The extract could not be made: {left.error_code}.")
+        time.sleep(every)

@@ -40,11 +40,12 @@ def run(run: Run) -> None:
             began = time.perf_counter()
             days.plan(Chatbot.objects.get(pk=chatbot), day, day)
             notify.notify_workers()
-            extract = _wait(chatbot)
+            extracting.wait(chatbot, every=0.002)
             ours.append(time.perf_counter() - began)
             costs.append(workers.all_cpu_seconds() - spent)
             peaks.append(workers.peak_mib())
             growths.append(peaks[-1] - before)
+        extract = DailyExtract.objects.get(chatbot=chatbot)
         with world.plain_connection(autocommit=True) as connection:
             began = time.perf_counter()
             sha256 = extracting.upload(
@@ -72,13 +73,3 @@ def _fill(slug: str, messages: int) -> FilledChatbot:
         conversations=messages // _MESSAGES_OF_A_CONVERSATION // 1_000,
         messages=_MESSAGES_OF_A_CONVERSATION,
     )
-
-
-def _wait(chatbot: int) -> DailyExtract:
-    while True:
-        extract = DailyExtract.objects.get(chatbot=chatbot)
-        if extract.state == DailyExtract.State.DONE:
-            return extract
-        if extract.error_code:
-            raise RuntimeError(f"The extract could not be made: {extract.error_code}.")
-        time.sleep(0.002)

@@ -93,7 +93,7 @@ def _by_cluster(filled: FilledChatbot, expected: Files) -> tuple[float, float]:
         # All days until yesterday, or the sweep would plan what is left of them meanwhile.
         days.plan(Chatbot.objects.get(pk=filled.chatbot), _first_day(), datetime.now(UTC).date())
         notify.notify_workers()
-        _wait_for_days(filled)
+        extracting.wait(filled.chatbot, every=0.05)
         world.settle()
         workers.forget_peak()
         file(filled, _half(filled))
@@ -110,11 +110,3 @@ def _by_cluster(filled: FilledChatbot, expected: Files) -> tuple[float, float]:
 
 def _first_day() -> date:
     return datetime.now(UTC).date() - timedelta(days=60)
-
-
-def _wait_for_days(filled: FilledChatbot) -> None:
-    unmade = DailyExtract.objects.filter(chatbot=filled.chatbot).exclude(state=DailyExtract.State.DONE)
-    while left := unmade.first():
-        if left.error_code:
-            raise RuntimeError(f"The extract could not be made: {left.error_code}.")
-        time.sleep(0.05)

@@ -10,7 +10,7 @@ import time
 from statistics import median
 
 from benchmarks import world
-from benchmarks.filing import are_completed, file
+from benchmarks.filing import NotCompleted, are_completed, file
 from benchmarks.filling import FilledChatbot, fill, insert
 from benchmarks.results import Result, Run
 from chatbots.buckets import hosted_storage
@@ -22,10 +22,6 @@ _SESSION = ("SET enable_seqscan = off", "SET enable_bitmapscan = off")
 _SCAN = """
 SELECT id, external_id_digest, started_at, deleted_at FROM conversations_conversation WHERE deletion_request_id = %s
 """
-
-
-class NotErased(Exception):
-    """The situation to measure was not reached."""
 
 
 def run(run: Run) -> None:
@@ -66,7 +62,7 @@ def _erased(conversations: int, *, is_copied: bool) -> tuple[FilledChatbot, floa
             rows = connection.execute(_SCAN, [request_id]).fetchall()
             seconds.append(time.perf_counter() - began)
     if len(rows) != conversations:
-        raise NotErased(f"{len(rows)} of {conversations} conversations are erased.")
+        raise NotCompleted(f"{len(rows)} of {conversations} conversations are erased.")
     # The first one brings the pages into memory, where the deletion then finds them too.
     return filled, median(seconds[1:])
 
@@ -76,13 +72,13 @@ def _carry_out(filled: FilledChatbot, kind: str) -> float:
     worker.drain(seconds=math.inf)
     seconds = time.perf_counter() - began
     if not are_completed(filled, kind):
-        raise NotErased(f"The {kind} was not carried out.")
+        raise NotCompleted(f"The {kind} was not carried out.")
     return seconds
 
 
 def _remove_copies(filled: FilledChatbot, *, expected: bool) -> None:
     keys = Export.objects.filter(chatbot=filled.chatbot, key__isnull=False).values_list("key", flat=True)
     if len(keys) != expected:
-        raise NotErased("The export of before is not as it was left.")
+        raise NotCompleted("The export of before is not as it was left.")
     for key in keys:
         hosted_storage().purge(str(key))

@@ -13,16 +13,12 @@ from time import perf_counter
 from django.core.management import call_command
 
 from benchmarks import world
-from benchmarks.filing import are_completed, file
+from benchmarks.filing import NotCompleted, are_completed, file
 from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 
 _OF_A_CHATTER = 50
 _IN_A_TURN = 5
-
-
-class NotErased(Exception):
-    """A deletion was not carried out when `process_requests` returned."""
 
 
 def run(run: Run) -> None:
@@ -60,5 +56,5 @@ def _one_deletion(filled: FilledChatbot, value: str) -> float:
     call_command("process_requests", stdout=io.StringIO())
     seconds = perf_counter() - began
     if not are_completed(filled):
-        raise NotErased
+        raise NotCompleted("A deletion was not carried out when `process_requests` returned.")
     return seconds

@@ -13,13 +13,10 @@ from psycopg import Connection
 
 from benchmarks import world
 from benchmarks.calling import Line, Signer
+from benchmarks.filing import NotCompleted
 from benchmarks.filling import fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster, web
-
-
-class TooSlow(Exception):
-    """A deletion was not completed within a minute."""
 
 
 def run(run: Run) -> None:
@@ -52,4 +49,4 @@ def _wait(watch: Connection, request_id: str) -> float:
         if row and row[0]:
             return time.perf_counter() - began
         time.sleep(0.002)
-    raise TooSlow
+    raise NotCompleted("A deletion was not completed within a minute.")
