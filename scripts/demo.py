@@ -6,6 +6,7 @@ Exit code 0 if every fact holds; 1 with the first that does not, and with the pl
 import fcntl
 import json
 import logging
+import re
 import secrets
 import subprocess
 import sys
@@ -27,12 +28,12 @@ from scripts import own_copy  # noqa: E402
 # The client's server of the demo is on this machine.
 ENVIRONMENT = own_copy.begin(VAR_DIR) | {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
 
+import httpx  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 import data_compliance_client as package  # noqa: E402
 from devservers import control  # noqa: E402
 from scripts import demo_conversations as sample  # noqa: E402
-from scripts.demo_browser import Browser  # noqa: E402
 from scripts.demo_conversations import SLUG, UCI  # noqa: E402
 from scripts.demo_story import CheckFailed, Story, require  # noqa: E402
 from scripts.processes import Processes, exit_on_sigterm  # noqa: E402
@@ -133,12 +134,17 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
     return scene
 
 
-def _staff_browser(address: str) -> Browser:
+def _staff_browser(address: str) -> httpx.Client:
+    """Return a browser in which a staff user is logged in to the admin."""
     from django.contrib.auth.models import User  # noqa: PLC0415  as above
 
     password = secrets.token_urlsafe(12)
     User.objects.create_superuser("demo", password=password)
-    return Browser(address, user="demo", password=password)
+    browser = httpx.Client(base_url=address, follow_redirects=True, timeout=30)
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get("/admin/login/").text)
+    form = {"username": "demo", "password": password, "csrfmiddlewaretoken": token[1] if token else ""}
+    browser.post("/admin/login/", data=form)
+    return browser
 
 
 def _manage(command: str, *words: str) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 import data_compliance_client as package
 from chatbots.buckets import hosted_storage
 from conversations.models import Conversation
 from conversations.uploads import receive
 from scripts import demo_conversations as sample
 from scripts import demo_evidence as evidence
-from scripts.demo_browser import Browser
 from scripts.demo_conversations import NADIA, OMAR, RUTH, SLUG, UCI, Document
 from scripts.demo_story import CheckFailed, Story, require
 
@@ -34,7 +35,7 @@ class Scene:
     story: Story
     address: str
     client: package.Client
-    browser: Browser
+    browser: httpx.Client
     documents: list[Document]
     pages: Path  # where the pages of an export are written
     numbers: dict[str, int] = field(default_factory=dict)  # the platform's id of a conversation -> our number
@@ -235,16 +236,16 @@ def search_traces(scene: Scene) -> None:
 
 
 def show_the_log(scene: Scene) -> None:
-    status, page = scene.browser.get("/admin/conversations/?since=2020-01-01")
+    page = scene.browser.get("/admin/conversations/?since=2020-01-01")
     deleted = [*scene.of(NADIA), *scene.of(OMAR)]
-    require(status == 200, f"The conversations log in the admin was answered {status}.")
+    require(page.status_code == 200, f"The conversations log in the admin was answered {page.status_code}.")
     require(
-        page.count("Deleted conversation") == len(deleted),
+        page.text.count("Deleted conversation") == len(deleted),
         f'The log does not show {len(deleted)} entries "Deleted conversation".',
     )
     numbers = [scene.numbers[document["id"]] for document in deleted]
     for number in numbers:
-        status, _ = scene.browser.get(f"/admin/conversations/{number}/")
+        status = scene.browser.get(f"/admin/conversations/{number}/").status_code
         require(status == 410, f"A deleted conversation was opened in the admin: {status} instead of 410.")
     rows = Conversation.objects.in_bulk(numbers)
     for document, number in zip(deleted, numbers, strict=True):
