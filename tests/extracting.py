@@ -42,7 +42,7 @@ def conversation_on(chatbot: Chatbot, value: str, *instants: datetime, text: str
 
 
 def planned(chatbot: Chatbot, first: date = FIRST, last: date | None = None) -> list[DailyExtract]:
-    days.plan(chatbot, first, last or first)
+    days.plan(chatbot.pk, first, last or first)
     return list(DailyExtract.objects.filter(chatbot=chatbot).order_by("day"))
 
 

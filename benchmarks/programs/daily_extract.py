@@ -14,7 +14,6 @@ from benchmarks.filling import FilledChatbot, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from chatbots.buckets import hosted_storage
-from chatbots.models import Chatbot
 from compliance.cluster import notify
 from conversations.extracts import days
 from conversations.models import DailyExtract
@@ -38,7 +37,7 @@ def run(run: Run) -> None:
             before = workers.forget_peak()
             spent = workers.all_cpu_seconds()
             began = time.perf_counter()
-            days.plan(Chatbot.objects.get(pk=chatbot), day, day)
+            days.plan(chatbot, day, day)
             notify.notify_workers()
             extracting.wait(chatbot, every=0.002)
             ours.append(time.perf_counter() - began)

@@ -91,7 +91,7 @@ def _by_cluster(filled: FilledChatbot, expected: Files) -> tuple[float, float]:
     Chatbot.objects.filter(pk=filled.chatbot).update(extracts_enabled=True)
     with cluster() as workers:
         # All days until yesterday, or the sweep would plan what is left of them meanwhile.
-        days.plan(Chatbot.objects.get(pk=filled.chatbot), _first_day(), datetime.now(UTC).date())
+        days.plan(filled.chatbot, _first_day(), datetime.now(UTC).date())
         notify.notify_workers()
         extracting.wait(filled.chatbot, every=0.05)
         world.settle()

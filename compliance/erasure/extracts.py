@@ -178,7 +178,7 @@ def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -
 
     Failed and expired ones are to be built again; with `again`, finished ones in the hosted bucket too.
     """
-    days.plan(chatbot, first, last)
+    days.plan(chatbot.pk, first, last)
     rows = DailyExtract.objects.filter(chatbot=chatbot, day__range=(first, last)).order_by("day")
     states = [State.FAILED, State.EXPIRED, *([State.DONE] if again else [])]
     known = list(rows.values_list("day", flat=True))

@@ -18,7 +18,6 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from chatbots import changelog, locks
-from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from common.isolation import Isolation, in_any_order
 from common.times import midnight
@@ -91,16 +90,8 @@ def plan_due() -> int:
         for chatbot_id, zone, last, now in in_any_order(fetch(_LAST_PLANNED)):
             with isolated.chatbot(chatbot_id):
                 if last is None or last < last_day_over(zone, now):
-                    planned += len(_plan(chatbot_id))
+                    planned += len(plan(chatbot_id))
     return planned
-
-
-def plan(chatbot: Chatbot, first: date, last: date) -> list[date]:
-    """Create rows for the past days from `first` to `last` that have none. Return these days.
-
-    It does so even if the chatbot's extracts are switched off.
-    """
-    return _plan(chatbot.pk, first, last)
 
 
 def last_day_over(zone: str, now: datetime) -> date:
@@ -123,8 +114,11 @@ def window(day: date, zone: ZoneInfo, planned: Sequence[DayWindow]) -> DayWindow
     return DayWindow(day, starts_at, ends_at) if starts_at < ends_at else None
 
 
-def _plan(chatbot_id: int, first: date | None = None, last: date = date.max) -> list[date]:
-    """Create the rows of past days from `first` on, by default after the last one with a row; return these days."""
+def plan(chatbot_id: int, first: date | None = None, last: date = date.max) -> list[date]:
+    """Create rows for the past days from `first` to `last` that have none. Return these days.
+
+    By default it begins after the last day with a row. It does so even if the chatbot's extracts are switched off.
+    """
     with transaction.atomic():
         # One planner at a time, and no change of the time zone meanwhile: a day begins at the end of the day before.
         chatbot = locks.locked(chatbot_id)

@@ -49,7 +49,7 @@ WORKS: dict[str, Callable[[Chatbot], object]] = {
     "count trial": lambda bot: changelog.record_if_few(
         "resolver.tried", chatbot=bot, actor="test", most=1, period=timedelta(minutes=1)
     ),
-    "plan extracts": lambda bot: days.plan(bot, date(2026, 1, 1), date(2026, 1, 2)),
+    "plan extracts": lambda bot: days.plan(bot.pk, date(2026, 1, 1), date(2026, 1, 2)),
     "set period": lambda bot: policy.change_period(chatbot=bot, days=90, actor="test", confirmed=0),
     "file run": lambda bot: policy._file_if_due(bot.pk, actor="test"),
 }

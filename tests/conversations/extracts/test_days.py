@@ -100,7 +100,7 @@ def test_a_day_is_over_some_minutes_after_its_midnight() -> None:
 
 def test_only_days_that_are_over_are_planned(extracted: Chatbot) -> None:
     yesterday = _yesterday()
-    assert days.plan(extracted, day_after(yesterday, -1), day_after(yesterday, 3)) == [
+    assert days.plan(extracted.pk, day_after(yesterday, -1), day_after(yesterday, 3)) == [
         day_after(yesterday, -1),
         yesterday,
     ]
