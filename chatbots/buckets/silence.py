@@ -12,9 +12,10 @@ from datetime import timedelta
 
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.models.functions import Now
 
 from chatbots.buckets.locations import hosted_storage, location_of
-from chatbots.models import Bucket
+from chatbots.models import Bucket, SilentStorage
 from common.crypto import SecretUnreadable
 from common.db import execute, fetch_one
 from common.logs import describe_kind
@@ -46,17 +47,7 @@ VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(
            greatest((clock_timestamp() - s.since) * %(share)s, make_interval(secs => %(first)s)),
            make_interval(secs => %(longest)s)) END
 """
-# Ignores an answer older than the row: its process may have been idle since.
 _NOW = "SELECT clock_timestamp() FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s"
-_ANSWERS = """
-DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s AND since <= %s
-"""
-# Ends only the trial itself: meanwhile another process can have found the storage silent, and started a rest.
-_ANOTHER_MAY_TRY = """
-UPDATE chatbots_silentstorage SET rests_until = clock_timestamp()
- WHERE chatbot_id IS NOT DISTINCT FROM %s AND rests_until = %s
-"""
-_FORGET = "DELETE FROM chatbots_silentstorage WHERE chatbot_id = %s"
 
 
 @contextmanager
@@ -139,13 +130,15 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
     if last is None:
         if trial_ends := breaker.unused_trial:
             breaker.open_for(_TRIAL_SECONDS)
-            execute(_ANOTHER_MAY_TRY, [chatbot_id, trial_ends])
+            # Only the trial itself: meanwhile another process can have found the storage silent, and started a rest.
+            SilentStorage.objects.filter(chatbot=chatbot_id, rests_until=trial_ends).update(rests_until=Now())
         return
     if last.answered:
         if row := fetch_one(_NOW, [chatbot_id]):
             # The database's time is read before the age: the duration of the statement would make the answer newer.
             answered_at = row[0] - timedelta(seconds=breaker.seconds_since(last.at))
-            execute(_ANSWERS, [chatbot_id, answered_at])
+            # Ignores an answer older than the row: its process may have been idle since.
+            SilentStorage.objects.filter(chatbot=chatbot_id, since__lte=answered_at).delete()
         return
     values = {
         "chatbot": chatbot_id,
@@ -159,7 +152,7 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
 
 def forget(chatbot_id: int) -> None:
     """Remove the record that a chatbot's bucket did not answer: its settings changed, or a check is requested."""
-    execute(_FORGET, [chatbot_id])
+    SilentStorage.objects.filter(chatbot=chatbot_id).delete()
 
 
 def _breaker_of(chatbot_id: int) -> Breaker | None:
