@@ -9,10 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [
-        ("otp_totp", "0003_add_timestamps"),
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-    ]
+    dependencies = [("otp_totp", "0003_add_timestamps"), migrations.swappable_dependency(settings.AUTH_USER_MODEL)]
 
     operations = [
         migrations.CreateModel(
@@ -37,7 +34,7 @@ class Migration(migrations.Migration):
                         condition=models.Q(("secret_encrypted", ""), _negated=True),
                         name="authenticator_secret_not_empty",
                     )
-                ],
+                ]
             },
             bases=("otp_totp.totpdevice",),
         ),
@@ -46,7 +43,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("key", models.BinaryField(max_length=32, unique=True)),
-                ("address", models.GenericIPAddressField(help_text="Of version 6 the first 64 bits.", null=True)),
+                ("address", models.GenericIPAddressField(null=True)),
                 ("failures", models.PositiveSmallIntegerField()),
                 ("ends_at", models.DateTimeField(db_index=True, verbose_name="counts until")),
                 (
@@ -59,16 +56,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-            options={
-                "verbose_name": "failed log-ins",
-                "verbose_name_plural": "failed log-ins",
-            },
+            options={"verbose_name": "failed log-ins", "verbose_name_plural": "failed log-ins"},
         ),
         migrations.CreateModel(
             name="StaffLogin",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("address", models.GenericIPAddressField(help_text="Of version 6 the first 64 bits.", null=True)),
+                ("address", models.GenericIPAddressField(null=True)),
                 ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), db_index=True)),
                 ("ended_at", models.DateTimeField(null=True)),
                 (

@@ -12,9 +12,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-    ]
+    dependencies = [migrations.swappable_dependency(settings.AUTH_USER_MODEL)]
 
     operations = [
         migrations.CreateModel(
@@ -34,19 +32,7 @@ class Migration(migrations.Migration):
                 ("require_action", models.BooleanField(default=False)),
                 ("token_names_conversation", models.BooleanField(db_default=False, default=False)),
                 ("grace_minutes", models.PositiveIntegerField(default=0)),
-                (
-                    "export_assurance",
-                    models.CharField(
-                        choices=[
-                            ("any", "All conversations"),
-                            ("platform", "Said by the platform, or verified"),
-                            ("verified", "Verified only"),
-                        ],
-                        db_default="any",
-                        default="any",
-                        max_length=8,
-                    ),
-                ),
+                ("export_assurance", models.CharField(db_default="any", default="any", max_length=8)),
                 (
                     "deadline",
                     models.CharField(
@@ -64,34 +50,10 @@ class Migration(migrations.Migration):
                 (
                     "csv_dialect",
                     models.CharField(
-                        choices=[
-                            ("standard", "Standard: for programs"),
-                            ("excel_comma", "Excel, separated by commas"),
-                            ("excel_semicolon", "Excel, separated by semicolons"),
-                        ],
-                        db_default="standard",
-                        default="standard",
-                        max_length=16,
-                        verbose_name="CSV dialect",
+                        db_default="standard", default="standard", max_length=16, verbose_name="CSV dialect"
                     ),
                 ),
-                (
-                    "export_formats",
-                    models.CharField(
-                        choices=[
-                            ("csv", "csv"),
-                            ("csv json", "csv json"),
-                            ("csv html", "csv html"),
-                            ("csv json html", "csv json html"),
-                            ("json", "json"),
-                            ("html", "html"),
-                            ("json html", "json html"),
-                        ],
-                        db_default="csv",
-                        default="csv",
-                        max_length=16,
-                    ),
-                ),
+                ("export_formats", models.CharField(db_default="csv", default="csv", max_length=16)),
                 (
                     "callback_url",
                     models.CharField(blank=True, default="", max_length=500, verbose_name="callback URL"),
@@ -149,7 +111,7 @@ class Migration(migrations.Migration):
                         name="chatbot_slug_not_reserved",
                         violation_error_message="This slug names a folder of the service in the bucket. Choose another.",
                     ),
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -157,54 +119,17 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("label", models.CharField(max_length=100)),
-                (
-                    "type",
-                    models.CharField(
-                        choices=[("signing", "Signing key"), ("token", "Token"), ("identity", "Identity key")],
-                        max_length=8,
-                    ),
-                ),
+                ("type", models.CharField(max_length=8)),
                 ("prefix", models.CharField(max_length=16, unique=True)),
                 (
                     "scopes",
                     django.contrib.postgres.fields.ArrayField(
-                        base_field=models.CharField(
-                            choices=[
-                                ("deletions:write", "File, preview and cancel deletions"),
-                                ("exports:write", "File, preview and cancel exports"),
-                                ("requests:read", "Follow requests and fetch exports"),
-                                ("requests:approve", "Approve and reject held requests"),
-                                ("conversations:write", "Send conversations and files"),
-                                ("conversations:read", "Read the conversations log"),
-                                ("messages:redact", "Redact messages"),
-                                ("identities:write", "Say who chatted in a conversation"),
-                                ("changelog:read", "Read the change log"),
-                                ("holds:read", "Read legal holds"),
-                                ("holds:write", "Place, review and release legal holds"),
-                            ],
-                            max_length=32,
-                        ),
-                        blank=True,
-                        default=list,
-                        size=None,
+                        base_field=models.CharField(max_length=32), blank=True, default=list, size=None
                     ),
                 ),
                 ("secret_encrypted", models.TextField(blank=True, default="")),
                 ("secret_sha256", models.BinaryField(max_length=32, null=True)),
-                (
-                    "algorithm",
-                    models.CharField(
-                        blank=True,
-                        choices=[
-                            ("HS256", "HS256: a shared secret"),
-                            ("ES256", "ES256: a public key on the curve P-256"),
-                            ("RS256", "RS256: a public RSA key"),
-                        ],
-                        db_default="",
-                        default="",
-                        max_length=5,
-                    ),
-                ),
+                ("algorithm", models.CharField(blank=True, db_default="", default="", max_length=5)),
                 ("public_key", models.TextField(blank=True, db_default="", default="")),
                 (
                     "created_at",
@@ -307,17 +232,7 @@ class Migration(migrations.Migration):
             name="Bucket",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "hosting",
-                    models.CharField(
-                        choices=[
-                            ("hosted", "The operator's bucket, below the chatbot's slug"),
-                            ("client", "The client's own bucket"),
-                        ],
-                        default="hosted",
-                        max_length=8,
-                    ),
-                ),
+                ("hosting", models.CharField(default="hosted", max_length=8)),
                 ("bucket", models.CharField(blank=True, default="", max_length=63)),
                 ("region", models.CharField(blank=True, default="", max_length=64)),
                 ("prefix", models.CharField(blank=True, default="", max_length=200)),
@@ -326,19 +241,7 @@ class Migration(migrations.Migration):
                 ("secret_encrypted", models.TextField(blank=True, default="")),
                 ("role_arn", models.CharField(blank=True, default="", max_length=2048)),
                 ("external_id", models.CharField(blank=True, default="", max_length=64)),
-                (
-                    "sse",
-                    models.CharField(
-                        blank=True,
-                        choices=[
-                            ("", "As the bucket is set to"),
-                            ("AES256", "With keys of S3"),
-                            ("aws:kms", "With a KMS key"),
-                        ],
-                        default="",
-                        max_length=8,
-                    ),
-                ),
+                ("sse", models.CharField(blank=True, default="", max_length=8)),
                 ("kms_key_id", models.CharField(blank=True, default="", max_length=2048)),
                 (
                     "created_at",
@@ -413,19 +316,14 @@ class Migration(migrations.Migration):
                         condition=models.Q(("kms_key_id", ""), ("sse", "aws:kms"), _connector="OR"),
                         name="bucket_kms_key_fits_sse",
                     ),
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
             name="BucketCredential",
             fields=[
                 ("id", models.UUIDField(primary_key=True, serialize=False)),
-                (
-                    "origin",
-                    models.CharField(
-                        choices=[("issued", "Issued by the service"), ("by_hand", "Created by hand")], max_length=8
-                    ),
-                ),
+                ("origin", models.CharField(max_length=8)),
                 ("label", models.CharField(blank=True, default="", max_length=100)),
                 (
                     "access_key_id",
@@ -486,7 +384,7 @@ class Migration(migrations.Migration):
                         ),
                         name="bucketcredential_active_has_key",
                     ),
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -513,7 +411,7 @@ class Migration(migrations.Migration):
                     models.CheckConstraint(
                         condition=models.Q(("secret_encrypted", ""), _negated=True), name="callbacksecret_not_empty"
                     )
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -577,19 +475,14 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="digestkey_one_row")],
+                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="digestkey_one_row")]
             },
         ),
         migrations.CreateModel(
             name="Membership",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "role",
-                    models.CharField(
-                        choices=[("viewer", "Viewer"), ("support", "Support"), ("officer", "Officer")], max_length=8
-                    ),
-                ),
+                ("role", models.CharField(max_length=8)),
                 ("mails", models.BooleanField(default=True)),
                 (
                     "chatbot",
@@ -613,7 +506,7 @@ class Migration(migrations.Migration):
                         condition=models.Q(("role__in", ["viewer", "support", "officer"])),
                         name="membership_role_known",
                     ),
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -636,7 +529,7 @@ class Migration(migrations.Migration):
             options={
                 "constraints": [
                     models.UniqueConstraint(fields=("chatbot",), name="silentstorage_once", nulls_distinct=False)
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -645,13 +538,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("public_id", models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, unique=True)),
                 ("name", models.CharField(max_length=128)),
-                (
-                    "category",
-                    models.CharField(
-                        choices=[("custom", "Custom"), ("user_channel", "User channel"), ("system", "System")],
-                        max_length=16,
-                    ),
-                ),
+                ("category", models.CharField(max_length=16)),
                 ("is_uci", models.BooleanField(default=False, verbose_name="is the UCI")),
                 ("was_uci", models.BooleanField(default=False, verbose_name="was the UCI")),
                 ("values_gone_at", models.DateTimeField(editable=False, null=True)),
@@ -688,7 +575,7 @@ class Migration(migrations.Migration):
                     models.CheckConstraint(
                         condition=models.Q(("name", ""), _negated=True), name="variable_name_not_empty"
                     ),
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -720,14 +607,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="BucketCheck",
             fields=[
-                ("token", models.UUIDField(help_text="Fencing token of the worker that holds the row.", null=True)),
-                (
-                    "next_attempt_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(),
-                        help_text="When a worker may take it; while one holds it, when another may.",
-                    ),
-                ),
+                ("token", models.UUIDField(null=True)),
+                ("next_attempt_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 (
                     "chatbot",
                     models.OneToOneField(
@@ -751,7 +632,7 @@ class Migration(migrations.Migration):
                         fields=["asked_at"],
                         name="bucketcheck_open",
                     )
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -773,18 +654,7 @@ class Migration(migrations.Migration):
                     django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None),
                 ),
                 ("pointer", models.CharField(blank=True, default="/value", max_length=200)),
-                (
-                    "off_reason",
-                    models.CharField(
-                        blank=True,
-                        choices=[
-                            ("uci_changed", "Another variable has become the UCI since"),
-                            ("uci_not_custom", "The UCI is no custom variable any more"),
-                        ],
-                        default="",
-                        max_length=16,
-                    ),
-                ),
+                ("off_reason", models.CharField(blank=True, default="", max_length=16)),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
@@ -821,7 +691,7 @@ class Migration(migrations.Migration):
                         condition=models.Q(("off_reason__in", ["", "uci_changed", "uci_not_custom"])),
                         name="resolver_off_reason_known",
                     ),
-                ],
+                ]
             },
         ),
     ]

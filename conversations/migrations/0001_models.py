@@ -11,9 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [
-        ("chatbots", "0001_models"),
-    ]
+    dependencies = [("chatbots", "0001_models")]
 
     operations = [
         migrations.CreateModel(
@@ -22,20 +20,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("external_id", models.CharField(max_length=200, null=True)),
                 ("external_id_digest", models.BinaryField(max_length=32, null=True)),
-                (
-                    "channel",
-                    models.CharField(
-                        choices=[
-                            ("widget", "Web widget"),
-                            ("whatsapp", "WhatsApp"),
-                            ("messenger", "Messenger"),
-                            ("wechat", "WeChat"),
-                            ("messaging_api", "Messaging API"),
-                            ("other", "Other"),
-                        ],
-                        max_length=16,
-                    ),
-                ),
+                ("channel", models.CharField(max_length=16)),
                 ("language", models.CharField(max_length=35, null=True)),
                 ("user_name", models.CharField(max_length=200, null=True)),
                 ("started_at", models.DateTimeField()),
@@ -46,14 +31,7 @@ class Migration(migrations.Migration):
                 ("has_push", models.BooleanField(default=False)),
                 ("score", models.DecimalField(decimal_places=1, max_digits=3, null=True)),
                 ("csat_score", models.PositiveSmallIntegerField(null=True)),
-                (
-                    "csat_vote",
-                    models.CharField(
-                        choices=[("positive", "Positive"), ("neutral", "Neutral"), ("negative", "Negative")],
-                        max_length=8,
-                        null=True,
-                    ),
-                ),
+                ("csat_vote", models.CharField(max_length=8, null=True)),
                 ("csat_comment", models.TextField(null=True)),
                 ("csat_comment_redacted", models.BooleanField(db_default=False, default=False)),
                 ("deletion_request_id", models.UUIDField(null=True)),
@@ -232,84 +210,28 @@ class Migration(migrations.Migration):
             name="DailyExtract",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("token", models.UUIDField(help_text="Fencing token of the worker that holds the row.", null=True)),
-                (
-                    "next_attempt_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(),
-                        help_text="When a worker may take it; while one holds it, when another may.",
-                    ),
-                ),
+                ("token", models.UUIDField(null=True)),
+                ("next_attempt_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("day", models.DateField()),
                 ("starts_at", models.DateTimeField()),
-                ("ends_at", models.DateTimeField(help_text="The first instant after the day.")),
-                (
-                    "state",
-                    models.CharField(
-                        choices=[
-                            ("pending", "To be built"),
-                            ("done", "Done"),
-                            ("stale", "To be rebuilt"),
-                            ("failed", "Failed"),
-                            ("expired", "Expired"),
-                        ],
-                        default="pending",
-                        max_length=8,
-                    ),
-                ),
-                (
-                    "version",
-                    models.PositiveIntegerField(
-                        default=1,
-                        help_text="Raised by each erasure and late message, after which a file read before is stale.",
-                    ),
-                ),
-                (
-                    "made_version",
-                    models.PositiveIntegerField(help_text="The version at which the file was read.", null=True),
-                ),
-                (
-                    "hosting",
-                    models.CharField(default="hosted", help_text="Where the file is, as in Bucket.", max_length=8),
-                ),
-                (
-                    "bucket",
-                    models.CharField(
-                        blank=True, default="", help_text="The name of a client's bucket.", max_length=63
-                    ),
-                ),
-                (
-                    "key",
-                    models.CharField(
-                        help_text="Object key; null once the object is removed.", max_length=1024, null=True
-                    ),
-                ),
-                (
-                    "upload_id",
-                    models.CharField(
-                        help_text="Id of the multipart upload while it is open.", max_length=1024, null=True
-                    ),
-                ),
+                ("ends_at", models.DateTimeField()),
+                ("state", models.CharField(default="pending", max_length=8)),
+                ("version", models.PositiveIntegerField(default=1)),
+                ("made_version", models.PositiveIntegerField(null=True)),
+                ("hosting", models.CharField(default="hosted", max_length=8)),
+                ("bucket", models.CharField(blank=True, default="", max_length=63)),
+                ("key", models.CharField(max_length=1024, null=True)),
+                ("upload_id", models.CharField(max_length=1024, null=True)),
                 ("rows", models.BigIntegerField(null=True)),
                 ("bytes", models.BigIntegerField(null=True)),
-                ("sha256", models.CharField(help_text="Lower-case hex.", max_length=64, null=True)),
+                ("sha256", models.CharField(max_length=64, null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("expires_at", models.DateTimeField(null=True)),
-                ("stale_at", models.DateTimeField(help_text="Since when the file is stale.", null=True)),
-                (
-                    "owner",
-                    models.CharField(
-                        db_default="", default="", help_text="The process that last took it.", max_length=100
-                    ),
-                ),
+                ("stale_at", models.DateTimeField(null=True)),
+                ("owner", models.CharField(db_default="", default="", max_length=100)),
                 ("attempts", models.PositiveSmallIntegerField(default=0)),
                 ("error_code", models.CharField(blank=True, default="", max_length=64)),
-                (
-                    "error_detail",
-                    models.CharField(
-                        blank=True, default="", help_text="Ours, never a library's text.", max_length=500
-                    ),
-                ),
+                ("error_detail", models.CharField(blank=True, default="", max_length=500)),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
@@ -404,7 +326,7 @@ class Migration(migrations.Migration):
             options={
                 "constraints": [
                     models.UniqueConstraint(fields=("conversation_id", "extract"), name="extractconversation_once")
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -414,21 +336,7 @@ class Migration(migrations.Migration):
                 ("value", models.CharField(max_length=512, null=True)),
                 ("digest", models.BinaryField(max_length=32)),
                 ("look", models.BigIntegerField(editable=False, null=True)),
-                (
-                    "established_by",
-                    models.CharField(
-                        choices=[
-                            ("user_channel", "Claimed through the user channel"),
-                            ("custom", "Said by the platform"),
-                            ("asserted", "Asserted by the client's server"),
-                            ("signed", "Signed by the client's backend"),
-                            ("resolved", "Resolved at the client's address"),
-                        ],
-                        db_default="user_channel",
-                        editable=False,
-                        max_length=12,
-                    ),
-                ),
+                ("established_by", models.CharField(db_default="user_channel", editable=False, max_length=12)),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -513,53 +421,13 @@ class Migration(migrations.Migration):
             name="IdentityLookup",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("token", models.UUIDField(help_text="Fencing token of the worker that holds the row.", null=True)),
-                (
-                    "state",
-                    models.CharField(
-                        choices=[
-                            ("pending", "Waiting"),
-                            ("resolved", "Resolved"),
-                            ("unknown", "Not known there"),
-                            ("failed", "Failed"),
-                        ],
-                        default="pending",
-                        max_length=8,
-                    ),
-                ),
+                ("token", models.UUIDField(null=True)),
+                ("state", models.CharField(default="pending", max_length=8)),
                 ("attempts", models.PositiveIntegerField(default=0)),
                 ("queued_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("next_attempt_at", models.DateTimeField(null=True)),
                 ("give_up_at", models.DateTimeField()),
-                (
-                    "last_error",
-                    models.CharField(
-                        blank=True,
-                        choices=[
-                            ("no_answer", "No answer in time, or it broke off"),
-                            ("name_unknown", "The name of the host does not resolve"),
-                            ("address_refused", "The address leads into a private network"),
-                            ("tls_failed", "The connection could not be encrypted, or the certificate does not fit"),
-                            ("bad_answer", "What came back is not HTTP"),
-                            ("bad_status", "The response status is neither 200 nor 404"),
-                            ("answer_too_long", "The answer is too long"),
-                            ("not_json", "The answer is not JSON"),
-                            ("no_value", "The answer has nothing at the pointer"),
-                            ("not_text", "What the answer has at the pointer is neither a string nor null"),
-                            ("bad_value", "The value is empty, too long, a placeholder or not storable"),
-                            ("not_stored", "The value could not be stored as this conversation's identity"),
-                            ("value_missing", "Not tried: a variable to send is not stored any more"),
-                            (
-                                "signing_key_missing",
-                                "The chatbot has neither a callback secret nor an active signing key",
-                            ),
-                            ("signing_key_unreadable", "The key ring does not open the secret that signs"),
-                            ("resolver_resting", "Not tried: the address failed several times just before"),
-                        ],
-                        default="",
-                        max_length=32,
-                    ),
-                ),
+                ("last_error", models.CharField(blank=True, default="", max_length=32)),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("expires_at", models.DateTimeField(null=True)),
                 ("has_gap", models.BooleanField(db_default=False)),
@@ -632,24 +500,8 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("external_id", models.CharField(max_length=200)),
-                (
-                    "sender",
-                    models.CharField(choices=[("user", "User"), ("bot", "Bot"), ("agent", "Agent")], max_length=8),
-                ),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[
-                            ("text", "Text"),
-                            ("quick_reply", "Quick reply"),
-                            ("push", "Push"),
-                            ("file", "File"),
-                            ("event", "Event"),
-                            ("redacted", "Redacted"),
-                        ],
-                        max_length=16,
-                    ),
-                ),
+                ("sender", models.CharField(max_length=8)),
+                ("kind", models.CharField(max_length=16)),
                 ("text", models.TextField()),
                 ("sent_at", models.DateTimeField()),
                 (
@@ -745,7 +597,7 @@ class Migration(migrations.Migration):
                         fields=["chatbot", "word", "conversation"],
                         name="nameword_lookup",
                     )
-                ],
+                ]
             },
         ),
         migrations.CreateModel(
@@ -753,19 +605,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("request_id", models.UUIDField()),
-                (
-                    "way",
-                    models.CharField(
-                        choices=[
-                            ("user_channel", "Claimed through the user channel"),
-                            ("custom", "Said by the platform"),
-                            ("asserted", "Asserted by the client's server"),
-                            ("signed", "Signed by the client's backend"),
-                            ("resolved", "Resolved at the client's address"),
-                        ],
-                        max_length=12,
-                    ),
-                ),
+                ("way", models.CharField(max_length=12)),
                 ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ("expires_at", models.DateTimeField()),
                 (
@@ -814,19 +654,7 @@ class Migration(migrations.Migration):
             name="Tombstone",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "kind",
-                    models.CharField(
-                        choices=[
-                            ("chatter", "An erased chatter"),
-                            ("conversation", "An erased conversation without a row"),
-                            ("message", "A redacted message without a row"),
-                        ],
-                        db_default="chatter",
-                        default="chatter",
-                        max_length=12,
-                    ),
-                ),
+                ("kind", models.CharField(db_default="chatter", default="chatter", max_length=12)),
                 ("digest", models.BinaryField(max_length=32)),
                 ("conversation_digest", models.BinaryField(max_length=32, null=True)),
                 ("erased_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
@@ -905,14 +733,7 @@ class Migration(migrations.Migration):
                 ("content_type", models.CharField(max_length=255)),
                 ("size", models.BigIntegerField(null=True)),
                 ("sha256", models.CharField(max_length=64, null=True)),
-                (
-                    "state",
-                    models.CharField(
-                        choices=[("uploading", "Uploading"), ("stored", "Stored"), ("removing", "Being removed")],
-                        default="uploading",
-                        max_length=16,
-                    ),
-                ),
+                ("state", models.CharField(default="uploading", max_length=16)),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
