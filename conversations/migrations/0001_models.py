@@ -2,10 +2,9 @@
 
 import datetime
 
-import django.db.models.deletion
-import django.db.models.functions.datetime
-import django.db.models.lookups
 from django.db import migrations, models
+from django.db.models.functions import Now
+from django.db.models.lookups import Exact
 
 
 class Migration(migrations.Migration):
@@ -39,10 +38,7 @@ class Migration(migrations.Migration):
                 (
                     "chatbot",
                     models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
-                        to="chatbots.chatbot",
+                        db_index=False, on_delete=models.PROTECT, related_name="+", to="chatbots.chatbot"
                     ),
                 ),
                 (
@@ -51,7 +47,7 @@ class Migration(migrations.Migration):
                         db_constraint=False,
                         db_index=False,
                         null=True,
-                        on_delete=django.db.models.deletion.PROTECT,
+                        on_delete=models.PROTECT,
                         related_name="+",
                         to="chatbots.variable",
                     ),
@@ -186,7 +182,7 @@ class Migration(migrations.Migration):
                                 ("message_count__isnull", True),
                                 ("uci_variable__isnull", True),
                                 ("user_name__isnull", True),
-                                django.db.models.lookups.Exact(
+                                Exact(
                                     models.Func(
                                         models.F("started_at"),
                                         output_field=models.DateTimeField(),
@@ -211,7 +207,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("token", models.UUIDField(null=True)),
-                ("next_attempt_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("next_attempt_at", models.DateTimeField(db_default=Now())),
                 ("day", models.DateField()),
                 ("starts_at", models.DateTimeField()),
                 ("ends_at", models.DateTimeField()),
@@ -232,17 +228,11 @@ class Migration(migrations.Migration):
                 ("attempts", models.PositiveSmallIntegerField(default=0)),
                 ("error_code", models.CharField(blank=True, default="", max_length=64)),
                 ("error_detail", models.CharField(blank=True, default="", max_length=500)),
-                (
-                    "created_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
-                ),
+                ("created_at", models.DateTimeField(db_default=Now(), editable=False)),
                 (
                     "chatbot",
                     models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
-                        to="chatbots.chatbot",
+                        db_index=False, on_delete=models.PROTECT, related_name="+", to="chatbots.chatbot"
                     ),
                 ),
             ],
@@ -307,19 +297,13 @@ class Migration(migrations.Migration):
                 (
                     "chatbot",
                     models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
-                        to="chatbots.chatbot",
+                        db_index=False, on_delete=models.PROTECT, related_name="+", to="chatbots.chatbot"
                     ),
                 ),
                 (
                     "extract",
                     models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="+",
-                        to="conversations.dailyextract",
+                        db_index=False, on_delete=models.CASCADE, related_name="+", to="conversations.dailyextract"
                     ),
                 ),
             ],
@@ -342,7 +326,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.chatbot",
                     ),
@@ -352,7 +336,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         to="conversations.conversation",
                     ),
                 ),
@@ -361,7 +345,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.variable",
                     ),
@@ -400,7 +384,7 @@ class Migration(migrations.Migration):
                         name="identity_look_goes_with_value",
                     ),
                     models.CheckConstraint(
-                        condition=django.db.models.lookups.Exact(
+                        condition=Exact(
                             models.Func(
                                 models.F("digest"), function="octet_length", output_field=models.IntegerField()
                             ),
@@ -424,7 +408,7 @@ class Migration(migrations.Migration):
                 ("token", models.UUIDField(null=True)),
                 ("state", models.CharField(default="pending", max_length=8)),
                 ("attempts", models.PositiveIntegerField(default=0)),
-                ("queued_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("queued_at", models.DateTimeField(db_default=Now())),
                 ("next_attempt_at", models.DateTimeField(null=True)),
                 ("give_up_at", models.DateTimeField()),
                 ("last_error", models.CharField(blank=True, default="", max_length=32)),
@@ -436,7 +420,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.chatbot",
                     ),
@@ -446,7 +430,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         to="conversations.conversation",
                     ),
                 ),
@@ -509,7 +493,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.chatbot",
                     ),
@@ -519,7 +503,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         to="conversations.conversation",
                     ),
                 ),
@@ -575,7 +559,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.chatbot",
                     ),
@@ -585,7 +569,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         to="conversations.conversation",
                     ),
                 ),
@@ -606,14 +590,14 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("request_id", models.UUIDField()),
                 ("way", models.CharField(max_length=12)),
-                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                ("at", models.DateTimeField(db_default=Now(), editable=False)),
                 ("expires_at", models.DateTimeField()),
                 (
                     "chatbot",
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.chatbot",
                     ),
@@ -623,7 +607,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         to="conversations.conversation",
                     ),
                 ),
@@ -657,7 +641,7 @@ class Migration(migrations.Migration):
                 ("kind", models.CharField(db_default="chatter", default="chatter", max_length=12)),
                 ("digest", models.BinaryField(max_length=32)),
                 ("conversation_digest", models.BinaryField(max_length=32, null=True)),
-                ("erased_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("erased_at", models.DateTimeField(db_default=Now())),
                 ("cutoff_at", models.DateTimeField(null=True)),
                 ("cutoff_number", models.BigIntegerField(null=True)),
                 ("request_id", models.UUIDField()),
@@ -665,10 +649,7 @@ class Migration(migrations.Migration):
                 (
                     "chatbot",
                     models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.PROTECT,
-                        related_name="+",
-                        to="chatbots.chatbot",
+                        db_index=False, on_delete=models.PROTECT, related_name="+", to="chatbots.chatbot"
                     ),
                 ),
                 (
@@ -677,7 +658,7 @@ class Migration(migrations.Migration):
                         db_constraint=False,
                         db_index=False,
                         null=True,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.variable",
                     ),
@@ -734,16 +715,13 @@ class Migration(migrations.Migration):
                 ("size", models.BigIntegerField(null=True)),
                 ("sha256", models.CharField(max_length=64, null=True)),
                 ("state", models.CharField(default="uploading", max_length=16)),
-                (
-                    "created_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
-                ),
+                ("created_at", models.DateTimeField(db_default=Now(), editable=False)),
                 (
                     "chatbot",
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.chatbot",
                     ),
@@ -753,7 +731,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         to="conversations.conversation",
                     ),
                 ),
@@ -794,7 +772,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.chatbot",
                     ),
@@ -804,7 +782,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         to="conversations.conversation",
                     ),
                 ),
@@ -813,7 +791,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         db_constraint=False,
                         db_index=False,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        on_delete=models.DO_NOTHING,
                         related_name="+",
                         to="chatbots.variable",
                     ),
