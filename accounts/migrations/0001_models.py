@@ -3,6 +3,7 @@
 
 from django.conf import settings
 from django.db import migrations, models
+from django.db.models import Q
 from django.db.models.functions import Now
 
 
@@ -30,10 +31,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "constraints": [
-                    models.CheckConstraint(
-                        condition=models.Q(("secret_encrypted", ""), _negated=True),
-                        name="authenticator_secret_not_empty",
-                    )
+                    models.CheckConstraint(condition=~Q(secret_encrypted=""), name="authenticator_secret_not_empty")
                 ]
             },
             bases=("otp_totp.totpdevice",),

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import migrations, models
+from django.db.models import Q
 from django.db.models.functions import Now
 
 
@@ -63,47 +64,45 @@ class Migration(migrations.Migration):
             options={
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("callback_url", ""),
-                            ("callback_url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
-                            _connector="OR",
-                        ),
+                        condition=Q(callback_url="")
+                        | Q(callback_url__regex="^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
                         name="chatbot_callback_url_shape",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("retention_days__isnull", True), ("retention_days__range", (1, 3650)), _connector="OR"
-                        ),
+                        condition=Q(retention_days__isnull=True) | Q(retention_days__range=(1, 3650)),
                         name="chatbot_retention_days_offered",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("export_assurance__in", ["any", "platform", "verified"])),
+                        condition=Q(export_assurance__in=["any", "platform", "verified"]),
                         name="chatbot_export_assurance_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("deadline__regex", "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$")
+                        condition=Q(
+                            deadline__regex="^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$"
                         ),
                         name="chatbot_deadline_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("csv_dialect__in", ["standard", "excel_comma", "excel_semicolon"])),
+                        condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
                         name="chatbot_csv_dialect_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "export_formats__in",
-                                ("csv", "csv json", "csv html", "csv json html", "json", "html", "json html"),
+                        condition=Q(
+                            export_formats__in=(
+                                "csv",
+                                "csv json",
+                                "csv html",
+                                "csv json html",
+                                "json",
+                                "html",
+                                "json html",
                             )
                         ),
                         name="chatbot_export_formats_known",
                     ),
+                    models.CheckConstraint(condition=~Q(slug=""), name="chatbot_slug_not_empty"),
                     models.CheckConstraint(
-                        condition=models.Q(("slug", ""), _negated=True), name="chatbot_slug_not_empty"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("slug__in", ["uploads", "erasure_ledger"]), _negated=True),
+                        condition=~Q(slug__in=["uploads", "erasure_ledger"]),
                         name="chatbot_slug_not_reserved",
                         violation_error_message="This slug names a folder of the service in the bucket. Choose another.",
                     ),
@@ -139,78 +138,49 @@ class Migration(migrations.Migration):
                 "verbose_name": "API key",
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("type__in", ["signing", "token", "identity"])), name="apikey_type_known"
+                        condition=Q(type__in=["signing", "token", "identity"]), name="apikey_type_known"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("rate_limit__isnull", True), ("rate_limit__range", (1, 1000000)), _connector="OR"
-                        ),
+                        condition=Q(rate_limit__isnull=True) | Q(rate_limit__range=(1, 1000000)),
                         name="apikey_rate_limit_in_range",
                         violation_error_message="The rate limit is a number of calls a minute from 1 to 1,000,000.",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("algorithm", ""),
-                                ("public_key", ""),
-                                ("secret_sha256__isnull", True),
-                                ("type", "signing"),
-                                models.Q(("secret_encrypted", ""), _negated=True),
-                            ),
-                            models.Q(
-                                ("algorithm", ""),
-                                ("public_key", ""),
-                                ("secret_encrypted", ""),
-                                ("secret_sha256__isnull", False),
-                                ("type", "token"),
-                            ),
-                            models.Q(
-                                ("secret_sha256__isnull", True),
-                                ("type", "identity"),
-                                models.Q(
-                                    models.Q(
-                                        ("algorithm", "HS256"),
-                                        ("public_key", ""),
-                                        models.Q(("secret_encrypted", ""), _negated=True),
-                                    ),
-                                    models.Q(
-                                        ("algorithm__in", ["ES256", "RS256"]),
-                                        ("secret_encrypted", ""),
-                                        models.Q(("public_key", ""), _negated=True),
-                                    ),
-                                    _connector="OR",
-                                ),
-                            ),
-                            _connector="OR",
+                        condition=Q(algorithm="", public_key="", secret_sha256__isnull=True, type="signing")
+                        & ~Q(secret_encrypted="")
+                        | Q(
+                            algorithm="",
+                            public_key="",
+                            secret_encrypted="",
+                            secret_sha256__isnull=False,
+                            type="token",
+                        )
+                        | Q(secret_sha256__isnull=True, type="identity")
+                        & (
+                            Q(algorithm="HS256", public_key="") & ~Q(secret_encrypted="")
+                            | Q(algorithm__in=["ES256", "RS256"], secret_encrypted="") & ~Q(public_key="")
                         ),
                         name="apikey_secret_fits_type",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("type", "identity"), _negated=True),
-                            models.Q(("rate_limit__isnull", True), ("scopes", [])),
-                            _connector="OR",
-                        ),
+                        condition=~Q(type="identity") | Q(rate_limit__isnull=True, scopes=[]),
                         name="apikey_identity_makes_no_call",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "scopes__contained_by",
-                                [
-                                    "deletions:write",
-                                    "exports:write",
-                                    "requests:read",
-                                    "requests:approve",
-                                    "conversations:write",
-                                    "conversations:read",
-                                    "messages:redact",
-                                    "identities:write",
-                                    "changelog:read",
-                                    "holds:read",
-                                    "holds:write",
-                                ],
-                            )
+                        condition=Q(
+                            scopes__contained_by=[
+                                "deletions:write",
+                                "exports:write",
+                                "requests:read",
+                                "requests:approve",
+                                "conversations:write",
+                                "conversations:read",
+                                "messages:redact",
+                                "identities:write",
+                                "changelog:read",
+                                "holds:read",
+                                "holds:write",
+                            ]
                         ),
                         name="apikey_scopes_known",
                     ),
@@ -243,62 +213,42 @@ class Migration(migrations.Migration):
             options={
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("hosting__in", ["hosted", "client"])), name="bucket_hosting_known"
+                        condition=Q(hosting__in=["hosted", "client"]), name="bucket_hosting_known"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("access_key_id", ""),
-                                ("bucket", ""),
-                                ("endpoint", ""),
-                                ("external_id", ""),
-                                ("hosting", "hosted"),
-                                ("kms_key_id", ""),
-                                ("prefix", ""),
-                                ("region", ""),
-                                ("role_arn", ""),
-                                ("secret_encrypted", ""),
-                                ("sse", ""),
-                            ),
-                            models.Q(
-                                ("hosting", "client"),
-                                models.Q(("bucket", ""), _negated=True),
-                                models.Q(("region", ""), _negated=True),
-                                models.Q(
-                                    models.Q(
-                                        ("external_id", ""),
-                                        ("role_arn", ""),
-                                        models.Q(("access_key_id", ""), _negated=True),
-                                        models.Q(("secret_encrypted", ""), _negated=True),
-                                    ),
-                                    models.Q(
-                                        ("access_key_id", ""),
-                                        ("secret_encrypted", ""),
-                                        models.Q(("role_arn", ""), _negated=True),
-                                        models.Q(("external_id", ""), _negated=True),
-                                    ),
-                                    _connector="OR",
-                                ),
-                            ),
-                            _connector="OR",
+                        condition=Q(
+                            access_key_id="",
+                            bucket="",
+                            endpoint="",
+                            external_id="",
+                            hosting="hosted",
+                            kms_key_id="",
+                            prefix="",
+                            region="",
+                            role_arn="",
+                            secret_encrypted="",
+                            sse="",
+                        )
+                        | Q(hosting="client")
+                        & ~Q(bucket="")
+                        & ~Q(region="")
+                        & (
+                            Q(external_id="", role_arn="") & ~Q(access_key_id="") & ~Q(secret_encrypted="")
+                            | Q(access_key_id="", secret_encrypted="") & ~Q(role_arn="") & ~Q(external_id="")
                         ),
                         name="bucket_settings_fit_hosting",
                     ),
                     models.UniqueConstraint(
-                        condition=models.Q(("hosting", "client")),
+                        condition=Q(hosting="client"),
                         fields=("bucket", "endpoint", "prefix"),
                         name="bucket_place_once",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("prefix", ""), ("prefix__endswith", "/"), _connector="OR"),
-                        name="bucket_prefix_is_folder",
+                        condition=Q(prefix="") | Q(prefix__endswith="/"), name="bucket_prefix_is_folder"
                     ),
+                    models.CheckConstraint(condition=Q(sse__in=["", "AES256", "aws:kms"]), name="bucket_sse_known"),
                     models.CheckConstraint(
-                        condition=models.Q(("sse__in", ["", "AES256", "aws:kms"])), name="bucket_sse_known"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("kms_key_id", ""), ("sse", "aws:kms"), _connector="OR"),
-                        name="bucket_kms_key_fits_sse",
+                        condition=Q(kms_key_id="") | Q(sse="aws:kms"), name="bucket_kms_key_fits_sse"
                     ),
                 ]
             },
@@ -339,28 +289,21 @@ class Migration(migrations.Migration):
             options={
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("origin__in", ["issued", "by_hand"])),
-                        name="bucketcredential_origin_known",
+                        condition=Q(origin__in=["issued", "by_hand"]), name="bucketcredential_origin_known"
                     ),
-                    models.CheckConstraint(condition=models.Q(("place__range", (1, 2))), name="bucketcredential_few"),
+                    models.CheckConstraint(condition=Q(place__range=(1, 2)), name="bucketcredential_few"),
                     models.UniqueConstraint(
-                        condition=models.Q(("revoked_at__isnull", True)),
+                        condition=Q(revoked_at__isnull=True),
                         fields=("chatbot", "place"),
                         name="bucketcredential_place_once",
                     ),
                     models.UniqueConstraint(
-                        condition=models.Q(
-                            models.Q(("access_key_id", ""), _negated=True), ("revoked_at__isnull", True)
-                        ),
+                        condition=~Q(access_key_id="") & Q(revoked_at__isnull=True),
                         fields=("access_key_id",),
                         name="bucketcredential_key_once",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("active_at__isnull", True),
-                            models.Q(("access_key_id", ""), _negated=True),
-                            _connector="OR",
-                        ),
+                        condition=Q(active_at__isnull=True) | ~Q(access_key_id=""),
                         name="bucketcredential_active_has_key",
                     ),
                 ]
@@ -382,9 +325,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "constraints": [
-                    models.CheckConstraint(
-                        condition=models.Q(("secret_encrypted", ""), _negated=True), name="callbacksecret_not_empty"
-                    )
+                    models.CheckConstraint(condition=~Q(secret_encrypted=""), name="callbacksecret_not_empty")
                 ]
             },
         ),
@@ -409,9 +350,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "change log",
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("request_id__isnull", False)),
-                        fields=["request_id", "id"],
-                        name="changelog_request",
+                        condition=Q(request_id__isnull=False), fields=["request_id", "id"], name="changelog_request"
                     ),
                     models.Index(
                         models.F("chatbot"),
@@ -422,15 +361,13 @@ class Migration(migrations.Migration):
                         models.F("chatbot"),
                         models.F("event"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(
-                            ("event__in", ["request.accepted", "request.started", "request.completed"]), _negated=True
-                        ),
+                        condition=~Q(event__in=["request.accepted", "request.started", "request.completed"]),
                         name="changelog_rare_events",
                     ),
                 ],
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("event__regex", "^[a-z_]+(\\.[a-z_]+)+$")), name="changelog_event_dotted"
+                        condition=Q(event__regex="^[a-z_]+(\\.[a-z_]+)+$"), name="changelog_event_dotted"
                     )
                 ],
             },
@@ -442,9 +379,7 @@ class Migration(migrations.Migration):
                 ("fingerprint", models.BinaryField(max_length=32)),
                 ("created_at", models.DateTimeField(db_default=Now(), editable=False)),
             ],
-            options={
-                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="digestkey_one_row")]
-            },
+            options={"constraints": [models.CheckConstraint(condition=Q(id=1), name="digestkey_one_row")]},
         ),
         migrations.CreateModel(
             name="Membership",
@@ -467,8 +402,7 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.UniqueConstraint(fields=("user", "chatbot"), name="membership_one_role_per_chatbot"),
                     models.CheckConstraint(
-                        condition=models.Q(("role__in", ["viewer", "support", "officer"])),
-                        name="membership_role_known",
+                        condition=Q(role__in=["viewer", "support", "officer"]), name="membership_role_known"
                     ),
                 ]
             },
@@ -511,28 +445,20 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.UniqueConstraint(fields=("chatbot", "name"), name="variable_name_once_per_chatbot"),
                     models.UniqueConstraint(
-                        condition=models.Q(("is_uci", True)), fields=("chatbot",), name="variable_one_uci_per_chatbot"
+                        condition=Q(is_uci=True), fields=("chatbot",), name="variable_one_uci_per_chatbot"
                     ),
                     models.UniqueConstraint(fields=("chatbot", "id"), name="variable_of_chatbot"),
                     models.CheckConstraint(
-                        condition=models.Q(("category__in", ["custom", "user_channel", "system"])),
-                        name="variable_category_known",
+                        condition=Q(category__in=["custom", "user_channel", "system"]), name="variable_category_known"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("is_uci", True), ("category", "system"), _negated=True),
-                        name="variable_uci_not_system",
+                        condition=~(Q(is_uci=True) & Q(category="system")), name="variable_uci_not_system"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("category", "user_channel"), _negated=True),
-                            ("name__regex", "^[a-z0-9_]+$"),
-                            _connector="OR",
-                        ),
+                        condition=~Q(category="user_channel") | Q(name__regex="^[a-z0-9_]+$"),
                         name="variable_user_channel_name",
                     ),
-                    models.CheckConstraint(
-                        condition=models.Q(("name", ""), _negated=True), name="variable_name_not_empty"
-                    ),
+                    models.CheckConstraint(condition=~Q(name=""), name="variable_name_not_empty"),
                 ]
             },
         ),
@@ -582,11 +508,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "indexes": [
-                    models.Index(
-                        condition=models.Q(("finished_at__isnull", True)),
-                        fields=["asked_at"],
-                        name="bucketcheck_open",
-                    )
+                    models.Index(condition=Q(finished_at__isnull=True), fields=["asked_at"], name="bucketcheck_open")
                 ]
             },
         ),
@@ -627,17 +549,15 @@ class Migration(migrations.Migration):
             options={
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$")),
+                        condition=Q(url__regex="^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
                         name="resolver_url_shape",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("pointer__regex", "^(/([^/~]|~0|~1)*)*$")), name="resolver_pointer_shape"
+                        condition=Q(pointer__regex="^(/([^/~]|~0|~1)*)*$"), name="resolver_pointer_shape"
                     ),
+                    models.CheckConstraint(condition=Q(variable_ids__len__range=(1, 10)), name="resolver_sends_some"),
                     models.CheckConstraint(
-                        condition=models.Q(("variable_ids__len__range", (1, 10))), name="resolver_sends_some"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("off_reason__in", ["", "uci_changed", "uci_not_custom"])),
+                        condition=Q(off_reason__in=["", "uci_changed", "uci_not_custom"]),
                         name="resolver_off_reason_known",
                     ),
                 ]

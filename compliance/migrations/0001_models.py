@@ -4,6 +4,7 @@ import uuid_utils.compat
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import migrations, models
+from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
 
 
@@ -210,21 +211,17 @@ class Migration(migrations.Migration):
                         models.F("chatbot"),
                         Coalesce("not_before", "queued_at"),
                         models.F("seq"),
-                        condition=models.Q(("claim__isnull", True), ("status", "accepted")),
+                        condition=Q(claim__isnull=True, status="accepted"),
                         name="request_queue",
                     ),
                     models.Index(fields=["variable", "uci_digest", "status", "seq"], name="request_of_chatter"),
+                    models.Index(condition=Q(claim__isnull=False), fields=["claim"], name="request_claim"),
                     models.Index(
-                        condition=models.Q(("claim__isnull", False)), fields=["claim"], name="request_claim"
-                    ),
-                    models.Index(
-                        condition=models.Q(("chatbot__gt", 0), ("status", "accepted"), ("waiting_for", "extracts")),
+                        condition=Q(chatbot__gt=0, status="accepted", waiting_for="extracts"),
                         fields=["chatbot", "seq"],
                         name="request_waits_for_days",
                     ),
-                    models.Index(
-                        condition=models.Q(("status", "on_hold")), fields=["hold_reason", "seq"], name="request_held"
-                    ),
+                    models.Index(condition=Q(status="on_hold"), fields=["hold_reason", "seq"], name="request_held"),
                     models.Index(
                         models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="request_newest"
                     ),
@@ -232,249 +229,179 @@ class Migration(migrations.Migration):
                         models.F("chatbot"),
                         models.F("status"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(models.Q(("status", "completed"), _negated=True), ("chatbot__gt", 0)),
+                        condition=~Q(status="completed") & Q(chatbot__gt=0),
                         name="request_newest_unfinished",
                     ),
                     models.Index(
                         models.F("chatbot"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(("chatbot__gt", 0), ("kind", "export")),
+                        condition=Q(chatbot__gt=0, kind="export"),
                         name="request_newest_exports",
                     ),
                     models.Index(
                         models.F("chatbot"),
                         models.F("reference"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(("reference", ""), _negated=True),
+                        condition=~Q(reference=""),
                         name="request_of_reference",
                     ),
                     models.Index(
                         models.F("chatbot"),
                         models.F("origin"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(models.Q(("origin", "api"), _negated=True), ("chatbot__gt", 0)),
+                        condition=~Q(origin="api") & Q(chatbot__gt=0),
                         name="request_newest_by_hand",
                     ),
                     models.Index(
-                        condition=models.Q(("continues__isnull", False)),
-                        fields=["continues"],
-                        name="request_continues",
+                        condition=Q(continues__isnull=False), fields=["continues"], name="request_continues"
                     ),
                     models.Index(
                         Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
-                        condition=models.Q(("uci_digest__isnull", False), ("uci_value__isnull", True)),
+                        condition=Q(uci_digest__isnull=False, uci_value__isnull=True),
                         name="request_digest_kept",
                     ),
                     models.Index(
-                        condition=models.Q(("kind", "export"), ("status", "failed"), ("uci_value__isnull", False)),
+                        condition=Q(kind="export", status="failed", uci_value__isnull=False),
                         fields=["failed_at"],
                         name="request_failed_exports",
                     ),
                     models.Index(
-                        condition=models.Q(
-                            ("named_conversations__isnull", False),
-                            ("status__in", ["accepted", "on_hold", "processing", "failed"]),
+                        condition=Q(
+                            named_conversations__isnull=False,
+                            status__in=["accepted", "on_hold", "processing", "failed"],
                         ),
                         fields=["chatbot", "seq"],
                         name="request_by_ids_open",
                     ),
                     models.Index(
                         Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
-                        condition=models.Q(("chatbot__gt", 0), ("named_conversations__isnull", False)),
+                        condition=Q(chatbot__gt=0, named_conversations__isnull=False),
                         name="request_by_ids_kept",
                     ),
                     models.Index(
                         Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
-                        condition=models.Q(
-                            models.Q(("reference", ""), _negated=True),
-                            models.Q(
-                                ("completed_at__isnull", False),
-                                ("cancelled_at__isnull", False),
-                                ("rejected_at__isnull", False),
-                                models.Q(("named_conversations__isnull", True), ("uci_digest__isnull", True)),
-                                _connector="OR",
-                            ),
+                        condition=~Q(reference="")
+                        & (
+                            Q(completed_at__isnull=False)
+                            | Q(cancelled_at__isnull=False)
+                            | Q(rejected_at__isnull=False)
+                            | Q(named_conversations__isnull=True, uci_digest__isnull=True)
                         ),
                         name="request_reference_kept",
                     ),
                 ],
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("kind__in", ["deletion", "export", "retention", "redaction"])),
+                        condition=Q(kind__in=["deletion", "export", "retention", "redaction"]),
                         name="request_kind_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "status__in",
-                                ["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"],
-                            )
+                        condition=Q(
+                            status__in=[
+                                "accepted",
+                                "on_hold",
+                                "processing",
+                                "completed",
+                                "failed",
+                                "cancelled",
+                                "rejected",
+                            ]
                         ),
                         name="request_status_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("waiting_for__isnull", True),
-                            ("waiting_for__in", ["extracts", "turn", "rows"]),
-                            _connector="OR",
-                        ),
+                        condition=Q(waiting_for__isnull=True) | Q(waiting_for__in=["extracts", "turn", "rows"]),
                         name="request_waiting_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("kind__in", ["export", "redaction"]),
-                            models.Q(("cutoff_at__isnull", True), ("cutoff_number__isnull", True)),
-                            models.Q(("cutoff_at__isnull", False), ("cutoff_number__isnull", False)),
-                            _connector="OR",
-                        ),
+                        condition=Q(kind__in=["export", "redaction"])
+                        | Q(cutoff_at__isnull=True, cutoff_number__isnull=True)
+                        | Q(cutoff_at__isnull=False, cutoff_number__isnull=False),
                         name="request_cutoff_is_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("lane__in", ["normal", "split", "isolated", "large", "client"])),
+                        condition=Q(lane__in=["normal", "split", "isolated", "large", "client"]),
                         name="request_lane_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("deadline__regex", "^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$")
+                        condition=Q(
+                            deadline__regex="^(gdpr|ccpa|[1-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$"
                         ),
                         name="request_deadline_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("extended_at__isnull", True), ("extended_by", ""), ("extension_reason__isnull", True)
-                            ),
-                            models.Q(
-                                ("extended_at__isnull", False),
-                                ("extension_reason__in", ["complexity", "number_of_requests"]),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(extended_at__isnull=True, extended_by="", extension_reason__isnull=True)
+                        | Q(extended_at__isnull=False, extension_reason__in=["complexity", "number_of_requests"]),
                         name="request_extension_is_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("csv_dialect__in", ["standard", "excel_comma", "excel_semicolon"])),
+                        condition=Q(csv_dialect__in=["standard", "excel_comma", "excel_semicolon"]),
                         name="request_csv_dialect_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "formats__in",
-                                ("csv", "csv json", "csv html", "csv json html", "json", "html", "json html"),
-                            )
+                        condition=Q(
+                            formats__in=("csv", "csv json", "csv html", "csv json html", "json", "html", "json html")
                         ),
                         name="request_formats_known",
                     ),
+                    models.CheckConstraint(condition=Q(archive__in=["", "zip"]), name="request_archive_known"),
                     models.CheckConstraint(
-                        condition=models.Q(("archive__in", ["", "zip"])), name="request_archive_known"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("held_at__isnull", False), ("hold_reason__isnull", False), ("status", "on_hold")
-                            ),
-                            models.Q(models.Q(("status", "on_hold"), _negated=True), ("hold_reason__isnull", True)),
-                            _connector="OR",
-                        ),
+                        condition=Q(held_at__isnull=False, hold_reason__isnull=False, status="on_hold")
+                        | ~Q(status="on_hold") & Q(hold_reason__isnull=True),
                         name="request_hold_has_reason",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("named_conversations__isnull", True), ("variable__isnull", False)),
-                            models.Q(
-                                ("uci_digest__isnull", True), ("uci_value__isnull", True), ("variable__isnull", True)
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(named_conversations__isnull=True, variable__isnull=False)
+                        | Q(uci_digest__isnull=True, uci_value__isnull=True, variable__isnull=True),
                         name="request_has_one_selector",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("kind", "retention"), _negated=True),
-                            models.Q(("named_conversations__isnull", True), ("variable__isnull", True)),
-                            _connector="OR",
-                        ),
+                        condition=~Q(kind="retention") | Q(named_conversations__isnull=True, variable__isnull=True),
                         name="request_retention_names_nobody",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("kind", "redaction"), _negated=True),
-                            models.Q(("named_conversations__isnull", True), ("variable__isnull", True)),
-                            _connector="OR",
-                        ),
+                        condition=~Q(kind="redaction") | Q(named_conversations__isnull=True, variable__isnull=True),
                         name="request_redaction_names_nobody",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("status__in", ["accepted", "on_hold", "processing"]), _negated=True),
-                            models.Q(("uci_digest__isnull", False), ("uci_value__isnull", False)),
-                            ("named_conversations__isnull", False),
-                            ("kind__in", ["retention", "redaction"]),
-                            models.Q(("origin", "replay"), ("uci_digest__isnull", False)),
-                            _connector="OR",
-                        ),
+                        condition=~Q(status__in=["accepted", "on_hold", "processing"])
+                        | Q(uci_digest__isnull=False, uci_value__isnull=False)
+                        | Q(named_conversations__isnull=False)
+                        | Q(kind__in=["retention", "redaction"])
+                        | Q(origin="replay", uci_digest__isnull=False),
                         name="request_open_names_somebody",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("named_conversations__range", (1, 100))),
-                        name="request_names_some_conversations",
+                        condition=Q(named_conversations__range=(1, 100)), name="request_names_some_conversations"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("status__in", ["completed", "cancelled", "rejected"]), _negated=True),
-                            ("uci_value__isnull", True),
-                            _connector="OR",
-                        ),
+                        condition=~Q(status__in=["completed", "cancelled", "rejected"]) | Q(uci_value__isnull=True),
                         name="request_final_forgets_chatter",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("completed_at__isnull", False), ("result__isnull", False), ("status", "completed")
-                            ),
-                            models.Q(
-                                models.Q(("status", "completed"), _negated=True),
-                                ("completed_at__isnull", True),
-                                ("result__isnull", True),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(completed_at__isnull=False, result__isnull=False, status="completed")
+                        | ~Q(status="completed") & Q(completed_at__isnull=True, result__isnull=True),
                         name="request_completed_has_result",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("status", "failed"), _negated=True),
-                            models.Q(("failed_at__isnull", False), models.Q(("error_code", ""), _negated=True)),
-                            _connector="OR",
-                        ),
+                        condition=~Q(status="failed") | Q(failed_at__isnull=False) & ~Q(error_code=""),
                         name="request_failed_has_error",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("status", "processing"), _negated=True),
-                            ("started_at__isnull", False),
-                            _connector="OR",
-                        ),
+                        condition=~Q(status="processing") | Q(started_at__isnull=False),
                         name="request_processing_has_start",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("claim__isnull", True), ("status__in", ["accepted", "processing"]), _connector="OR"
-                        ),
+                        condition=Q(claim__isnull=True) | Q(status__in=["accepted", "processing"]),
                         name="request_claimed_is_open",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("reference", ""), ("reference__regex", "^[A-Za-z0-9._:-]{1,64}$"), _connector="OR"
-                        ),
+                        condition=Q(reference="") | Q(reference__regex="^[A-Za-z0-9._:-]{1,64}$"),
                         name="request_reference_shape",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("callback_url", ""),
-                            ("callback_url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
-                            _connector="OR",
-                        ),
+                        condition=Q(callback_url="")
+                        | Q(callback_url__regex="^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
                         name="request_callback_url_shape",
                     ),
                 ],
@@ -520,13 +447,9 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("state", "waiting")),
-                        fields=["chatbot", "next_attempt_at"],
-                        name="callback_due",
+                        condition=Q(state="waiting"), fields=["chatbot", "next_attempt_at"], name="callback_due"
                     ),
-                    models.Index(
-                        condition=models.Q(("token__isnull", False)), fields=["token"], name="callback_taken"
-                    ),
+                    models.Index(condition=Q(token__isnull=False), fields=["token"], name="callback_taken"),
                     models.Index(fields=["expires_at"], name="callback_expiry"),
                     models.Index(
                         models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="callback_newest"
@@ -534,91 +457,61 @@ class Migration(migrations.Migration):
                     models.Index(
                         models.F("chatbot"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(("chatbot__gt", 0), ("state", "given_up")),
+                        condition=Q(chatbot__gt=0, state="given_up"),
                         name="callback_newest_given_up",
                     ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("request", "occurred_at", "status"), name="callback_once"),
                     models.UniqueConstraint(
-                        condition=models.Q(("deadline_event", ""), _negated=True),
+                        condition=~Q(deadline_event=""),
                         fields=("request", "deadline_event", "occurred_at"),
                         name="callback_of_deadline_once",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("deadline_event", ""),
-                                ("status__in", ["completed", "failed", "on_hold", "rejected", "cancelled"]),
-                            ),
-                            models.Q(
-                                ("deadline_event__in", ["due_soon", "overdue", "extended"]),
-                                ("status__in", ["accepted", "processing", "on_hold", "failed"]),
-                            ),
-                            _connector="OR",
+                        condition=Q(
+                            deadline_event="", status__in=["completed", "failed", "on_hold", "rejected", "cancelled"]
+                        )
+                        | Q(
+                            deadline_event__in=["due_soon", "overdue", "extended"],
+                            status__in=["accepted", "processing", "on_hold", "failed"],
                         ),
                         name="callback_event_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("hold_reason__isnull", False), ("status", "on_hold")),
-                            models.Q(models.Q(("status", "on_hold"), _negated=True), ("hold_reason__isnull", True)),
-                            _connector="OR",
-                        ),
+                        condition=Q(hold_reason__isnull=False, status="on_hold")
+                        | ~Q(status="on_hold") & Q(hold_reason__isnull=True),
                         name="callback_hold_has_reason",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("result__isnull", False), ("status", "completed")),
-                            models.Q(models.Q(("status", "completed"), _negated=True), ("result__isnull", True)),
-                            _connector="OR",
-                        ),
+                        condition=Q(result__isnull=False, status="completed")
+                        | ~Q(status="completed") & Q(result__isnull=True),
                         name="callback_completed_has_result",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("status", "failed"), models.Q(("error_code", ""), _negated=True)),
-                            models.Q(models.Q(("status", "failed"), _negated=True), ("error_code", "")),
-                            _connector="OR",
-                        ),
+                        condition=Q(status="failed") & ~Q(error_code="") | ~Q(status="failed") & Q(error_code=""),
                         name="callback_failed_has_error",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("url", ""),
-                            ("url__regex", "^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
-                            _connector="OR",
-                        ),
+                        condition=Q(url="") | Q(url__regex="^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"),
                         name="callback_url_shape",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("delivered_at__isnull", True),
-                                ("next_attempt_at__isnull", False),
-                                ("state", "waiting"),
-                                models.Q(("url", ""), _negated=True),
-                            ),
-                            models.Q(
-                                ("delivered_at__isnull", False),
-                                ("last_error", ""),
-                                ("next_attempt_at__isnull", True),
-                                ("state", "delivered"),
-                                ("url", ""),
-                            ),
-                            models.Q(
-                                ("delivered_at__isnull", True),
-                                ("next_attempt_at__isnull", True),
-                                ("state", "given_up"),
-                                models.Q(("last_error", ""), _negated=True),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(delivered_at__isnull=True, next_attempt_at__isnull=False, state="waiting")
+                        & ~Q(url="")
+                        | Q(
+                            delivered_at__isnull=False,
+                            last_error="",
+                            next_attempt_at__isnull=True,
+                            state="delivered",
+                            url="",
+                        )
+                        | Q(delivered_at__isnull=True, next_attempt_at__isnull=True, state="given_up")
+                        & ~Q(last_error=""),
                         name="callback_state_fits",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("token__isnull", True), ("state", "waiting"), _connector="OR"),
-                        name="callback_taken_waits",
+                        condition=Q(token__isnull=True) | Q(state="waiting"), name="callback_taken_waits"
                     ),
                 ],
             },
@@ -654,16 +547,14 @@ class Migration(migrations.Migration):
             ],
             options={
                 "indexes": [
+                    models.Index(condition=Q(key__isnull=False), fields=["expires_at"], name="export_expiry"),
                     models.Index(
-                        condition=models.Q(("key__isnull", False)), fields=["expires_at"], name="export_expiry"
-                    ),
-                    models.Index(
-                        condition=models.Q(("hosting", "client"), ("key__isnull", False)),
+                        condition=Q(hosting="client", key__isnull=False),
                         fields=["finished_at"],
                         name="export_key_kept",
                     ),
                     models.Index(
-                        condition=models.Q(("finished_at__isnull", True), ("key__isnull", False)),
+                        condition=Q(finished_at__isnull=True, key__isnull=False),
                         fields=["id"],
                         name="export_unfinished",
                     ),
@@ -671,21 +562,12 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.UniqueConstraint(fields=("chatbot", "key"), name="export_key_once_per_chatbot"),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("finished_at__isnull", True),
-                            models.Q(
-                                ("bytes__isnull", False),
-                                ("rows__isnull", False),
-                                ("sha256__isnull", False),
-                                ("upload_id__isnull", True),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(finished_at__isnull=True)
+                        | Q(bytes__isnull=False, rows__isnull=False, sha256__isnull=False, upload_id__isnull=True),
                         name="export_finished_is_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("removed_at__isnull", True), ("key__isnull", True), _connector="OR"),
-                        name="export_removed_forgets_key",
+                        condition=Q(removed_at__isnull=True) | Q(key__isnull=True), name="export_removed_forgets_key"
                     ),
                 ],
             },
@@ -754,19 +636,10 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["request_id"], name="journalentry_request")],
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("key_prefix", ""),
-                                ("kind__in", ["accepted", "withdrawn", "hold"]),
-                                ("request_id__isnull", False),
-                            ),
-                            models.Q(
-                                ("kind", "key_revoked"),
-                                ("request_id__isnull", True),
-                                models.Q(("key_prefix", ""), _negated=True),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(
+                            key_prefix="", kind__in=["accepted", "withdrawn", "hold"], request_id__isnull=False
+                        )
+                        | Q(kind="key_revoked", request_id__isnull=True) & ~Q(key_prefix=""),
                         name="journalentry_names_one",
                     )
                 ],
@@ -799,14 +672,10 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("outcome__in", ["", "filed"])),
-                        fields=["request_id"],
-                        name="ledgerline_open",
+                        condition=Q(outcome__in=["", "filed"]), fields=["request_id"], name="ledgerline_open"
                     ),
                     models.Index(fields=["at"], name="ledgerline_at"),
-                    models.Index(
-                        condition=models.Q(("outcome", "undecided")), fields=["chatbot"], name="ledgerline_undecided"
-                    ),
+                    models.Index(condition=Q(outcome="undecided"), fields=["chatbot"], name="ledgerline_undecided"),
                 ]
             },
         ),
@@ -860,11 +729,8 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "left copies",
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("export__isnull", False), ("extract__isnull", True)),
-                            models.Q(("export__isnull", True), ("extract__isnull", False)),
-                            _connector="OR",
-                        ),
+                        condition=Q(export__isnull=False, extract__isnull=True)
+                        | Q(export__isnull=True, extract__isnull=False),
                         name="leftcopy_is_one_thing",
                     ),
                     models.UniqueConstraint(fields=("deletion", "export"), name="leftcopy_export_once"),
@@ -913,83 +779,53 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("released_at__isnull", True)),
-                        fields=["chatbot"],
-                        name="legalhold_in_force",
+                        condition=Q(released_at__isnull=True), fields=["chatbot"], name="legalhold_in_force"
                     ),
                     models.Index(
                         models.F("chatbot"), models.OrderBy(models.F("id"), descending=True), name="legalhold_newest"
                     ),
                     models.Index(
-                        condition=models.Q(("released_at__isnull", False), models.Q(("matter", ""), _negated=True)),
+                        condition=Q(released_at__isnull=False) & ~Q(matter=""),
                         fields=["released_at"],
                         name="legalhold_kept",
                     ),
                 ],
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(("scope__in", ["uci", "conversations", "chatbot"])),
-                        name="legalhold_scope_known",
+                        condition=Q(scope__in=["uci", "conversations", "chatbot"]), name="legalhold_scope_known"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("basis__in", ["legal_claims", "legal_obligation", "authority_order"])),
+                        condition=Q(basis__in=["legal_claims", "legal_obligation", "authority_order"]),
                         name="legalhold_basis_known",
                     ),
+                    models.CheckConstraint(condition=Q(disclosure="disclosed"), name="legalhold_disclosure_known"),
                     models.CheckConstraint(
-                        condition=models.Q(("disclosure", "disclosed")), name="legalhold_disclosure_known"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                models.Q(("scope", "uci"), ("variable__isnull", False)),
-                                models.Q(models.Q(("scope", "uci"), _negated=True), ("variable__isnull", True)),
-                                _connector="OR",
-                            ),
-                            models.Q(
-                                ("scope", "uci"),
-                                models.Q(("uci_digest__isnull", True), ("value_encrypted", "")),
-                                _connector="OR",
-                            ),
-                        ),
+                        condition=(
+                            Q(scope="uci", variable__isnull=False) | ~Q(scope="uci") & Q(variable__isnull=True)
+                        )
+                        & (Q(scope="uci") | Q(uci_digest__isnull=True, value_encrypted="")),
                         name="legalhold_names_its_scope",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("released_at__isnull", False),
-                            models.Q(("scope", "uci"), _negated=True),
-                            ("uci_digest__isnull", False),
-                            _connector="OR",
-                        ),
+                        condition=Q(released_at__isnull=False) | ~Q(scope="uci") | Q(uci_digest__isnull=False),
                         name="legalhold_in_force_finds",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("began_from__isnull", True),
-                            ("began_before__isnull", True),
-                            ("began_from__lt", models.F("began_before")),
-                            _connector="OR",
-                        ),
+                        condition=Q(began_from__isnull=True)
+                        | Q(began_before__isnull=True)
+                        | Q(began_from__lt=models.F("began_before")),
                         name="legalhold_window_is_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("release_reason", ""), ("released_at__isnull", True), ("released_by", "")),
-                            models.Q(
-                                ("released_at__isnull", False),
-                                ("value_encrypted", ""),
-                                models.Q(("released_by", ""), _negated=True),
-                                models.Q(("release_reason", ""), _negated=True),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(release_reason="", released_at__isnull=True, released_by="")
+                        | Q(released_at__isnull=False, value_encrypted="")
+                        & ~Q(released_by="")
+                        & ~Q(release_reason=""),
                         name="legalhold_release_is_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("matter__regex", "^[A-Za-z0-9._:-]{1,64}$"),
-                            models.Q(("matter", ""), ("released_at__isnull", False)),
-                            _connector="OR",
-                        ),
+                        condition=Q(matter__regex="^[A-Za-z0-9._:-]{1,64}$")
+                        | Q(matter="", released_at__isnull=False),
                         name="legalhold_matter_shape",
                     ),
                 ],
@@ -1058,15 +894,12 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(fields=("request", "event", "occurred_at"), name="notice_once"),
                     models.UniqueConstraint(fields=("hold", "occurred_at"), name="notice_of_hold_once"),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("event__in", ["failed", "on_hold", "due_soon", "overdue"]),
-                                ("hold__isnull", True),
-                                ("request__isnull", False),
-                            ),
-                            models.Q(("event", "review"), ("hold__isnull", False), ("request__isnull", True)),
-                            _connector="OR",
-                        ),
+                        condition=Q(
+                            event__in=["failed", "on_hold", "due_soon", "overdue"],
+                            hold__isnull=True,
+                            request__isnull=False,
+                        )
+                        | Q(event="review", hold__isnull=False, request__isnull=True),
                         name="notice_event_known",
                     ),
                 ],
@@ -1097,26 +930,20 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["conversation_id"], name="redaction_conversation")],
                 "constraints": [
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("message_numbers__len__range", (1, 100)),
-                            models.Q(("csat_comment", True), ("message_numbers__len", 0)),
-                            _connector="OR",
-                        ),
+                        condition=Q(message_numbers__len__range=(1, 100))
+                        | Q(csat_comment=True, message_numbers__len=0),
                         name="redaction_names_something",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            (
-                                "reason__in",
-                                [
-                                    "payment_data",
-                                    "credentials",
-                                    "identity_document",
-                                    "sensitive_data",
-                                    "other_person",
-                                    "other",
-                                ],
-                            )
+                        condition=Q(
+                            reason__in=[
+                                "payment_data",
+                                "credentials",
+                                "identity_document",
+                                "sensitive_data",
+                                "other_person",
+                                "other",
+                            ]
                         ),
                         name="redaction_reason_known",
                     ),
@@ -1209,15 +1036,11 @@ class Migration(migrations.Migration):
             ],
             options={
                 "indexes": [
-                    models.Index(
-                        condition=models.Q(("text__isnull", False)), fields=["created_at"], name="requestnote_kept"
-                    )
+                    models.Index(condition=Q(text__isnull=False), fields=["created_at"], name="requestnote_kept")
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("request", "entry_id"), name="requestnote_once"),
-                    models.CheckConstraint(
-                        condition=models.Q(("text", ""), _negated=True), name="requestnote_says_something"
-                    ),
+                    models.CheckConstraint(condition=~Q(text=""), name="requestnote_says_something"),
                 ],
             },
         ),
@@ -1282,19 +1105,15 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["chatbot", "-day", "-id"], name="retentionrun_of_chatbot")],
                 "constraints": [
                     models.UniqueConstraint(
-                        condition=models.Q(("announced__isnull", True), ("is_replayed", False)),
+                        condition=Q(announced__isnull=True, is_replayed=False),
                         fields=("chatbot", "day"),
                         name="retentionrun_once_a_day",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("retention_days__range", (1, 3650))), name="retentionrun_days_offered"
+                        condition=Q(retention_days__range=(1, 3650)), name="retentionrun_days_offered"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("request__isnull", False),
-                            models.Q(("announced__isnull", True), ("previous_days__isnull", True)),
-                            _connector="OR",
-                        ),
+                        condition=Q(request__isnull=False) | Q(announced__isnull=True, previous_days__isnull=True),
                         name="retentionrun_first_has_request",
                     ),
                 ],
@@ -1319,31 +1138,18 @@ class Migration(migrations.Migration):
             ],
             options={
                 "constraints": [
-                    models.CheckConstraint(condition=models.Q(("id", 1)), name="service_one_row"),
+                    models.CheckConstraint(condition=Q(id=1), name="service_one_row"),
                     models.CheckConstraint(
-                        condition=models.Q(("state__in", ["open", "restored", "catching_up"])),
-                        name="service_state_known",
+                        condition=Q(state__in=["open", "restored", "catching_up"]), name="service_state_known"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("reason__in", ["", "other_server", "objects_unknown"])),
-                        name="service_reason_known",
+                        condition=Q(reason__in=["", "other_server", "objects_unknown"]), name="service_reason_known"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("highest_number__isnull", True),
-                                ("reason", ""),
-                                ("state", "open"),
-                                ("tripped_at__isnull", True),
-                            ),
-                            models.Q(
-                                models.Q(("state", "open"), _negated=True),
-                                models.Q(("reason", ""), _negated=True),
-                                ("highest_number__isnull", False),
-                                ("tripped_at__isnull", False),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(highest_number__isnull=True, reason="", state="open", tripped_at__isnull=True)
+                        | ~Q(state="open")
+                        & ~Q(reason="")
+                        & Q(highest_number__isnull=False, tripped_at__isnull=False),
                         name="service_trip_is_whole",
                     ),
                 ]
@@ -1360,10 +1166,8 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name_plural": "canaries",
                 "constraints": [
-                    models.CheckConstraint(condition=models.Q(("id", 1)), name="canary_one_row"),
-                    models.CheckConstraint(
-                        condition=models.Q(("token_encrypted", ""), _negated=True), name="canary_has_token"
-                    ),
+                    models.CheckConstraint(condition=Q(id=1), name="canary_one_row"),
+                    models.CheckConstraint(condition=~Q(token_encrypted=""), name="canary_has_token"),
                 ],
             },
         ),
@@ -1399,20 +1203,12 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["-began_at"], name="canaryturn_began")],
                 "constraints": [
                     models.UniqueConstraint(
-                        condition=models.Q(("state", "running")), fields=("state",), name="canaryturn_one_runs"
+                        condition=Q(state="running"), fields=("state",), name="canaryturn_one_runs"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("ended_at__isnull", True), ("state", "running")),
-                            models.Q(("ended_at__isnull", False), ("state__in", ["found", "unclear"])),
-                            models.Q(
-                                ("ended_at__isnull", False),
-                                ("erased_at__isnull", False),
-                                ("state", "clean"),
-                                ("trouble", ""),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(ended_at__isnull=True, state="running")
+                        | Q(ended_at__isnull=False, state__in=["found", "unclear"])
+                        | Q(ended_at__isnull=False, erased_at__isnull=False, state="clean", trouble=""),
                         name="canaryturn_state_fits",
                     ),
                 ],

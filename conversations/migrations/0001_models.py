@@ -3,6 +3,7 @@
 import datetime
 
 from django.db import migrations, models
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
@@ -56,7 +57,7 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        condition=Q(started_at__gt=datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
                         fields=["chatbot", "-started_at", "-id"],
                         include=(
                             "channel",
@@ -77,39 +78,39 @@ class Migration(migrations.Migration):
                         models.F("chatbot"),
                         models.OrderBy(models.F("started_at"), descending=True),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        condition=Q(started_at__gt=datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
                         name="conversation_log_channel",
                     ),
                     models.Index(
                         models.F("chatbot"),
                         models.OrderBy(models.F("started_at"), descending=True),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(
-                            ("deletion_request_id__isnull", False),
-                            ("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
+                        condition=Q(
+                            deletion_request_id__isnull=False,
+                            started_at__gt=datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC),
                         ),
                         name="conversation_log_closed",
                     ),
                     models.Index(
-                        condition=models.Q(
-                            ("deletion_request_id__isnull", True),
-                            ("started_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
+                        condition=Q(
+                            deletion_request_id__isnull=True,
+                            started_at__gt=datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC),
                         ),
                         fields=["chatbot", "id"],
                         name="conversation_open",
                     ),
                     models.Index(
-                        condition=models.Q(("deleted_at__isnull", True), ("deletion_request_id__isnull", False)),
+                        condition=Q(deleted_at__isnull=True, deletion_request_id__isnull=False),
                         fields=["deletion_request_id"],
                         name="conversation_marked",
                     ),
                     models.Index(
-                        condition=models.Q(("deleted_at__isnull", False), ("external_id_digest__isnull", False)),
+                        condition=Q(deleted_at__isnull=False, external_id_digest__isnull=False),
                         fields=["deleted_at"],
                         name="conversation_digest_kept",
                     ),
                     models.Index(
-                        condition=models.Q(("deletion_request_id__isnull", False)),
+                        condition=Q(deletion_request_id__isnull=False),
                         fields=["deletion_request_id", "chatbot"],
                         name="conversation_of_deletion",
                     ),
@@ -120,82 +121,60 @@ class Migration(migrations.Migration):
                     ),
                     models.UniqueConstraint(fields=("id", "chatbot"), name="conversation_of_chatbot"),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("channel__in", ["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"])
+                        condition=Q(
+                            channel__in=["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"]
                         ),
                         name="conversation_channel_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("score__isnull", True), models.Q(("score__gte", 1), ("score__lte", 10)), _connector="OR"
-                        ),
+                        condition=Q(score__isnull=True) | Q(score__gte=1, score__lte=10),
                         name="conversation_score_in_range",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("csat_score__isnull", True),
-                            models.Q(("csat_score__gte", 0), ("csat_score__lte", 10)),
-                            _connector="OR",
-                        ),
+                        condition=Q(csat_score__isnull=True) | Q(csat_score__gte=0, csat_score__lte=10),
                         name="conversation_csat_score_in_range",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("csat_vote__isnull", True),
-                            ("csat_vote__in", ["positive", "neutral", "negative"]),
-                            _connector="OR",
-                        ),
+                        condition=Q(csat_vote__isnull=True) | Q(csat_vote__in=["positive", "neutral", "negative"]),
                         name="conversation_csat_vote_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("csat_comment_redacted", False), ("csat_comment__isnull", True), _connector="OR"
-                        ),
+                        condition=Q(csat_comment_redacted=False) | Q(csat_comment__isnull=True),
                         name="conversation_redacted_has_no_comment",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("deleted_at__isnull", False),
-                            models.Q(
-                                ("external_id__isnull", False),
-                                ("external_id_digest__isnull", False),
-                                ("message_count__isnull", False),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(deleted_at__isnull=False)
+                        | Q(external_id__isnull=False, external_id_digest__isnull=False, message_count__isnull=False),
                         name="conversation_live_has_id",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("deleted_at__isnull", True), ("deletion_request_id__isnull", False), _connector="OR"
-                        ),
+                        condition=Q(deleted_at__isnull=True) | Q(deletion_request_id__isnull=False),
                         name="conversation_erased_was_marked",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("deleted_at__isnull", True),
-                            models.Q(
-                                ("csat_comment__isnull", True),
-                                ("external_id__isnull", True),
-                                ("language__isnull", True),
-                                ("last_message_at__isnull", True),
-                                ("message_count__isnull", True),
-                                ("uci_variable__isnull", True),
-                                ("user_name__isnull", True),
-                                Exact(
-                                    models.Func(
-                                        models.F("started_at"),
-                                        output_field=models.DateTimeField(),
-                                        template="(%(expressions)s AT TIME ZONE 'UTC')",
-                                    ),
-                                    models.Func(
-                                        models.F("started_at"),
-                                        output_field=models.DateTimeField(),
-                                        template="date_trunc('day', %(expressions)s AT TIME ZONE 'UTC')",
-                                    ),
+                        condition=Q(deleted_at__isnull=True)
+                        | Q(
+                            csat_comment__isnull=True,
+                            external_id__isnull=True,
+                            language__isnull=True,
+                            last_message_at__isnull=True,
+                            message_count__isnull=True,
+                            uci_variable__isnull=True,
+                            user_name__isnull=True,
+                        )
+                        & Q(
+                            Exact(
+                                models.Func(
+                                    models.F("started_at"),
+                                    output_field=models.DateTimeField(),
+                                    template="(%(expressions)s AT TIME ZONE 'UTC')",
                                 ),
-                            ),
-                            _connector="OR",
+                                models.Func(
+                                    models.F("started_at"),
+                                    output_field=models.DateTimeField(),
+                                    template="date_trunc('day', %(expressions)s AT TIME ZONE 'UTC')",
+                                ),
+                            )
                         ),
                         name="conversation_erased_holds_nothing",
                     ),
@@ -238,52 +217,38 @@ class Migration(migrations.Migration):
             ],
             options={
                 "indexes": [
-                    models.Index(
-                        condition=models.Q(("state__in", ["pending", "stale"])),
-                        fields=["id"],
-                        name="dailyextract_due",
-                    ),
+                    models.Index(condition=Q(state__in=["pending", "stale"]), fields=["id"], name="dailyextract_due"),
                     models.Index(
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(("state", "failed")),
+                        condition=Q(state="failed"),
                         name="dailyextract_failed",
                     ),
-                    models.Index(
-                        condition=models.Q(("key__isnull", False)), fields=["expires_at"], name="dailyextract_expiry"
-                    ),
+                    models.Index(condition=Q(key__isnull=False), fields=["expires_at"], name="dailyextract_expiry"),
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("chatbot", "day"), name="dailyextract_once_per_day"),
                     models.CheckConstraint(
-                        condition=models.Q(("state__in", ["pending", "done", "stale", "failed", "expired"])),
+                        condition=Q(state__in=["pending", "done", "stale", "failed", "expired"]),
                         name="dailyextract_state_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("state", "done"), _negated=True),
-                            models.Q(
-                                ("bytes__isnull", False),
-                                ("finished_at__isnull", False),
-                                ("key__isnull", False),
-                                ("made_version", models.F("version")),
-                                ("rows__isnull", False),
-                                ("sha256__isnull", False),
-                                ("upload_id__isnull", True),
-                            ),
-                            _connector="OR",
+                        condition=~Q(state="done")
+                        | Q(
+                            bytes__isnull=False,
+                            finished_at__isnull=False,
+                            key__isnull=False,
+                            made_version=models.F("version"),
+                            rows__isnull=False,
+                            sha256__isnull=False,
+                            upload_id__isnull=True,
                         ),
                         name="dailyextract_done_is_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("state", "failed"), _negated=True),
-                            models.Q(("error_code", ""), _negated=True),
-                            _connector="OR",
-                        ),
-                        name="dailyextract_failed_has_error",
+                        condition=~Q(state="failed") | ~Q(error_code=""), name="dailyextract_failed_has_error"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("starts_at__lt", models.F("ends_at"))), name="dailyextract_day_has_length"
+                        condition=Q(starts_at__lt=models.F("ends_at")), name="dailyextract_day_has_length"
                     ),
                 ],
             },
@@ -355,9 +320,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "identities",
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("variable__gt", 0)),
-                        fields=["chatbot", "variable", "digest"],
-                        name="identity_chatter",
+                        condition=Q(variable__gt=0), fields=["chatbot", "variable", "digest"], name="identity_chatter"
                     ),
                     models.Index(
                         models.F("chatbot"),
@@ -368,7 +331,7 @@ class Migration(migrations.Migration):
                             output_field=models.CharField(),
                             template="hashtextextended(%(expressions)s, 0)",
                         ),
-                        condition=models.Q(("look__isnull", False)),
+                        condition=Q(look__isnull=False),
                         name="identity_look",
                     ),
                 ],
@@ -376,12 +339,9 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         fields=("conversation", "variable", "digest", "chatbot"), name="identity_once"
                     ),
+                    models.CheckConstraint(condition=~Q(value=""), name="identity_value_not_empty"),
                     models.CheckConstraint(
-                        condition=models.Q(("value", ""), _negated=True), name="identity_value_not_empty"
-                    ),
-                    models.CheckConstraint(
-                        condition=models.Q(("value__isnull", False), ("look__isnull", True), _connector="OR"),
-                        name="identity_look_goes_with_value",
+                        condition=Q(value__isnull=False) | Q(look__isnull=True), name="identity_look_goes_with_value"
                     ),
                     models.CheckConstraint(
                         condition=Exact(
@@ -393,9 +353,7 @@ class Migration(migrations.Migration):
                         name="identity_digest_is_whole",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("established_by__in", ["user_channel", "custom", "asserted", "signed", "resolved"])
-                        ),
+                        condition=Q(established_by__in=["user_channel", "custom", "asserted", "signed", "resolved"]),
                         name="identity_established_by_known",
                     ),
                 ],
@@ -438,20 +396,14 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("state", "pending")),
-                        fields=["chatbot", "next_attempt_at"],
-                        name="identitylookup_due",
+                        condition=Q(state="pending"), fields=["chatbot", "next_attempt_at"], name="identitylookup_due"
                     ),
                     models.Index(
-                        condition=models.Q(("state", "pending")),
-                        fields=["chatbot", "queued_at"],
-                        name="identitylookup_queued",
+                        condition=Q(state="pending"), fields=["chatbot", "queued_at"], name="identitylookup_queued"
                     ),
+                    models.Index(condition=Q(token__isnull=False), fields=["token"], name="identitylookup_taken"),
                     models.Index(
-                        condition=models.Q(("token__isnull", False)), fields=["token"], name="identitylookup_taken"
-                    ),
-                    models.Index(
-                        condition=models.Q(("chatbot__gt", 0), ("finished_at__isnull", False)),
+                        condition=Q(chatbot__gt=0, finished_at__isnull=False),
                         fields=["chatbot", "finished_at"],
                         name="identitylookup_ended",
                     ),
@@ -460,19 +412,12 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.UniqueConstraint(fields=("conversation", "chatbot"), name="identitylookup_once"),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("finished_at__isnull", True),
-                                ("next_attempt_at__isnull", False),
-                                ("state", "pending"),
-                            ),
-                            models.Q(
-                                ("finished_at__isnull", False),
-                                ("next_attempt_at__isnull", True),
-                                ("state__in", ["resolved", "unknown", "failed"]),
-                                ("token__isnull", True),
-                            ),
-                            _connector="OR",
+                        condition=Q(finished_at__isnull=True, next_attempt_at__isnull=False, state="pending")
+                        | Q(
+                            finished_at__isnull=False,
+                            next_attempt_at__isnull=True,
+                            state__in=["resolved", "unknown", "failed"],
+                            token__isnull=True,
                         ),
                         name="identitylookup_state_fits",
                     ),
@@ -511,7 +456,7 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("sent_at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        condition=Q(sent_at__gt=datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
                         fields=["chatbot", "sent_at"],
                         name="message_of_day",
                     )
@@ -521,19 +466,14 @@ class Migration(migrations.Migration):
                         fields=("conversation", "external_id", "chatbot"), name="message_id_once_per_conversation"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("sender__in", ["user", "bot", "agent"])), name="message_sender_known"
+                        condition=Q(sender__in=["user", "bot", "agent"]), name="message_sender_known"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("kind__in", ["text", "quick_reply", "push", "file", "event", "redacted"])
-                        ),
+                        condition=Q(kind__in=["text", "quick_reply", "push", "file", "event", "redacted"]),
                         name="message_kind_known",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(("kind", "redacted"), _negated=True), ("text", ""), _connector="OR"
-                        ),
-                        name="message_redacted_holds_nothing",
+                        condition=~Q(kind="redacted") | Q(text=""), name="message_redacted_holds_nothing"
                     ),
                 ],
             },
@@ -577,9 +517,7 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("word__gt", "")),
-                        fields=["chatbot", "word", "conversation"],
-                        name="nameword_lookup",
+                        condition=Q(word__gt=""), fields=["chatbot", "word", "conversation"], name="nameword_lookup"
                     )
                 ]
             },
@@ -618,7 +556,7 @@ class Migration(migrations.Migration):
                     models.Index(
                         models.F("chatbot"),
                         models.OrderBy(models.F("id"), descending=True),
-                        condition=models.Q(("at__gt", datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC))),
+                        condition=Q(at__gt=datetime.datetime(1, 1, 1, 0, 0, tzinfo=datetime.UTC)),
                         name="refusedidentity_newest",
                     ),
                     models.Index(fields=["expires_at"], name="refusedidentity_expiry"),
@@ -628,7 +566,7 @@ class Migration(migrations.Migration):
                         fields=("conversation", "request_id", "chatbot"), name="refusedidentity_once"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("way__in", ["user_channel", "custom", "asserted", "signed", "resolved"])),
+                        condition=Q(way__in=["user_channel", "custom", "asserted", "signed", "resolved"]),
                         name="refusedidentity_way_known",
                     ),
                 ],
@@ -667,7 +605,7 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("conversation_digest__isnull", False)),
+                        condition=Q(conversation_digest__isnull=False),
                         fields=["chatbot", "conversation_digest"],
                         name="tombstone_of_message",
                     ),
@@ -678,26 +616,18 @@ class Migration(migrations.Migration):
                         fields=("chatbot", "digest", "request_id"), name="tombstone_once_per_request"
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            models.Q(
-                                ("conversation_digest__isnull", True),
-                                ("cutoff_at__isnull", False),
-                                ("cutoff_number__isnull", False),
-                                ("kind", "chatter"),
-                                ("variable__isnull", False),
-                            ),
-                            models.Q(
-                                models.Q(
-                                    models.Q(("conversation_digest__isnull", True), ("kind", "conversation")),
-                                    models.Q(("conversation_digest__isnull", False), ("kind", "message")),
-                                    _connector="OR",
-                                ),
-                                ("cutoff_at__isnull", True),
-                                ("cutoff_number__isnull", True),
-                                ("variable__isnull", True),
-                            ),
-                            _connector="OR",
-                        ),
+                        condition=Q(
+                            conversation_digest__isnull=True,
+                            cutoff_at__isnull=False,
+                            cutoff_number__isnull=False,
+                            kind="chatter",
+                            variable__isnull=False,
+                        )
+                        | (
+                            Q(conversation_digest__isnull=True, kind="conversation")
+                            | Q(conversation_digest__isnull=False, kind="message")
+                        )
+                        & Q(cutoff_at__isnull=True, cutoff_number__isnull=True, variable__isnull=True),
                         name="tombstone_is_of_its_kind",
                     ),
                 ],
@@ -739,23 +669,16 @@ class Migration(migrations.Migration):
             options={
                 "indexes": [
                     models.Index(fields=["conversation"], name="uploadedfile_conversation"),
+                    models.Index(condition=Q(state="uploading"), fields=["created_at"], name="uploadedfile_open"),
                     models.Index(
-                        condition=models.Q(("state", "uploading")), fields=["created_at"], name="uploadedfile_open"
-                    ),
-                    models.Index(
-                        condition=models.Q(("state", "removing")),
-                        fields=["conversation"],
-                        name="uploadedfile_removing",
+                        condition=Q(state="removing"), fields=["conversation"], name="uploadedfile_removing"
                     ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("object_key", "chatbot"), name="uploadedfile_key_once"),
                     models.CheckConstraint(
-                        condition=models.Q(
-                            ("state__in", ["uploading", "removing"]),
-                            models.Q(("sha256__isnull", False), ("size__isnull", False), ("state", "stored")),
-                            _connector="OR",
-                        ),
+                        condition=Q(state__in=["uploading", "removing"])
+                        | Q(sha256__isnull=False, size__isnull=False, state="stored"),
                         name="uploadedfile_state_fits",
                     ),
                 ],
