@@ -23,6 +23,7 @@ from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Notice
 from compliance.notifications import digest, outbox
 from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, HoldItem, MailItem, OfficerMail
+from compliance.work.due import describe_state
 from compliance.work.sql import is_open
 
 logger = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def _about(item: MailItem) -> Iterator[str]:
     kind = ComplianceRequest.Kind(item.kind).label
     due = item.due_at.astimezone(ZoneInfo(item.timezone))
     yield f"* {kind} {item.request_id}, chatbot {' '.join(item.chatbot.split())}"
-    yield f"  {_state(item)}"
+    yield f"  {describe_state(item.status, item.hold_reason, item.error_code)}"
     is_late = "Overdue since" if item.event == Notice.Event.OVERDUE else "Due"
     yield f"  {is_late} {due:%a %Y-%m-%d %H:%M} ({item.timezone})"
     if link := _link(f"/admin/requests/{item.request_id}/", ""):
@@ -200,13 +201,6 @@ def _about_hold(item: HoldItem) -> Iterator[str]:
     if link := _link(f"/admin/holds/{item.hold_id}/", ""):
         yield f"  {link}"
     yield ""
-
-
-def _state(item: MailItem) -> str:
-    state = ComplianceRequest.Status(item.status).label
-    if item.status == ComplianceRequest.Status.ON_HOLD and item.hold_reason:
-        return f"{state}: {dict(ComplianceRequest.HoldReason.choices).get(item.hold_reason, 'for another reason')}"
-    return f"{state}: {item.error_code}" if item.status == ComplianceRequest.Status.FAILED else state
 
 
 def _link(path: str, before: str) -> str:

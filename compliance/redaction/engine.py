@@ -20,7 +20,6 @@ from uuid import UUID
 from django.db.models.functions import Coalesce
 from uuid_utils.compat import uuid7
 
-from chatbots import changelog
 from chatbots.models import Bucket
 from common.db import fetch
 from compliance.cluster import notify
@@ -138,15 +137,9 @@ def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> 
         RepeatedExport(chatbot_id=one.chatbot_id, redaction=redaction, removed=one, repeat=repeats[one.pk])
         for one in every
     )
-    changelog.record_all(
-        changelog.entry(
-            "request.accepted",
-            chatbot_id=repeat.chatbot_id,
-            request_id=repeat.pk,
-            actor="worker",
-            data={"kind": str(repeat.kind), "origin": str(repeat.origin)},
-        )
-        for repeat in filed
+    log(
+        "request.accepted",
+        [(one.pk, one.chatbot_id, {"kind": str(one.kind), "origin": str(one.origin)}) for one in filed],
     )
     if filed:
         notify.after_commit(notify.notify_workers)

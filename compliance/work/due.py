@@ -11,6 +11,7 @@ from uuid import UUID
 
 from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
+from compliance.models import ComplianceRequest
 
 # The requests that are due first, of all chatbots together.
 MOST_LISTED = 10_000
@@ -78,3 +79,12 @@ def by_deadline(chatbots: Collection[int]) -> DueRequests:
     rows = fetch(_BY_DEADLINE, values)
     is_whole = len(rows) <= MOST_LISTED and not any(is_last for *_, is_last in rows)
     return DueRequests([DueRequest(*found) for *found, _ in rows[:MOST_LISTED]], is_whole)
+
+
+def describe_state(status: str, hold_reason: str | None, error_code: str) -> str:
+    """Return the state of an open request in words, with why it is on hold or has failed."""
+    label = ComplianceRequest.Status(status).label
+    if status == "on_hold":
+        reason = dict(ComplianceRequest.HoldReason.choices).get(hold_reason or "", "for another reason")
+        return f"{label}: {reason}"
+    return f"{label}: {error_code}" if status == "failed" else label

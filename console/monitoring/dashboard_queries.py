@@ -11,7 +11,8 @@ from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import CLOCKS_APART, first_id
-from compliance.work.due import CAN_CONTINUE_SQL
+from compliance.work.due import CAN_CONTINUE_SQL, describe_state
+from conversations.models import RefusedIdentity
 from conversations.models.conversations import EARLIEST
 
 Status = ComplianceRequest.Status
@@ -80,12 +81,6 @@ SELECT (SELECT count(*) FROM seen),
               FROM seen WHERE status = 'completed' GROUP BY 1) AS one)
 """
 
-_REFUSED_IDENTITIES = """
-SELECT count(*) FROM (
-    SELECT 1 FROM conversations_refusedidentity
-     WHERE chatbot_id = ANY(%s::bigint[]) AND at > %s LIMIT %s) AS listed
-"""
-
 
 class Number(NamedTuple):
     """A number, or the limit at which counting stopped."""
@@ -125,11 +120,7 @@ class AttentionItem:
 
     @property
     def why(self) -> str:
-        status = Status(self.status)
-        if status == Status.ON_HOLD:
-            reason = dict(ComplianceRequest.HoldReason.choices).get(self.hold_reason or "", "for another reason")
-            return f"{status.label}: {reason}"
-        return f"{status.label}: {self.error_code}" if status == Status.FAILED else status.label
+        return describe_state(self.status, self.hold_reason, self.error_code)
 
 
 class Duration(NamedTuple):
@@ -173,7 +164,8 @@ def needs_attention(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> li
 
 
 def refused_identities(chatbots: Collection[int]) -> Number:
-    [(found,)] = fetch(_REFUSED_IDENTITIES, [array(chatbots), EARLIEST, _MOST_LISTED + 1])
+    listed = RefusedIdentity.objects.filter(chatbot__in=chatbots, at__gt=EARLIEST)
+    found = listed[: _MOST_LISTED + 1].count()
     return Number(min(found, _MOST_LISTED), found <= _MOST_LISTED)
 
 
