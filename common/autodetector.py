@@ -1,6 +1,8 @@
-"""Keeps out of migrations what only people read of a field: its choices and its help text, which change no table."""
+"""Keeps out of migrations what only people read of a field: its choices and its help text, which change no table.
 
-from django.core.management.commands import makemigrations, migrate
+The commands `makemigrations` and `migrate` of `accounts` use it in place of Django's.
+"""
+
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ProjectState
@@ -18,7 +20,3 @@ class Autodetector(MigrationAutodetector):
                 for each in (field, getattr(field, "base_field", field)):
                     each.choices, each.help_text = None, ""
         super().__init__(from_state, to_state, questioner)
-
-
-def install() -> None:
-    makemigrations.Command.autodetector = migrate.Command.autodetector = Autodetector

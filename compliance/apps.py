@@ -2,7 +2,7 @@ from django.apps import AppConfig, apps
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, pre_migrate
 
-from common import autodetector, former_schema
+from common import former_schema
 from common.commands import before_command
 
 
@@ -18,7 +18,6 @@ class ComplianceConfig(AppConfig):
 
         connection_created.connect(service.compare, dispatch_uid="compliance.service")
         before_command.connect(closed.refuse_unless_open, dispatch_uid="compliance.ledger")
-        autodetector.install()
         pre_migrate.connect(former_schema.refuse, sender=self, dispatch_uid="compliance.former_schema")
         post_migrate.connect(service.remember, sender=self, dispatch_uid="compliance.service")
 

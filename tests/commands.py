@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from django.apps import apps
 from django.conf import settings
+from django.core import management
 from django.core.management import CommandError, call_command
 
 
@@ -42,10 +43,12 @@ def refused(*words: str) -> CommandError:
 
 
 def ours() -> dict[str, str]:
-    """Return each command of the project, and its app."""
+    """Return each command of the project but those that replace one of Django's, and its app."""
+    of_django = management.find_commands(management.__path__[0])
     return {
         file.stem: app.name
         for app in apps.get_app_configs()
         if Path(app.path).parent == settings.BASE_DIR
         for file in Path(app.path, "management", "commands").glob("[!_]*.py")
+        if file.stem not in of_django
     }
