@@ -22,13 +22,20 @@ from common.db import array, execute, fetch
 from common.texts import holds
 from compliance.work import sql
 
-_OF_CHATTERS = """
-SELECT other.id, other.reference, other.callback_url, r.uci_value
+# Whether a callback `c` waits to be sent to another address than its chatbot's.
+_IS_OWN = "c.url NOT IN ('', (SELECT callback_url FROM chatbots_chatbot WHERE id = c.chatbot_id))"
+# The address of a request, and those of its callbacks that wait: it can have forgotten its own before.
+_ADDRESSES = f"""concat_ws(E'\\n', nullif(callback_url, ''), (
+    SELECT string_agg(DISTINCT c.url, E'\\n') FROM compliance_callback c
+     WHERE c.request_id = {{request}} AND {_IS_OWN}))"""
+_OF_CHATTERS = f"""
+SELECT other.id, other.reference, other.addresses, r.uci_value
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
-       SELECT id, reference, callback_url FROM compliance_compliancerequest
+       SELECT id, reference, {_ADDRESSES.format(request="asked.id")} AS addresses
+         FROM compliance_compliancerequest AS asked
         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS other
- WHERE r.id = ANY(%s) AND r.uci_value IS NOT NULL AND (other.reference <> '' OR other.callback_url <> '')
+ WHERE r.id = ANY(%s) AND r.uci_value IS NOT NULL AND (other.reference <> '' OR other.addresses <> '')
 """
 # One row for each request with a text that is about one of the conversations, or redacts it, and for each released
 # hold on it, whose text is its matter. The conversations' data is looked up again: a WITH has no index, so each
@@ -53,7 +60,7 @@ WITH c AS MATERIALIZED (
     SELECT naming.number, FALSE, r.*
       FROM naming
      CROSS JOIN LATERAL (
-           SELECT id, reference, callback_url,
+           SELECT id, reference, {_ADDRESSES.format(request="naming.id")} AS callback_url,
                   ARRAY(SELECT id FROM compliance_requestnote
                          WHERE request_id = naming.id AND text IS NOT NULL) AS notes
              FROM compliance_compliancerequest WHERE id = naming.id OFFSET 0) AS r
@@ -77,6 +84,21 @@ SELECT is_hold, id, reference, callback_url, notes, array_agg(number), array_agg
  GROUP BY is_hold, id, reference, callback_url, notes
 """
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
+# A worker that records a callback's outcome has locked it, and may wait for its request.
+_CALLBACKS = f"SELECT c.id, c.request_id FROM compliance_callback c WHERE c.request_id = ANY(%s) AND {_IS_OWN}"
+_LOCK_CALLBACKS = f"{_CALLBACKS} ORDER BY c.id FOR UPDATE OF c SKIP LOCKED"
+# Callbacks that wait go to the chatbot's address, as later ones do. Without one they end: they can go nowhere.
+_READDRESS = """
+WITH meant AS (
+    SELECT c.id, b.callback_url
+      FROM compliance_callback c JOIN chatbots_chatbot b ON b.id = c.chatbot_id
+     WHERE c.id = ANY(%(callbacks)s::uuid[])
+), ended AS (
+    DELETE FROM compliance_callback c USING meant WHERE c.id = meant.id AND meant.callback_url = ''
+)
+UPDATE compliance_callback c SET url = meant.callback_url
+  FROM meant WHERE c.id = meant.id AND meant.callback_url <> ''
+"""
 _CLEAR = """
 UPDATE compliance_compliancerequest r
    SET reference = CASE WHEN r.id = ANY(%(references)s) THEN '' ELSE r.reference END,
@@ -192,13 +214,19 @@ class FreeText:
         if holds(address, *values):
             self.addresses.add(request_id)
 
-    def clear(self, request_ids: Collection[UUID]) -> None:
-        """Clear the references and addresses of these requests, which the caller has locked."""
+    def clear(self, request_ids: Collection[UUID]) -> set[UUID]:
+        """Clear the references and addresses of these requests, which the caller has locked, and of their callbacks.
+
+        Returns the requests with a callback that another transaction has locked: its address is kept for now.
+        """
         of = {
             "references": array(self.references & {*request_ids}),
             "addresses": array(self.addresses & {*request_ids}),
         }
         execute(_CLEAR, of)
+        callbacks = dict(fetch(_LOCK_CALLBACKS, [of["addresses"]]))
+        execute(_READDRESS, {"callbacks": array(callbacks)})
+        return {request_id for _, request_id in fetch(_CALLBACKS, [of["addresses"]])}
 
 
 def of_chatters(deletion_ids: Sequence[UUID]) -> FreeText:
@@ -251,7 +279,7 @@ def clear(found: FreeText, *, written: Collection[UUID]) -> set[int]:
     # come last, as in the transaction that completes.
     execute(_LOCK, [array(written)])
     locked = {request_id for (request_id,) in fetch(f"{_LOCK} SKIP LOCKED", [array(found.requests)])}
-    found.clear(locked)
+    locked -= found.clear(locked)
     if found.notes:
         execute(_EMPTY_NOTES, [array(found.notes)])
     if found.matters:

@@ -14,7 +14,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import engine, rows
 from compliance.errors import ClaimLost
-from compliance.models import Claim, ComplianceRequest, LegalHold, LegalHoldConversation, RequestNote
+from compliance.models import Callback, Claim, ComplianceRequest, LegalHold, LegalHoldConversation, RequestNote
 from compliance.requests.results import assurance_of
 from compliance.work import claims, free_text, sizes
 from conversations.models import Conversation
@@ -27,6 +27,8 @@ from tests.functional.test_oversized import rows_looked_at
 from tests.holding import OTHER, PLACER, place, release
 
 pytestmark = pytest.mark.django_db(transaction=True)  # exports are read on their own connection
+
+ADDRESS = "https://crm.example.com/of/ada-77"
 
 
 def reference_of(request: ComplianceRequest) -> str:
@@ -284,3 +286,49 @@ def test_a_worker_that_has_lost_its_claim_clears_no_reference(chatbot: Chatbot, 
     with pytest.raises(ClaimLost):
         engine.run(held, sizes.measure(held), deadline=float("inf"))
     assert reference_of(tells) == "T-ada-77"
+
+
+@pytest.mark.parametrize("other_address", ["", "https://crm.example.com/all"])
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_a_callback_that_waits_goes_to_no_address_with_the_value(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, other_address: str, *, is_forgotten: bool
+) -> None:
+    Chatbot.objects.update(callback_url=other_address)
+    conversation_of(chatbot, "ada-77", external_id="c-1")
+    request = of_conversations(chatbot, "c-1", kind="export", callback_url=ADDRESS)
+    drain()
+    if is_forgotten:  # since a later event was delivered
+        ComplianceRequest.objects.filter(pk=request.pk).update(callback_url="")
+    deletion_of(chatbot, "ada-77", erase_exports=True)
+    drain()
+    assert not ComplianceRequest.objects.exclude(status="completed").exists()
+    assert "ada-77" not in dump()
+    waiting = Callback.objects.filter(request=request).values_list("url", flat=True)
+    assert list(waiting) == ([other_address] if other_address else [])
+
+
+def test_a_conversation_is_not_erased_while_its_callbacks_outcome_is_recorded(chatbot, drain, storage) -> None:
+    conversation_of(chatbot, "ada-77", external_id="c-1")
+    request = of_conversations(chatbot, "c-1", kind="export", callback_url=ADDRESS)
+    drain()
+    deletion = deletion_of(chatbot, "ada-77", erase_exports=True)
+    with transaction.atomic():
+        Callback.objects.select_for_update().get(request=request)
+        Elsewhere(drain).end()
+    deletion.refresh_from_db()
+    assert (deletion.status, deletion.waiting_for) == ("accepted", "rows")
+    ComplianceRequest.objects.filter(pk=deletion.pk).update(not_before=timezone.now())
+    drain()
+    deletion.refresh_from_db()
+    assert (deletion.status, deletion.conversations) == ("completed", 1)
+    assert "ada-77" not in dump()
+
+
+def test_an_address_of_the_chatbot_is_no_address_of_a_person(chatbot, drain, storage) -> None:
+    Chatbot.objects.update(callback_url=ADDRESS)
+    conversation_of(chatbot, "ada-77", external_id="c-1")
+    of_conversations(chatbot, "c-1", kind="export")
+    drain()
+    deletion_of(chatbot, "ada-77", erase_exports=True)
+    drain()
+    assert set(Callback.objects.values_list("url", flat=True)) == {ADDRESS}
