@@ -97,7 +97,10 @@ def present_version(extract: DailyExtract) -> int:
 
 def record(extract: DailyExtract, location: StorageLocation, key: str, upload_id: str | None) -> None:
     """Record the file's location before anything of it exists. Raises LeaseLost."""
+    # An expired hosted file is gone, and nothing of this day was delivered to the client.
+    is_first = not location.is_hosted and extract.hosting == Hosting.HOSTED
     extract.write(
+        made_version=None if is_first else extract.made_version,
         hosting=location.hosting,
         bucket="" if location.is_hosted else location.bucket,
         key=key,

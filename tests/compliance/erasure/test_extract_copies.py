@@ -15,7 +15,7 @@ from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest
 from compliance.work import claims
 from compliance.work.sizes import measure
-from conversations.extracts import builder
+from conversations.extracts import builder, days
 from conversations.models import DailyExtract
 from tests.calls import TokenCaller
 from tests.extracting import (
@@ -33,6 +33,7 @@ from tests.extracting import (
     work_on_next,
 )
 from tests.factories import deletion_of, export_of
+from tests.patches import failing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,6 +93,28 @@ def test_a_day_delivered_to_the_client_after_the_deletion_is_not_named(chatbot: 
         make_all()
     late.refresh_from_db()
     assert (late.state, late.made_version) == ("done", 2)
+
+
+def test_a_day_whose_hosted_file_has_expired_is_not_named_before_it_is_delivered(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    conversation_on(chatbot, "alice", noon())
+    planned(chatbot)
+    make_all()
+    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
+    worker.sweep()
+    request.getfixturevalue("clients_bucket")
+    days.order(chatbot_id=chatbot.pk, days=[FIRST], states=[DailyExtract.State.EXPIRED], actor="command")
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "open_upload", failing())
+        assert make_next()
+    first = extract_of(chatbot)
+    assert (first.state, first.hosting, first.error_code) == ("pending", "client", "storage_unavailable")
+
+    deletion = deletion_of(chatbot, "alice")
+    assert not worker.drain()
+    found = TokenCaller(chatbot).get(f"requests/{deletion.pk}").json()
+    assert (found["status"], found["delivered_extracts"]) == ("completed", [])
 
 
 def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
