@@ -46,6 +46,9 @@ _MOMENTS = {
     "after completion": ("work w1", ""),
 }
 
+# A second person approves these once the second act is carried out.
+_HELD = ("deletion by value", "deletion by ids", "redaction")
+
 _BEFORE = """
     say acme c1 ann ages 200; say acme c1 bob - 200; upload acme c1
     say acme c2 ann lately 1; say acme c3 bob lately 1; say neighbour c1 ann lately 1; upload neighbour c1; days acme
@@ -62,6 +65,10 @@ def _pairs() -> dict[str, Story]:
                 meanwhile = between.replace("{files}", "work w1 30" if first in _EXPORTS else "")
                 acts = (one.replace("{}", "r1"), meanwhile, other.replace("{}", "r2"), after)
                 found[f"{first}, {second} {moment}"] = story(";".join((_BEFORE, *acts, "work w1")))
+        if first in _HELD:
+            held = ("eyes acme on", one.replace("{}", "r1"), "work w1", "eyes acme off")
+            then = (other.replace("{}", "r2"), "work w1", "officer r1", "work w1")
+            found[f"{first}, {second} while it is held"] = story(";".join((_BEFORE, *held, *then)))
     return found
 
 
