@@ -21,7 +21,7 @@ from django.db.models.functions import Coalesce
 from uuid_utils.compat import uuid7
 
 from chatbots.models import Bucket
-from common.db import fetch
+from common.db import array, execute, fetch
 from compliance.cluster import notify
 from compliance.deadlines import deadline_from
 from compliance.erasure import exports, marking
@@ -35,6 +35,7 @@ from compliance.work import legal_holds
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import log
 from compliance.work.scope import REDACTIONS
+from compliance.work.sql import OPEN
 from compliance.work.transitions import completion, requeue
 from conversations import locks
 from conversations.models import Identity
@@ -44,11 +45,50 @@ Status = ComplianceRequest.Status
 WaitingFor = ComplianceRequest.WaitingFor
 
 _NOW = "SELECT clock_timestamp()"
+_OPEN = (Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED)
 # What a repeated export has of the removed one.
 _OF_REPEAT = (
     *("seq", "chatbot_id", "kind", "variable_id", "uci_digest", "reference", "callback_url", "include_shared"),
     *("include_files", "csv_dialect", "formats", "archive"),
 )
+
+# Open deletions that these removed exports have overtaken: of the same subject, or of a conversation in an export, by
+# its id or by a person in it.
+_OVERTAKEN = f"""
+WITH e AS MATERIALIZED (
+    SELECT r.seq, r.variable_id, r.uci_digest, x.id AS export_id
+      FROM compliance_compliancerequest r JOIN compliance_export x ON x.request_id = r.id
+     WHERE r.id = ANY(%(removed)s::uuid[])
+), held AS MATERIALIZED (
+    SELECT e.seq, h.conversation_id FROM e JOIN compliance_exportconversation h ON h.export_id = e.export_id
+), c AS MATERIALIZED (
+    SELECT held.seq, c.external_id_digest, i.variable_id, i.digest
+      FROM held
+     CROSS JOIN LATERAL (
+           SELECT id, external_id_digest FROM conversations_conversation
+            WHERE id = held.conversation_id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
+      LEFT JOIN LATERAL (
+           SELECT variable_id, digest FROM conversations_identity
+            WHERE conversation_id = c.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS i ON TRUE
+), met AS (
+    SELECT e.seq, d.id FROM e JOIN compliance_compliancerequest d USING (variable_id, uci_digest)
+     UNION
+    SELECT c.seq, d.id
+      FROM c JOIN compliance_compliancerequest d ON d.variable_id = c.variable_id AND d.uci_digest = c.digest
+     UNION
+    SELECT c.seq, s.request_id FROM c JOIN compliance_requestsubject s ON s.digest = c.external_id_digest
+)
+SELECT DISTINCT d.id
+  FROM met JOIN compliance_compliancerequest d ON d.id = met.id
+ WHERE d.kind = 'deletion' AND d.status IN {OPEN} AND d.cutoff_at IS NULL AND d.seq < met.seq
+"""
+_MOVE_BEHIND = """
+UPDATE compliance_compliancerequest r SET seq = moved.seq
+  FROM (SELECT id, nextval('compliance_request_seq') AS seq
+          FROM (SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR UPDATE) AS each
+       ) AS moved
+ WHERE r.id = moved.id
+"""
 
 
 def run(held: HeldClaim, *, deadline: float) -> None:
@@ -123,7 +163,8 @@ def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> 
     """File these exports again, for the same subjects with the same options, in the caller's transaction.
 
     They take the places of the originals: a deletion that was filed since waits for the repeat, as it would have for
-    the export. None is filed if the chatbot has no bucket any more: they would fail, and hold the chatter's deletion.
+    the export. So do deletions that the originals have overtaken while they were on hold: they get later places. None
+    is filed if the chatbot has no bucket any more: they would fail, and hold the chatter's deletion.
     """
     every = list(ComplianceRequest.objects.filter(pk__in=removed_ids).order_by("seq"))
     has_bucket = Bucket.objects.filter(chatbot=redaction.chatbot_id).exists()
@@ -142,7 +183,18 @@ def _file_again(redaction: ComplianceRequest, removed_ids: Collection[UUID]) -> 
         [(one.pk, one.chatbot_id, {"kind": str(one.kind), "origin": str(one.origin)}) for one in filed],
     )
     if filed:
+        _move_behind(redaction.chatbot_id, removed_ids)
         notify.after_commit(notify.notify_workers)
+
+
+def _move_behind(chatbot_id: int, removed_ids: Collection[UUID]) -> None:
+    """Let deletions that these exports have overtaken come after the repeats. Under intake's lock, none marks."""
+    of_chatbot = ComplianceRequest.objects.filter(chatbot=chatbot_id, cutoff_at=None)
+    # Nearly always there is none, and an export can have very many conversations.
+    if of_chatbot.filter(kind=ComplianceRequest.Kind.DELETION, status__in=_OPEN).exists():
+        values = {"removed": array(removed_ids), "chatbots": array([chatbot_id])}
+        if overtaken := [request_id for (request_id,) in fetch(_OVERTAKEN, values)]:
+            execute(_MOVE_BEHIND, [array(overtaken)])
 
 
 def _subject(request: ComplianceRequest) -> tuple[int, int | None, bytes]:

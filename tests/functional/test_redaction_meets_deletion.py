@@ -2,16 +2,19 @@
 
 import time
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.conf import settings
 from django.utils import timezone
 
+from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
 from compliance.redaction import engine as redaction
+from compliance.requests import decisions
 from compliance.retention import policy
 from compliance.work import claims
 from conversations.models import Conversation
@@ -89,6 +92,38 @@ def test_a_deletion_that_was_admitted_already_lets_the_new_copy_pass(
     assert company.status(deletion) == "completed"
     [copy] = copies(storage)
     assert (SECRET in copy, KEPT in copy) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("exported", "deleted"), [("alice", "alice"), (["c-1"], "alice"), ("alice", ["c-1"]), (["c-1"], ["c-1", "c-9"])]
+)
+def test_a_deletion_that_the_copy_has_overtaken_comes_after_the_new_copy(company, storage, exported, deleted) -> None:
+    number = talk(company, "c-1", "alice")
+    company.talk("c-9", "bob")
+    Chatbot.objects.update(four_eyes=True)
+    deletion, others = company.delete(deleted), company.delete("bob")
+    work()
+    company.export(exported)
+    work()
+    assert len(copies(storage)) == 1
+    Chatbot.objects.update(four_eyes=False)
+    places = dict(ComplianceRequest.objects.values_list("pk", "seq"))
+    redact(company, number)
+    carry_out_redaction()
+    let_wait(str(ComplianceRequest.objects.get(kind="export", status="accepted").pk))
+    work()
+    decisions.approve(request_id=UUID(deletion), actor="user:2", reason="other")
+    work()
+    ComplianceRequest.objects.update(not_before=None)
+    for _ in range(3):
+        work()
+
+    assert company.status(deletion) == "completed"
+    [copy] = copies(storage)
+    assert (SECRET in copy, KEPT in copy) == (False, True)
+    # A deletion of other data keeps its place.
+    if "c-9" not in deleted:
+        assert ComplianceRequest.objects.get(pk=others).seq == places[UUID(others)]
 
 
 @pytest.mark.parametrize("by_age", [False, True])
