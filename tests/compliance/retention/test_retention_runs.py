@@ -253,6 +253,21 @@ def test_between_turns_it_has_not_waited_since_it_was_filed(chatbot, monkeypatch
     assert (oldest.request_id, oldest.age < timedelta(minutes=5)) == (request.pk, True)
 
 
+@pytest.mark.usefixtures("storage")
+def test_a_run_that_only_examines_takes_turns_too(chatbot, monkeypatch) -> None:
+    monkeypatch.setattr(due, "SLICE", 1)
+    conversations = [conversation_aged(chatbot, days, str(number)) for number, days in enumerate([1, 1, 91])]
+    request = file_run(chatbot)
+    held = claims.take(Kind.RETENTION, ComplianceRequest.Lane.LARGE)
+    assert held is not None
+
+    engine.run(held, deadline=0.0)
+
+    request.refresh_from_db()
+    assert (request.status, request.waiting_for) == (Status.ACCEPTED, "turn")
+    assert run_of(request).examined_number == conversations[0].pk
+
+
 def test_only_one_worker_of_a_cluster_runs_one(chatbot: Chatbot) -> None:
     conversation_aged(chatbot, 91)
     file_run(chatbot)
