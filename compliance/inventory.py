@@ -177,6 +177,7 @@ STORES: tuple[Store, ...] = (
                 Disposition.LEDGER,
                 "answers whether this chatter was erased; until then, finds an export in a client's bucket",
             ),
+            "message_digests": (Disposition.LEDGER, "the messages of a redaction, for the ledger"),
             "named_conversations": (Disposition.LEDGER, "how many conversations it names, as long as their digests"),
             **_all(
                 "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "

@@ -340,7 +340,7 @@ def _split_lines(kind: LineKind, about: Line, digests: str | None) -> list[Line]
 def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
     """Return the conversation and the messages of each redaction among these requests.
 
-    For a replayed one also the messages in its former lines, which may have no row here.
+    A deletion may have erased a message since: the request's own digests name it, or a replayed one's former lines.
     """
     if not request_ids:
         return {}
@@ -348,15 +348,16 @@ def _redactions(request_ids: Collection[UUID]) -> dict[UUID, Line]:
         request_id: {"conversation": conversation, "messages": messages, "csat_comment": comment, "reason": reason}
         for request_id, conversation, messages, comment, reason in fetch(_FORMER_REDACTIONS, [array(request_ids)])
     }
-    for redaction in Redaction.objects.filter(request__in=request_ids).select_related("chatbot"):
+    for redaction in Redaction.objects.filter(request__in=request_ids).select_related("chatbot", "request"):
         chatbot, number = redaction.chatbot, redaction.conversation_id
         messages = Message.objects.filter(chatbot=chatbot, conversation=number, pk__in=redaction.message_numbers)
         conversations = Conversation.objects.filter(chatbot=chatbot, pk=number)
         conversation = bytes(conversations.values_list("external_id_digest", flat=True).first() or b"")
-        digests = [
+        digests = [bytes(digest).hex() for digest in redaction.request.message_digests or ()]
+        digests += (
             message_digest(chatbot.public_id, conversation, external_id).hex()
             for external_id in messages.order_by("pk").values_list("external_id", flat=True)
-        ]
+        )
         former = found.get(redaction.request_id, {"conversation": "", "messages": []})
         found[redaction.request_id] = {
             "conversation": conversation.hex() or former["conversation"],

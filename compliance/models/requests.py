@@ -111,6 +111,11 @@ class ComplianceRequest(models.Model):
     )
     uci_value = models.CharField(max_length=512, null=True)
     uci_digest = models.BinaryField(max_length=32, null=True)
+    message_digests = ArrayField(
+        models.BinaryField(max_length=32),
+        null=True,
+        help_text="Keyed digests of a redaction's messages: a deletion may erase them before its line is made.",
+    )
     named_conversations = models.SmallIntegerField(
         null=True,
         help_text="How many conversations it names: 1 to 100. Null for others, and once these are forgotten.",
@@ -338,6 +343,12 @@ class ComplianceRequest(models.Model):
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_by_ids_kept",
                 condition=Q(named_conversations__isnull=False, chatbot__gt=0),
+            ),
+            # Redactions, by the time of their digests' removal.
+            models.Index(
+                Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
+                name="request_messages_kept",
+                condition=Q(message_digests__isnull=False),
             ),
             # Requests whose reference must be removed, by that time. They have ended. Failed ones that may be retried
             # are left out, except redactions, so that the sweep reads past few.

@@ -1,6 +1,7 @@
 """File a redaction: check the conversation and its messages, and store the request with its subject."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from compliance.requests.inputs import ChatbotConfig, check_reference, checked_c
 from compliance.requests.selectors import ByMessages
 from compliance.requests.submit import CONSOLE_GRACE
 from conversations.models import Conversation, Message
+from conversations.tombstones import message_digest
 
 
 def redact(
@@ -65,6 +67,7 @@ def redact(
         kind=ComplianceRequest.Kind.REDACTION,
         origin=origin,
         filed_by=actor,
+        message_digests=_digests_of(conversation, numbers),
         reference=reference,
         callback_url=checked_callback_url(callback_url, selector, config),
         requested_at=asked,
@@ -142,6 +145,12 @@ def _numbers_of(chatbot: Chatbot, number: int, ids: Sequence[str]) -> list[int]:
             detail = "The conversation has no message with this id."
             raise Refused("invalid", detail, pointer=f"/ids/{place}")
     return [by_id[one] for one in ids]
+
+
+def _digests_of(conversation: Conversation, numbers: Collection[int]) -> list[bytes]:
+    messages = Message.objects.filter(chatbot=conversation.chatbot_id, conversation=conversation.pk, pk__in=numbers)
+    digest_of = partial(message_digest, conversation.chatbot.public_id, bytes(conversation.external_id_digest or b""))
+    return [digest_of(external_id) for external_id in messages.order_by("pk").values_list("external_id", flat=True)]
 
 
 def _ours(chatbot: Chatbot, number: int, message_numbers: Sequence[int], *, least: int) -> list[int]:

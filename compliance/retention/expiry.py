@@ -329,6 +329,14 @@ EXPIRY: Mapping[str, Rows | Objects] = {
         goes_with={compliance.RequestSubject: "request"},
         kept=_NAMES_WHAT_IS_LEFT,
     ),
+    # A failed redaction keeps them for its retry.
+    "message_digests": Rows(
+        ComplianceRequest,
+        _ended_at(),
+        _ledger_days,
+        Q(_IS_FINAL, message_digests__isnull=False),
+        clears={"message_digests": None},
+    ),
     # A reference leads from a request, and so from the rows that it left, to a person known to the client. A failed
     # request, which may be retried, keeps it as long as a digest (so these come after the digests). A redaction never
     # has one, and keeps it as long as it is failed. (As the index says it, but for the last condition.)

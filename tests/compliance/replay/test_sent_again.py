@@ -3,11 +3,17 @@
 from typing import Any
 from uuid import UUID
 
+import pytest
+from django.utils import timezone
+
 from chatbots.models import Chatbot, Variable
 from chatbots.operations.chatbots import NewVariable, change_chatbot
+from compliance.ledger import lines
+from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from conversations.models import Conversation
-from tests.compliance.replay.conftest import gone, replay, work, write_journal
+from compliance.requests.submit import CONSOLE_GRACE
+from conversations.models import Conversation, Message
+from tests.compliance.replay.conftest import became_of, gone, replay, work, write_journal
 from tests.compliance.replay.test_whole_replays import told
 from tests.compliance.retention.runs import ago, file_run
 from tests.functional.company import Company, became, document, words_in
@@ -15,6 +21,7 @@ from tests.functional.redacting import KEPT, SECRET, message_of, redact, said
 from tests.functional.support import dump
 from tests.functional.test_identify import named
 from tests.functional.test_redacted_comments import ALONE, is_redacted, rated
+from tests.patches import Killed, failing
 from tests.restoring import Backup, restored
 
 # Sent after the backup, so that the restored database has never had it.
@@ -176,3 +183,26 @@ def test_what_a_replay_has_remembered_outlives_the_next_restore_of_the_same_back
         assert became(company.send(kept, LOST)) == ["conversation_deleted"] * 2
         company.send(card | {"messages": [said("m3", f"My card: {SECRET}")]})
         assert SECRET not in dump()
+
+
+def test_a_message_stays_redacted_that_a_deletion_had_erased_before_the_ledger_named_it(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deletion was killed before its end. So the restored service stores the document until it erases again."""
+    company.talk("c-0", "carol")
+    with restored():
+        redaction = redact_card(company)
+        ComplianceRequest.objects.filter(pk=redaction).update(not_before=timezone.now() + CONSOLE_GRACE)
+        deletion = company.delete("carol")
+        with monkeypatch.context() as patched:
+            patched.setattr(lines, "exact", failing(Killed()))
+            with pytest.raises(Killed):
+                work()
+        assert not Message.objects.exists()
+        write_journal()
+
+    assert became_of(replay()) == {redaction: "nothing_found", deletion: "filed_again"}
+
+    [result] = company.send(CARD)
+    assert message_of(result["number"]).kind == "redacted"
+    assert SECRET not in dump()

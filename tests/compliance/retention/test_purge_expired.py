@@ -132,6 +132,10 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
             chatbot=owner, conversation=conversation_of(owner, "45"), request_id=erased.pk, way="asserted",
             expires_at=past,
         )  # fmt: skip
+        factories.RequestFactory.create(
+            chatbot=owner, kind="redaction", status="completed", result="nothing_found", message_digests=[b"x"],
+            variable=None, uci_value=None, uci_digest=None, completed_at=past if owner == chatbot else timezone.now(),
+        )  # fmt: skip
     for key, age in (("uploads/1/old", LATE), ("uploads/1/new", timedelta(hours=1))):
         factories.UploadedFileFactory.create(conversation=live, object_key=key, created_at=timezone.now() - age)
     for owner, age in ((chatbot, LATE), (neighbour, -LATE)):
@@ -194,6 +198,7 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(expired, chatbo
     assert set(ExportFile.objects.values_list("key", flat=True)) == {"copy", "neighbour/52_files/8"}
     failed = ComplianceRequest.objects.filter(status="failed", uci_value=None)
     assert list(failed.values_list("chatbot", "uci_digest")) == [(chatbot.pk, None)]
+    assert ComplianceRequest.objects.exclude(message_digests=None).get().chatbot == neighbour
     assert UploadedFile.objects.get().object_key == "uploads/1/new"
     assert (VariableValue.objects.count(), Tombstone.objects.count()) == (1, 1)
     # That deletion is not over.
