@@ -15,11 +15,12 @@ from tests.stress.actors import ACTING
 _PAST = "clock_timestamp() - interval '1 second'"
 
 
-def _change(table: str, change: str, where: str = "TRUE", *, of: str = "TRUE") -> None:
-    """Change rows except locked ones, which are in use and do not wait."""
+def _change(table: str, change: str, where: str = "TRUE", *, of: str = "TRUE") -> int:
+    """Change rows except locked ones, which are in use and do not wait. Returns how many it has changed."""
     rows = f"SELECT id FROM {table} WHERE {of} AND {where} FOR UPDATE SKIP LOCKED"
     with connection.cursor() as cursor:
         cursor.execute(f"UPDATE {table} SET {change} WHERE {of} AND id IN ({rows})")
+        return int(cursor.rowcount)
 
 
 def hour() -> None:
@@ -42,10 +43,10 @@ def leases() -> None:
     _make_lookups_due("token IS NOT NULL")
 
 
-def week(request_id: str) -> None:
-    """Let the export of a request be eight days old."""
+def week(request_id: str) -> bool:
+    """Let the finished export of a request be eight days old. Returns False if it is in use, or not finished."""
     ages = ", ".join(f"{name} = {name} - interval '8 days'" for name in ("finished_at", "expires_at"))
-    _change("compliance_export", ages, "finished_at IS NOT NULL", of=f"request_id = '{request_id}'")
+    return _change("compliance_export", ages, "finished_at IS NOT NULL", of=f"request_id = '{request_id}'") > 0
 
 
 def _make_lookups_due(which: str) -> None:

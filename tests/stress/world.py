@@ -346,6 +346,5 @@ class World:
     def week(self, name: str) -> None:
         """Let an export be eight days old: its grace is over."""
         filed = self.truth.named.get(name)
-        if filed and filed.id and filed.is_hosted_export and filed.aged_at is None:
-            circumstances.week(filed.id)
+        if filed and filed.id and filed.is_hosted_export and filed.aged_at is None and circumstances.week(filed.id):
             filed.aged_at = now()
