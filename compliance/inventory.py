@@ -261,8 +261,8 @@ STORES: tuple[Store, ...] = (
         ReachedBy.DAY,
         _all(
             "id chatbot day starts_at ends_at state version made_version hosting bucket key upload_id "
-            "rows bytes sha256 finished_at expires_at stale_at token owner next_attempt_at attempts "
-            "error_code error_detail created_at",
+            "was_left_in_former_bucket rows bytes sha256 finished_at expires_at stale_at token owner "
+            "next_attempt_at attempts error_code error_detail created_at",
             Disposition.KEPT,
             "that a day's file was created, and its size; a hosted file is rebuilt without the chatter",
         ),

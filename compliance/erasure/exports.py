@@ -25,7 +25,7 @@ from django.conf import settings
 
 from common.db import array, execute, fetch
 from compliance.models import ExportConversation
-from compliance.work.scope import DELETIONS, EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS, Scope
+from compliance.work.scope import DELETIONS, EXPORTS_HOLDING, IS_AT_CLIENT, IS_OWN, OWN_EXPORTS, Scope
 from compliance.work.sql import NAMING, REQUESTS, subjects
 from conversations.assurance import is_enough_sql
 from conversations.sql import SELECTED_CONVERSATIONS
@@ -126,17 +126,17 @@ SELECT e.chatbot_id, met.request_id, e.id, copy.is_unfinished
  ORDER BY met.request_id, e.id, copy.is_unfinished
     ON CONFLICT DO NOTHING
 """
-_LEAVE_DAYS = """
-{of.head}
+_LEAVE_DAYS = f"""
+{{of.head}}
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, extract_id)
 SELECT DISTINCT e.chatbot_id, s.request_id, e.id
   FROM scope AS s
  CROSS JOIN LATERAL (
        SELECT extract_id, version FROM conversations_extractconversation WHERE conversation_id = s.id OFFSET 0) AS t
  CROSS JOIN LATERAL (
-       SELECT * FROM conversations_dailyextract
-        WHERE id = t.extract_id AND hosting = 'client' AND made_version < t.version OFFSET 0) AS e
- WHERE {of.day}
+       SELECT * FROM conversations_dailyextract AS e
+        WHERE e.id = t.extract_id AND {IS_AT_CLIENT.format(version="t.version")} OFFSET 0) AS e
+ WHERE {{of.day}}
     ON CONFLICT DO NOTHING
 """
 

@@ -21,7 +21,7 @@ from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.models import ComplianceRequest, Export, RequestNote
 from compliance.work import free_text
-from compliance.work.scope import DELETIONS, GOES, IN_SCOPE_WITH, OWN_EXPORTS, REDACTIONS, Scope
+from compliance.work.scope import DELETIONS, GOES, IN_SCOPE_WITH, IS_AT_CLIENT, OWN_EXPORTS, REDACTIONS, Scope
 from compliance.work.sql import REQUESTS, chatbot_of_each, subjects
 from conversations.models import DailyExtract, Identity, Message, UploadedFile
 from conversations.placement import by_place
@@ -53,7 +53,8 @@ _SEARCH_ALL = sql.SQL("""
             WHERE e.id = met.export_id OFFSET 0) AS e
 ), days AS (
     SELECT s.request_id, s.erased_before, e.id, e.hosting, e.key, e.state, e.error_code, e.error_detail,
-           e.made_version, coalesce(e.made_version, 0) >= t.version AS is_clean, e.finished_at > s.cutoff_at AS is_new
+           coalesce(e.made_version, 0) >= t.version AS is_clean, e.finished_at > s.cutoff_at AS is_new,
+           {at_client} AS is_at_client
       FROM scope AS s
      CROSS JOIN LATERAL (
            SELECT extract_id, version FROM conversations_extractconversation
@@ -68,7 +69,7 @@ _SEARCH_ALL = sql.SQL("""
     SELECT 'copies_kept', request_id, NULL, id, 1, NULL FROM judged WHERE stays
     UNION ALL
     SELECT 'copies_kept', request_id, NULL, -id, 1, NULL
-      FROM days WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL
+      FROM days WHERE is_at_client
     UNION ALL
     SELECT 'extracts_clean', request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean AND is_new
     UNION ALL
@@ -275,6 +276,7 @@ def _question(of: Scope = DELETIONS) -> sql.Composable:
         own_exports=sql.SQL(OWN_EXPORTS),
         goes=sql.SQL(GOES),
         day=sql.SQL(of.day),
+        at_client=sql.SQL(IS_AT_CLIENT.format(version="t.version")),
         searches=searches,
         exports=sql.Literal(EXPORTS),
         days=sql.Literal(EXTRACTS),

@@ -24,7 +24,7 @@ from compliance.requests.finds import MOST_NAMED, ByAssurance, Finds, Found, Tot
 from compliance.requests.inputs import ChatbotConfig, RequestInput
 from compliance.requests.similar import Similar
 from compliance.storage_locations import OUT_OF_REACH
-from compliance.work.scope import IS_OWN, UNFILED
+from compliance.work.scope import IS_AT_CLIENT, IS_OWN, UNFILED
 from compliance.work.sql import given_unfiled
 from conversations.models import Identity, UploadedFile
 from conversations.snapshots import one_instant
@@ -92,12 +92,12 @@ WITH met AS (
            SELECT extract_id, version FROM conversations_extractconversation
             WHERE conversation_id = ours.id OFFSET 0) AS t
 )
-SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT NULL),
-       count(DISTINCT e.id) FILTER (WHERE e.hosting = 'client' AND e.made_version IS NOT NULL)
+SELECT count(DISTINCT e.id) FILTER (
+           WHERE e.hosting = 'hosted' AND e.key IS NOT NULL
+             AND (met.version IS NULL OR coalesce(e.made_version, 0) < met.version)),
+       count(DISTINCT e.id) FILTER (WHERE {IS_AT_CLIENT.format(version="met.version")})
   FROM met
- CROSS JOIN LATERAL (
-       SELECT id, hosting, key, made_version FROM conversations_dailyextract WHERE id = met.id OFFSET 0) AS e
- WHERE met.version IS NULL OR coalesce(e.made_version, 0) < met.version
+ CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = met.id OFFSET 0) AS e
 """  # noqa: S608  (a text of ours)
 
 

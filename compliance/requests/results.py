@@ -177,7 +177,9 @@ def _left_copies(request_ids: Collection[UUID]) -> tuple[dict[UUID, list[Export]
             unfinished = Export(request_id=copy.export.request_id, hosting=CLIENT)
             kept[copy.deletion_id].append(unfinished if copy.is_unfinished else copy.export)
         if copy.extract:
-            delivered[copy.deletion_id].append(copy.extract)
+            # As for an export: the present file may be another one.
+            former = DailyExtract(day=copy.extract.day)
+            delivered[copy.deletion_id].append(former if copy.extract.was_left_in_former_bucket else copy.extract)
     return kept, delivered
 
 

@@ -167,6 +167,12 @@ GOES = f"""
           SELECT FROM compliance_compliancerequest AS filed WHERE filed.id = e.request_id AND {IS_OWN}))))
 """
 
+# Whether a client may have a file of a day `e` with data that was erased at a version, or is live (NULL).
+IS_AT_CLIENT = """
+(e.was_left_in_former_bucket
+ OR (e.hosting = 'client' AND coalesce(e.made_version < {version}, e.made_version IS NOT NULL)))
+"""
+
 # Whether files of an erased conversation `s` are left; whether a daily extract or an export may hold a copy of it.
 # Then the keyed digests of its people are kept, for copies in clients' buckets too.
 HAS_FILES = """
@@ -176,7 +182,9 @@ IN_DAYS_OR_EXPORTS = """
 (EXISTS (SELECT 1 FROM conversations_extractconversation AS t
           CROSS JOIN LATERAL (
                 SELECT 1 FROM conversations_dailyextract AS e
-                 WHERE e.id = t.extract_id AND e.key IS NOT NULL AND coalesce(e.made_version, 0) < t.version
+                 WHERE e.id = t.extract_id
+                   AND (e.was_left_in_former_bucket
+                        OR (e.key IS NOT NULL AND coalesce(e.made_version, 0) < t.version))
                 OFFSET 0) AS e
           WHERE t.conversation_id = s.id)
  OR EXISTS (SELECT 1 FROM compliance_exportconversation WHERE conversation_id = s.id))

@@ -184,6 +184,9 @@ def _send(
         is_young = timezone.now() - extract.created_at < FIRST_PATIENCE
         if leases.present_version(extract) != source.version and ((is_first and is_young) or not location.is_hosted):
             raise _Outdated
+        if not location.is_hosted and extract.made_version is None:
+            # The answer may be lost of a storage that has published it.
+            extract.write(made_version=source.version)
 
     written = location.storage.write_parts(
         key,

@@ -99,10 +99,15 @@ def record(extract: DailyExtract, location: StorageLocation, key: str, upload_id
     """Record the file's location before anything of it exists. Raises LeaseLost."""
     # An expired hosted file is gone, and nothing of this day was delivered to the client.
     is_first = not location.is_hosted and extract.hosting == Hosting.HOSTED
+    bucket = "" if location.is_hosted else location.bucket
+    is_elsewhere = (extract.hosting, extract.bucket, extract.key) != (location.hosting, bucket, key)
+    if extract.hosting == Hosting.CLIENT and extract.made_version and is_elsewhere:
+        extract.was_left_in_former_bucket = True
     extract.write(
+        was_left_in_former_bucket=extract.was_left_in_former_bucket,
         made_version=None if is_first else extract.made_version,
         hosting=location.hosting,
-        bucket="" if location.is_hosted else location.bucket,
+        bucket=bucket,
         key=key,
         upload_id=upload_id,
         # If building fails later, the incomplete file is removed too.

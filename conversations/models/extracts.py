@@ -37,10 +37,15 @@ class DailyExtract(Lease):
     version = models.PositiveIntegerField(
         default=1, help_text="Raised by each erasure and late message, after which a file read before is stale."
     )
-    made_version = models.PositiveIntegerField(null=True, help_text="The version at which the file was read.")
+    made_version = models.PositiveIntegerField(
+        null=True, help_text="The version at which the file was read. In a client's bucket it may not be finished."
+    )
     hosting = models.CharField(max_length=8, default="hosted", help_text="Where the file is, as in Bucket.")
     bucket = models.CharField(max_length=63, blank=True, default="", help_text="The name of a client's bucket.")
     key = models.CharField(max_length=1024, null=True, help_text="Object key; null once the object is removed.")
+    was_left_in_former_bucket = models.BooleanField(
+        default=False, db_default=False, help_text="A file of it may be in a client's bucket that it left."
+    )
     upload_id = models.CharField(max_length=1024, null=True, help_text="Id of the multipart upload while it is open.")
     rows = models.BigIntegerField(null=True)
     bytes = models.BigIntegerField(null=True)

@@ -15,7 +15,7 @@ from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest
 from compliance.work import claims
 from compliance.work.sizes import measure
-from conversations.extracts import builder, days
+from conversations.extracts import builder, days, leases
 from conversations.models import DailyExtract
 from tests.calls import TokenCaller
 from tests.extracting import (
@@ -115,6 +115,40 @@ def test_a_day_whose_hosted_file_has_expired_is_not_named_before_it_is_delivered
     assert not worker.drain()
     found = TokenCaller(chatbot).get(f"requests/{deletion.pk}").json()
     assert (found["status"], found["delivered_extracts"]) == ("completed", [])
+
+
+@pytest.mark.parametrize("moves_to", ["", "another-bucket", "hosted"])
+@pytest.mark.usefixtures("clients_bucket")
+def test_a_file_whose_answer_was_lost_is_named_wherever_the_day_goes_next(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, moves_to: str
+) -> None:
+    """The client's storage has published it, and the service does not know."""
+    conversation_on(chatbot, "alice", noon(), text="words of alice")
+    planned(chatbot)
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "finish", failing())
+        assert make_next()
+    assert "words of alice" in texts(storage, chatbot)
+    if moves_to:
+        hosting = Bucket.Hosting.HOSTED if moves_to == "hosted" else Bucket.Hosting.CLIENT
+        place = StorageLocation(hosting, moves_to, f"{moves_to}/", storage)
+        monkeypatch.setattr(builder, "location_of", lambda _bucket: place)
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectStorage, "open_upload", failing())
+            extracts.build(leases.take_one(extract_of(chatbot).pk))
+    lost = [{"day": FIRST.isoformat(), "finished_at": None, "sha256": None}]
+    for named in (lost, lost if moves_to else []):
+        deletion = deletion_of(chatbot, "alice")
+        work_on_next()
+        if moves_to == "hosted":  # the deletion waits for the day
+            DailyExtract.objects.update(next_attempt_at=timezone.now())
+            make_all()
+            ComplianceRequest.objects.update(not_before=None)
+            assert not worker.drain()
+        found = TokenCaller(chatbot).get(f"requests/{deletion.pk}").json()
+        assert (found["status"], found["delivered_extracts"]) == ("completed", named)
+        DailyExtract.objects.update(next_attempt_at=timezone.now())
+        make_all()
 
 
 def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
