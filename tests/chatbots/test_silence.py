@@ -51,7 +51,7 @@ def test_another_process_stops_calling_a_silent_storage_at_once(chatbot: Chatbot
 
 
 def test_after_the_pause_one_call_tries_and_a_response_lets_all_continue(chatbot: Chatbot) -> None:
-    silent(chatbot)
+    silent(chatbot, since=timedelta(seconds=5))
     end_rest()
     tries, waits = Breaker(), Breaker()
     silence.apply_state(chatbot.pk, tries)
