@@ -113,7 +113,7 @@ def would_wait(hold: LegalHold, digests: Sequence[bytes]) -> list[ComplianceRequ
         status__in=(Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING),
         cutoff_at=None,
     )
-    requests = list(unfinished.defer("uci_value", "uci_digest").order_by("seq")[:MOST_EXAMINED])
+    requests = list(unfinished.defer(*ComplianceRequest.UNREAD).order_by("seq")[:MOST_EXAMINED])
     named = _find_named(requests)
     covered = legal_holds.find_covered_by(hold, digests, set[int]().union(*named.values()))
     return [one for one in requests if named.get(one.pk, set()) & covered]
@@ -145,7 +145,7 @@ def on_hold(chatbot: Chatbot) -> list[ComplianceRequest]:
     waiting = ComplianceRequest.objects.filter(
         chatbot=chatbot, status=Status.ON_HOLD, hold_reason=ComplianceRequest.HoldReason.LEGAL_HOLD
     )
-    return list(waiting.defer("uci_value", "uci_digest").order_by("seq"))
+    return list(waiting.defer(*ComplianceRequest.UNREAD).order_by("seq"))
 
 
 def find_held(requests: Collection[ComplianceRequest]) -> dict[UUID, set[int]]:

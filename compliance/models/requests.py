@@ -84,6 +84,8 @@ class ComplianceRequest(models.Model):
         LARGE = "large", "Large: it would hold up the others of a claim"
         CLIENT = "client", "A deletion that has to call a client's bucket"
 
+    # Personal columns, which lists never read.
+    UNREAD = ("uci_value", "uci_digest", "message_digests")
     # No columns: set if an equal export, filed before, is returned in place of a new one; see `conversation_digests`.
     existing = False
     given_digests: Sequence[bytes] = ()

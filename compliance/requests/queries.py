@@ -58,7 +58,7 @@ def overdue(chatbot: Chatbot | None, *, with_soon: bool) -> QuerySet[ComplianceR
     is_late = IS_OVERDUE | IS_DUE_SOON if with_soon else IS_OVERDUE
     # A failed one that cannot be retried stays, and no one can do anything about it.
     can_continue = ~Q(status=ComplianceRequest.Status.FAILED) | HAS_SUBJECT
-    found = ComplianceRequest.objects.filter(is_late, can_continue, status__in=OPEN).defer("uci_value", "uci_digest")
+    found = ComplianceRequest.objects.filter(is_late, can_continue, status__in=OPEN).defer(*ComplianceRequest.UNREAD)
     if chatbot is not None:
         found = found.filter(chatbot=chatbot)
     return found.select_related("chatbot").order_by("due_at", "pk")

@@ -15,7 +15,6 @@ from compliance.models import ComplianceRequest, Export
 from console.common.lists import FilterForm, MergedQuery, choice_filter
 from console.common.pages import action, back_to, page, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, scope_of, selected
-from console.requests.list_page import UNREAD
 from conversations.extracts import days
 from conversations.models import DailyExtract
 
@@ -26,7 +25,7 @@ _FINISHED = (Q(kind=ComplianceRequest.Kind.EXPORT, status=ComplianceRequest.Stat
 def exports(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
     # By request: its index is in the order of the list.
-    completed = ComplianceRequest.objects.select_related("export", "chatbot").defer(*UNREAD)
+    completed = ComplianceRequest.objects.select_related("export", "chatbot").defer(*ComplianceRequest.UNREAD)
     found = MergedQuery(completed, scope.ids, branches=_FINISHED).page(request)
     return render(
         request,

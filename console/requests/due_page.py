@@ -21,7 +21,6 @@ from compliance.models import ComplianceRequest
 from compliance.work.due import MOST_LISTED, DueRequest, by_deadline
 from console.common.pages import page, render
 from console.common.scope import ChatbotScope, scope_of
-from console.requests.list_page import UNREAD
 
 # Rows of a week, and weeks. The list of requests shows the others.
 MOST_ROWS = 25
@@ -109,7 +108,7 @@ def _weeks(scope: ChatbotScope, requests: Sequence[DueRequest], now: datetime) -
 
 def _rows(requests: Sequence[DueRequest], chatbots: dict[int, Chatbot], now: datetime) -> dict[UUID, DueRow]:
     """Return the rows by the requests' ids, with one statement."""
-    found = ComplianceRequest.objects.defer(*UNREAD).in_bulk([one.id for one in requests])
+    found = ComplianceRequest.objects.defer(*ComplianceRequest.UNREAD).in_bulk([one.id for one in requests])
     rows: dict[UUID, DueRow] = {}
     for one in requests:
         if shown := found.get(one.id):

@@ -33,9 +33,6 @@ from console.requests.presenters import ShownSubject
 
 Status = ComplianceRequest.Status
 
-# Personal, and never read for a list.
-UNREAD = ("uci_value", "uci_digest")
-
 _LABELS = {"all": "All", "needs-attention": "Needs attention", "in-progress": "In progress"}
 # View -> its states, and the condition in each. Each state is a range of an index.
 _NEEDS_ATTENTION = {Status.ON_HOLD: Q(), Status.FAILED: HAS_SUBJECT}
@@ -129,7 +126,7 @@ def requests(request: HttpRequest) -> HttpResponse:
     form = RequestFilterForm(request.GET, chatbots=scope.visible, zone=scope.zone)
     found: ListPage[ComplianceRequest] = ListPage([])
     if form.is_valid():
-        rows = ComplianceRequest.objects.select_related("chatbot").defer(*UNREAD)
+        rows = ComplianceRequest.objects.select_related("chatbot").defer(*ComplianceRequest.UNREAD)
         found = MergedQuery(rows, scope.ids, form.branches(view)).page(request)
     available = available_in_bulk(request)
     return render(
@@ -158,7 +155,7 @@ def decide(request: HttpRequest) -> HttpResponse:
     if not available:
         raise PermissionDenied
     form = BulkForm(request.POST, decisions=available)
-    rows = ComplianceRequest.objects.select_related("chatbot").defer(*UNREAD)
+    rows = ComplianceRequest.objects.select_related("chatbot").defer(*ComplianceRequest.UNREAD)
     # Those that the user sees, in the order of filing.
     selected = list(seen_of_selected(request, rows.order_by("seq"), most=MOST_SELECTED)[1])
     if not form.is_valid() or not selected:

@@ -39,7 +39,6 @@ from console.requests import decisions, labels
 from console.requests.decisions import DecisionForm
 from console.requests.history import timeline
 from console.requests.letters import LETTER_FORMS, answered_by, letter_file, shown_letters
-from console.requests.list_page import UNREAD
 from console.requests.presenters import (
     ShownSubject,
     ahead_of,
@@ -198,7 +197,9 @@ def limit(request: HttpRequest, request_id: UUID) -> HttpResponse:
     )
 
 
-def _find(request: HttpRequest, request_id: UUID, *, unread: Sequence[str] = UNREAD) -> ComplianceRequest:
+def _find(
+    request: HttpRequest, request_id: UUID, *, unread: Sequence[str] = ComplianceRequest.UNREAD
+) -> ComplianceRequest:
     """Return the request without its personal fields. Raises Http404 outside the user's chatbots."""
     is_retryable = ExpressionWrapper(HAS_SUBJECT, output_field=BooleanField())
     requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*unread)
