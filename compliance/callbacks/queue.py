@@ -17,7 +17,7 @@ from compliance.callbacks.client import Failure, Outcome, body_of, call_to
 from compliance.callbacks.deadline_events import EVENT_OF, STILL_HOLDS
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import dispatcher
-from compliance.work.call_queue import Call, Ending, Queue, Receivers, Row
+from compliance.work.call_queue import Call, Ending, Queue, Receiver, Receivers, Row
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,9 @@ class Callbacks(Queue[Callback, Outcome]):
                SELECT FROM compliance_callback earlier
                 WHERE earlier.request_id = c.request_id AND earlier.occurred_at < c.occurred_at
                   AND (earlier.token IS NOT NULL OR earlier.next_attempt_at <= statement_timestamp()))"""
-    is_of_receiver = "starts_with(c.url, %(receiver)s)"
+    is_of_receiver = """starts_with(
+        coalesce(nullif(c.url, ''), (SELECT callback_url FROM chatbots_chatbot WHERE id = c.chatbot_id)),
+        %(receiver)s)"""
     # Never distributed. With a condition on the chatbot PostgreSQL may read all its callbacks to find these.
     in_place = "TRUE"
     # Callbacks that were delivered or given up need no address any more.
@@ -71,7 +73,9 @@ class Callbacks(Queue[Callback, Outcome]):
     def read(self, token: UUID, rows: Sequence[Row]) -> list[Callback]:
         # Of a request, but not its chatter.
         fields = [field.name for field in Callback._meta.local_fields]
-        ours = Callback.objects.only(*fields, "request__kind", "request__reference", "chatbot__slug")
+        ours = Callback.objects.only(
+            *fields, "request__kind", "request__reference", "chatbot__slug", "chatbot__callback_url"
+        )
         holds = ExpressionWrapper(STILL_HOLDS, output_field=BooleanField())
         ours = ours.select_related("request", "chatbot").annotate(holds=holds)
         found = ours.in_bulk([row.id for row in rows])
@@ -81,11 +85,18 @@ class Callbacks(Queue[Callback, Outcome]):
             # callbacks, so they would be due again and again.
             self.drop(token, orphans)
             logger.warning("callback.without_chatbot callbacks=%s", ",".join(str(row.id) for row in orphans))
-        return [one for one in found.values() if vars(one)["holds"]]
+        held = [one for one in found.values() if vars(one)["holds"]]
+        # Its address was removed since.
+        missing = Ending(State.GIVEN_UP, Failure.ADDRESS_MISSING)
+        self.end(token, [(one, missing) for one in held if not one.address], calls=0)
+        return [one for one in held if one.address]
 
     def call(self, due: Callback, *, signers: Signers, tls: ssl.SSLContext) -> Call[Outcome]:
         body, seconds = body_of(due), outbound.CALLBACK_SECONDS
-        return call_to(due.url, callback_id=due.id, body=body, seconds=seconds, signers=signers, tls=tls)
+        return call_to(due.address, callback_id=due.id, body=body, seconds=seconds, signers=signers, tls=tls)
+
+    def receiver_of(self, due: Callback) -> Receiver:
+        return due.chatbot_id, due.receiver or ""
 
     def unsigned(self, code: str) -> Outcome:
         return Outcome(error=Failure(code))

@@ -20,9 +20,10 @@ from compliance.work.outbox import TRIED_FOR
 
 _BATCH = 1_000
 
-# To the request's own address, else to the chatbot's present one, else to the previous one. Leased rows are skipped.
+# To the request's own address, else to the chatbot's (''), else to the previous one. Leased rows are skipped.
 _CHOSEN = """
-SELECT c.id, coalesce(nullif(r.callback_url, ''), nullif(b.callback_url, ''), nullif(c.url, '')) AS url
+SELECT c.id, CASE WHEN r.callback_url <> '' OR b.callback_url <> '' THEN r.callback_url
+                  ELSE nullif(c.url, '') END AS url
   FROM compliance_callback c
   JOIN compliance_compliancerequest r ON r.id = c.request_id
   JOIN chatbots_chatbot b ON b.id = c.chatbot_id
@@ -50,7 +51,7 @@ class Resent:
 
 def callbacks_of(request_id: UUID) -> list[Callback]:
     """Return a request's callbacks that are still on record, in the order of events."""
-    return list(Callback.objects.filter(request=request_id).order_by("occurred_at"))
+    return list(Callback.objects.filter(request=request_id).select_related("chatbot").order_by("occurred_at"))
 
 
 def resend_of_request(*, request_id: UUID, actor: str, dry_run: bool = False) -> Resent:

@@ -37,6 +37,7 @@ class Callback(Lease):
         NO_ANSWER = "no_answer", "The receiver did not answer in time, or closed the connection"
         NAME_UNKNOWN = "name_unknown", "The name of the host does not resolve"
         ADDRESS_REFUSED = "address_refused", "The address leads into a private network"
+        ADDRESS_MISSING = "address_missing", "Not tried: neither the request nor the chatbot has an address any more"
         TLS_FAILED = "tls_failed", "The connection could not be encrypted, or the certificate does not fit"
         BAD_ANSWER = "bad_answer", "What came back is not HTTP"
         BAD_STATUS = "bad_status", "The response status is not a success"
@@ -72,7 +73,12 @@ class Callback(Lease):
     occurred_at = models.DateTimeField(
         help_text="When the request reached the state, was extended, became due soon, or was due."
     )
-    url = models.CharField(max_length=500, blank=True, default="", help_text="Emptied once delivered or given up.")
+    url = models.CharField(
+        max_length=500,
+        blank=True,
+        default="",
+        help_text="The request's own address, emptied once delivered or given up. Without one: the chatbot's.",
+    )
 
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     attempts = models.PositiveIntegerField(default=0, help_text="Calls since the callback was last resent.")
@@ -127,9 +133,7 @@ class Callback(Lease):
                 callback_failed_has_error=(Q(status="failed") & ~Q(error_code=""))
                 | (~Q(status="failed") & Q(error_code="")),
                 callback_url_shape=Q(url="") | Q(url__regex=CALLBACK_URL),
-                callback_state_fits=(
-                    Q(state="waiting", next_attempt_at__isnull=False, delivered_at__isnull=True) & ~Q(url="")
-                )
+                callback_state_fits=Q(state="waiting", next_attempt_at__isnull=False, delivered_at__isnull=True)
                 | Q(
                     state="delivered", next_attempt_at__isnull=True, delivered_at__isnull=False, url="", last_error=""
                 )
@@ -143,9 +147,14 @@ class Callback(Lease):
         return f"request.{self.deadline_event or self.status}"
 
     @property
+    def address(self) -> str:
+        """The URL that it goes to: the request's own, else the chatbot's present one. Empty once none is needed."""
+        return self.url or (self.chatbot.callback_url if self.state == self.State.WAITING else "")
+
+    @property
     def receiver(self) -> str | None:
         """Scheme and host of the address, whose path can be a secret."""
-        return receiver_of(self.url)
+        return receiver_of(self.address)
 
 
 class Notice(Named):

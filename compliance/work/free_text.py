@@ -22,8 +22,8 @@ from common.db import array, execute, fetch
 from common.texts import holds
 from compliance.work import sql
 
-# Whether a callback `c` waits to be sent to another address than its chatbot's.
-_IS_OWN = "c.url NOT IN ('', (SELECT callback_url FROM chatbots_chatbot WHERE id = c.chatbot_id))"
+# Whether a callback `c` waits to be sent to an address of its request's own.
+_IS_OWN = "c.url <> ''"
 # The address of a request, and those of its callbacks that wait: it can have forgotten its own before.
 _ADDRESSES = f"""concat_ws(E'\\n', nullif(callback_url, ''), (
     SELECT string_agg(DISTINCT c.url, E'\\n') FROM compliance_callback c
@@ -87,18 +87,8 @@ _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY
 # A worker that records a callback's outcome has locked it, and may wait for its request.
 _CALLBACKS = f"SELECT c.id, c.request_id FROM compliance_callback c WHERE c.request_id = ANY(%s) AND {_IS_OWN}"
 _LOCK_CALLBACKS = f"{_CALLBACKS} ORDER BY c.id FOR UPDATE OF c SKIP LOCKED"
-# Callbacks that wait go to the chatbot's address, as later ones do. Without one they end: they can go nowhere.
-_READDRESS = """
-WITH meant AS (
-    SELECT c.id, b.callback_url
-      FROM compliance_callback c JOIN chatbots_chatbot b ON b.id = c.chatbot_id
-     WHERE c.id = ANY(%(callbacks)s::uuid[])
-), ended AS (
-    DELETE FROM compliance_callback c USING meant WHERE c.id = meant.id AND meant.callback_url = ''
-)
-UPDATE compliance_callback c SET url = meant.callback_url
-  FROM meant WHERE c.id = meant.id AND meant.callback_url <> ''
-"""
+# Callbacks that wait go to the chatbot's address, as later ones do.
+_READDRESS = "UPDATE compliance_callback SET url = '' WHERE id = ANY(%s::uuid[])"
 _CLEAR = """
 UPDATE compliance_compliancerequest r
    SET reference = CASE WHEN r.id = ANY(%(references)s) THEN '' ELSE r.reference END,
@@ -225,7 +215,7 @@ class FreeText:
         }
         execute(_CLEAR, of)
         callbacks = dict(fetch(_LOCK_CALLBACKS, [of["addresses"]]))
-        execute(_READDRESS, {"callbacks": array(callbacks)})
+        execute(_READDRESS, [array(callbacks)])
         return {request_id for _, request_id in fetch(_CALLBACKS, [of["addresses"]])}
 
 

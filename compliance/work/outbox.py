@@ -18,7 +18,7 @@ DeadlineEvent = Callback.DeadlineEvent
 # After this long, an undelivered callback is given up.
 TRIED_FOR = timedelta(days=1)
 
-# A request's own address goes before its chatbot's; without either, there is no callback.
+# Without an address of the request or its chatbot, there is no callback.
 _ANNOUNCE = """
 INSERT INTO compliance_callback (id, chatbot_id, request_id, deadline_event, status, hold_reason, result, error_code,
                                  occurred_at, url, state, attempts, next_attempt_at, give_up_at, last_error,
@@ -26,7 +26,7 @@ INSERT INTO compliance_callback (id, chatbot_id, request_id, deadline_event, sta
 SELECT made.id, r.chatbot_id, r.id, %(event)s, r.status, r.hold_reason, r.result,
        CASE r.status WHEN 'failed' THEN r.error_code ELSE '' END,
        {occurred_at},
-       coalesce(nullif(r.callback_url, ''), c.callback_url), 'waiting', 0, statement_timestamp(),
+       r.callback_url, 'waiting', 0, statement_timestamp(),
        statement_timestamp() + make_interval(secs => %(tried)s), '',
        statement_timestamp() + make_interval(secs => %(kept)s)
   FROM unnest(%(ids)s::uuid[], %(request_ids)s::uuid[]) AS made(id, request_id)

@@ -14,7 +14,6 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
-from chatbots.callback_urls import receiver_of
 from chatbots.models import Chatbot
 from common import texts
 from console.conversations.transcript_page import folded
@@ -26,7 +25,6 @@ register = template.Library()
 
 register.simple_tag(address_of, name="settings_url")
 register.filter("counted", texts.counted)
-register.filter("receiver", receiver_of)
 register.filter("folded", folded)
 # Of a request.
 register.filter("state_of", labels.state_of)

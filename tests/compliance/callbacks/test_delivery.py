@@ -11,6 +11,7 @@ from django.utils import timezone
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_api_key, revoke_api_key
 from compliance.callbacks.queue import RECEIVERS, Callbacks, deliver
+from compliance.callbacks.resend import resend_of_request
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention.expiry import remove_expired
@@ -113,6 +114,34 @@ def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(cha
     assert Callback.objects.count() == 2
     assert set(receiver.events) == {"request.cancelled"}
     assert Chatbot.objects.get(pk=chatbot.pk).callback_url == receiver.url("/chatbot")
+
+
+def test_a_callback_that_waits_goes_to_the_chatbots_present_address(chatbot, signing, receiver) -> None:
+    """A client that corrects its address gets what its former one did not take."""
+    with receiving(500) as former:
+        Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=former.url("/former"))
+        cancelled(chatbot, "")
+        cancelled(chatbot, former.url("/own"), "2")
+        deliver()
+        Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url("/corrected"))
+        due_now()
+        RECEIVERS.forget()
+        deliver()
+    assert [one.path for one in former.received].count("/own") == 2
+    assert [one.path for one in receiver.received] == ["/corrected"]
+
+
+def test_a_callback_without_an_address_any_more_is_given_up_and_can_be_resent(chatbot, signing, receiver) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url())
+    request = cancelled(chatbot, "")
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="")
+    deliver()
+    assert (only().state, only().last_error, only().attempts) == ("given_up", "address_missing", 0)
+
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url())
+    resend_of_request(request_id=request.pk, actor="command")
+    deliver()
+    assert (receiver.events, only().state) == (["request.cancelled"], "delivered")
 
 
 def test_each_state_is_sent_in_order(chatbot, signing, receiver, drain) -> None:
