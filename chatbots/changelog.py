@@ -2,7 +2,7 @@
 
 A reader who goes on after the last id misses nothing. An id is drawn before its entry is committed, so an entry can
 appear after others with higher ids. A trigger has each transaction hold a lock from before it draws its first id,
-with the newest id of that time in the lock's key (`migrations/0002_postgresql.py`). `settled` reads these keys.
+with the newest id of that time in the lock's key (`migrations/0002_raw_sql.py`). `settled` reads these keys.
 """
 
 import json

@@ -15,7 +15,8 @@ HOW_TO_MEND = (
     "was changed."
 )
 # What each former set began with. The tables of either app exist alone if `migrate` ended early.
-_FORMER = {(app, name) for app in ("accounts", "chatbots") for name in ("0001_initial", "0001_tables")}
+_NAMES = ("0001_initial", "0001_tables", "0001_models")
+_FORMER = {(app, name) for app in ("accounts", "chatbots") for name in _NAMES}
 
 
 class FormerSchema(ImproperlyConfigured):

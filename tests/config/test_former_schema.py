@@ -13,12 +13,16 @@ from common import former_schema
 SAID = "made by version 0.1.0 or a development version.*Begin with an empty database"
 
 APPS = ("accounts", "chatbots", "conversations", "compliance")
-# What the two former sets of migrations recorded: the first of each app, and of the second set some of the last.
+# What the former sets of migrations recorded: the first of each app, and of the later sets some of the last.
 FIRST = [(app, "0001_initial") for app in APPS]
 SECOND = [(app, name) for app in APPS for name in ("0001_tables", "0002_sql")] + [
     ("chatbots", "0008_export_formats"),
     ("conversations", "0011_redacted_comment_is_checked"),
     ("compliance", "0010_export_formats"),
+]
+
+THIRD = [(app, name) for app in APPS for name in ("0001_models", "0002_postgresql")] + [
+    ("compliance", "0005_message_digests")
 ]
 
 
@@ -34,7 +38,7 @@ def state() -> tuple[object, ...]:
     return tuple(MigrationRecorder(connection).applied_migrations()), connection.introspection.table_names()
 
 
-@pytest.fixture(params=[FIRST, SECOND], ids=["first", "second"])
+@pytest.fixture(params=[FIRST, SECOND, THIRD], ids=["first", "second", "third"])
 def former(request: pytest.FixtureRequest, db: None) -> None:
     record(request.param)
 
@@ -54,7 +58,7 @@ def test_workers_and_commands_refuse_it(former: None, command: str) -> None:
         call_command(command, skip_checks=False, stdout=StringIO())
 
 
-@pytest.mark.parametrize("name", ["0001_initial", "0001_tables"])
+@pytest.mark.parametrize("name", ["0001_initial", "0001_tables", "0001_models"])
 @pytest.mark.parametrize("app", ["accounts", "chatbots"])
 def test_so_is_one_whose_migrations_ended_early(db: None, app: str, name: str) -> None:
     record([(app, name)])

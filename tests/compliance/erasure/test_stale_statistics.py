@@ -198,7 +198,7 @@ def test_postgresql_does_not_count_whose_rows_a_table_has(db: None) -> None:
                AND a.attstattarget IS DISTINCT FROM 0
             """
         )
-        assert cursor.fetchall() == [], "set STATISTICS 0 as compliance/migrations/0002_postgresql.py does"
+        assert cursor.fetchall() == [], "set STATISTICS 0 as compliance/migrations/0002_raw_sql.py does"
 
 
 def test_postgresql_takes_no_samples_of_words_and_looks(chatbot: Chatbot) -> None:

@@ -89,7 +89,7 @@ RATE_LIMIT = "ALTER TABLE chatbots_ratelimitwindow SET UNLOGGED, SET (fillfactor
 
 
 class Migration(migrations.Migration):
-    dependencies = [("chatbots", "0001_models")]
+    dependencies = [("chatbots", "0001_schema")]
 
     operations = [
         migrations.RunSQL(sql)

@@ -11,7 +11,7 @@ from django.db.models.lookups import Exact
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [("chatbots", "0001_models")]
+    dependencies = [("chatbots", "0001_schema")]
 
     operations = [
         migrations.CreateModel(
@@ -203,6 +203,7 @@ class Migration(migrations.Migration):
                 ("finished_at", models.DateTimeField(null=True)),
                 ("expires_at", models.DateTimeField(null=True)),
                 ("stale_at", models.DateTimeField(null=True)),
+                ("was_left_in_former_bucket", models.BooleanField(db_default=False, default=False)),
                 ("owner", models.CharField(db_default="", default="", max_length=100)),
                 ("attempts", models.PositiveSmallIntegerField(default=0)),
                 ("error_code", models.CharField(blank=True, default="", max_length=64)),

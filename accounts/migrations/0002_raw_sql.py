@@ -4,7 +4,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0001_models")]
+    dependencies = [("accounts", "0001_schema")]
 
     operations = [
         migrations.RunSQL("ALTER TABLE otp_totp_totpdevice ADD CONSTRAINT totpdevice_has_no_key CHECK (key = '')"),

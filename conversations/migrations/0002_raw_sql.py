@@ -72,7 +72,7 @@ def _foreign_key(table: str, column: str, target: str) -> str:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0001_models"), ("chatbots", "0002_postgresql")]
+    dependencies = [("conversations", "0001_schema"), ("chatbots", "0002_raw_sql")]
 
     operations = [
         migrations.RunSQL(sql)

@@ -13,8 +13,8 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("auth", "0012_alter_user_first_name_max_length"),
-        ("chatbots", "0001_models"),
-        ("conversations", "0001_models"),
+        ("chatbots", "0001_schema"),
+        ("conversations", "0001_schema"),
     ]
 
     operations = [
@@ -108,6 +108,10 @@ class Migration(migrations.Migration):
                 ("pending_export_id", models.UUIDField(null=True)),
                 ("uci_value", models.CharField(max_length=512, null=True)),
                 ("uci_digest", models.BinaryField(max_length=32, null=True)),
+                (
+                    "message_digests",
+                    ArrayField(base_field=models.BinaryField(max_length=32), null=True, size=None),
+                ),
                 ("named_conversations", models.SmallIntegerField(null=True)),
                 ("reference", models.CharField(blank=True, default="", max_length=64)),
                 ("callback_url", models.CharField(blank=True, default="", max_length=500)),
@@ -259,6 +263,11 @@ class Migration(migrations.Migration):
                         Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                         condition=Q(uci_digest__isnull=False, uci_value__isnull=True),
                         name="request_digest_kept",
+                    ),
+                    models.Index(
+                        Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
+                        condition=Q(message_digests__isnull=False),
+                        name="request_messages_kept",
                     ),
                     models.Index(
                         condition=Q(kind="export", status="failed", uci_value__isnull=False),
@@ -498,7 +507,6 @@ class Migration(migrations.Migration):
                     ),
                     models.CheckConstraint(
                         condition=Q(delivered_at__isnull=True, next_attempt_at__isnull=False, state="waiting")
-                        & ~Q(url="")
                         | Q(
                             delivered_at__isnull=False,
                             last_error="",
@@ -532,6 +540,7 @@ class Migration(migrations.Migration):
                 ("expires_at", models.DateTimeField(null=True)),
                 ("last_copy_since", models.DateTimeField(null=True)),
                 ("removed_at", models.DateTimeField(null=True)),
+                ("was_left_in_former_bucket", models.BooleanField(db_default=False, default=False)),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -696,6 +705,7 @@ class Migration(migrations.Migration):
             name="LeftCopy",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("is_unfinished", models.BooleanField(db_default=False, default=False)),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -733,7 +743,9 @@ class Migration(migrations.Migration):
                         | Q(export__isnull=True, extract__isnull=False),
                         name="leftcopy_is_one_thing",
                     ),
-                    models.UniqueConstraint(fields=("deletion", "export"), name="leftcopy_export_once"),
+                    models.UniqueConstraint(
+                        fields=("deletion", "export", "is_unfinished"), name="leftcopy_export_once"
+                    ),
                     models.UniqueConstraint(fields=("deletion", "extract"), name="leftcopy_extract_once"),
                 ],
             },

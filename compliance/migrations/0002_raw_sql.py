@@ -121,9 +121,9 @@ ALTER TABLE compliance_legalhold ALTER COLUMN variable_id SET STATISTICS 0;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("compliance", "0001_models"),
-        ("chatbots", "0002_postgresql"),
-        ("conversations", "0002_postgresql"),
+        ("compliance", "0001_schema"),
+        ("chatbots", "0002_raw_sql"),
+        ("conversations", "0002_raw_sql"),
     ]
 
     operations = [
