@@ -5,7 +5,6 @@ import functools
 import gc
 import itertools
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,8 +36,6 @@ statements.WATCH.install()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"
 # Tests that issue credentials do so on a server of their own (`iam_storage`), which is discarded with its users.
 django_settings.IAM_ACCESS_KEY_ID = django_settings.IAM_SECRET_ACCESS_KEY = ""
-# For the format "iri", which the API document does not have, jsonschema would build grammars for some seconds.
-sys.modules.setdefault("rfc3987_syntax", None)  # as if it were not installed
 # Each S3 client would read botocore's service descriptions from disk again, and tests create many clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 # For a process that does nothing else: it would look at all that pytest holds.
