@@ -97,7 +97,8 @@ class Operations:
         """Return the request once no worker will go on with it, whether completed, failed, ended or on hold.
 
         `timeout` is in seconds; None waits for good. `on_change` gets the request after each look at it. Raises
-        WaitTimeout.
+        WaitTimeout, and Unreachable if the service did not answer for `patience` seconds. The request goes on, so
+        wait again.
         """
         until = None if timeout is None else time.monotonic() + timeout
         pause = _FIRST_POLL
