@@ -20,6 +20,7 @@ from compliance.requests import decisions
 from compliance.retention import due, engine, policy
 from console.requests.labels import next_step
 from tests.calls import ALICE, TokenCaller
+from tests.commands import report
 from tests.compliance.conftest import Drain
 from tests.compliance.retention.runs import (
     ago,
@@ -270,6 +271,21 @@ def test_set_retention_says_the_number_before_it_sets_anything(chatbot, capsys) 
     assert period_of(chatbot) == 45
     call_command("set_retention", "acme", "off")
     assert (period_of(chatbot), policy.waiting_first_run(chatbot)) == (None, None)
+
+
+def test_set_retention_reports_to_programs(chatbot: Chatbot) -> None:
+    conversation_aged(chatbot, 91)
+    found = report("set_retention", "acme", "90", code=3)
+    first = {"conversations": 1, "request_id": None, "not_before": None}
+    assert found == {"chatbot": "acme", "retention_days": 90, "is_set": False, "first_run": first}
+    found = report("set_retention", "acme", "90", "--confirm", str(found["first_run"]["conversations"]))
+    assert (found["is_set"], found["first_run"]["request_id"]) == (True, str(first_run(chatbot).pk))
+    assert report("set_retention", "acme", "off") | {"is_set": True, "first_run": None} == {
+        "chatbot": "acme",
+        "retention_days": None,
+        "is_set": True,
+        "first_run": None,
+    }
 
 
 @pytest.mark.long(reason="a count for each number", beyond=2)
